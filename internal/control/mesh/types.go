@@ -1,0 +1,95 @@
+// Package mesh holds the immutable snapshot of everything the control plane knows,
+// and its indexes. A new snapshot is built whole from objects; nothing is filled
+// in later. It is pure: no clocks, no sockets, no environment.
+package mesh
+
+import (
+	"net/netip"
+
+	"github.com/egret-mesh/egret/internal/control/istioapi"
+)
+
+// NodeType is Istio's proxy type.
+type NodeType string
+
+// Node types.
+const (
+	NodeSidecar NodeType = "sidecar"
+	NodeRouter  NodeType = "router"
+)
+
+// Node is one proxy as the control plane sees it.
+type Node struct {
+	ID        string // Istio's form: "sidecar~10.0.0.1~name.namespace~namespace.svc.cluster.local"
+	Type      NodeType
+	Name      string
+	Namespace string
+	Labels    map[string]string
+	Addresses []netip.Addr
+	// DNSCapture: the proxy answers the workload's DNS, so it gets the name table and
+	// automatically allocated addresses (Istio's ISTIO_META_DNS_CAPTURE).
+	DNSCapture bool
+}
+
+// Protocol of a port, as Istio groups them.
+type Protocol string
+
+// Protocols.
+const (
+	ProtocolHTTP  Protocol = "HTTP" // also HTTP2, GRPC, GRPC-WEB
+	ProtocolHTTPS Protocol = "HTTPS"
+	ProtocolTLS   Protocol = "TLS"
+	ProtocolTCP   Protocol = "TCP" // also MONGO, MYSQL, REDIS and other opaque ones
+	ProtocolUDP   Protocol = "UDP" // never captured: ignored with a warning
+)
+
+// IsTLS is true for HTTPS and TLS: routed by SNI.
+func (p Protocol) IsTLS() bool { return p == ProtocolHTTPS || p == ProtocolTLS }
+
+// Port of a service.
+type Port struct {
+	Number     uint32
+	TargetPort uint32 // 0: the same
+	Name       string
+	Protocol   Protocol
+	Declared   string // as written: "HTTP2", "MONGO", ...
+}
+
+// Resolution of a service.
+type Resolution string
+
+// Resolutions.
+const (
+	ResolutionNone          Resolution = "NONE"
+	ResolutionStatic        Resolution = "STATIC"
+	ResolutionDNS           Resolution = "DNS"
+	ResolutionDNSRoundRobin Resolution = "DNS_ROUND_ROBIN"
+)
+
+// Service is one host of the registry: from a ServiceEntry (one per host), or
+// built in (the egress gateway's).
+type Service struct {
+	Host       string // lower case; may be "*.suffix" or "*"
+	Namespace  string
+	Source     istioapi.Ref // the object it came from
+	Ports      []Port
+	Resolution Resolution
+	// Addresses as written: single addresses and CIDRs.
+	Addresses []netip.Prefix
+	// AutoAddresses were allocated by Egret, for services without Addresses.
+	AutoAddresses   []netip.Addr
+	Endpoints       []Endpoint
+	Internal        bool // MESH_INTERNAL
+	ExportTo        []string
+	SubjectAltNames []string
+}
+
+// Endpoint of a service.
+type Endpoint struct {
+	Address  string // IP, name (with DNS resolutions), or "unix:///path"
+	Ports    map[string]uint32
+	Labels   map[string]string
+	Locality string
+	Weight   uint32
+	Network  string
+}

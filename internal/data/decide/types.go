@@ -1,0 +1,91 @@
+// Package decide is the pure decision: configuration and attributes in, a Plan
+// out. The proxy and "egret explain" call the same functions, so there is no
+// second matching engine to drift. It opens nothing and keeps nothing; on the hot
+// path (Route) it does not allocate.
+package decide
+
+import (
+	"net/netip"
+
+	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/resource"
+)
+
+// Binding is what the DNS proxy knows of a destination address.
+type Binding struct {
+	// Name is the host name that the address was handed out for, lower case; ""
+	// when the address was not handed out by the DNS proxy.
+	Name string
+	// Unregistered: the name is not known to the registry (a sinkhole address).
+	Unregistered bool
+	// Strict: a DNS proxy answers for this workload, so a registered Host or SNI
+	// must agree with the address that the connection was opened to. False where
+	// other resolvers answer (Kubernetes without DNS capture, gateways).
+	Strict bool
+}
+
+// Conn is what is known of a connection when its chain is chosen.
+type Conn struct {
+	Source      netip.AddrPort
+	Destination netip.AddrPort // the original destination
+	Binding     Binding
+	// Transport is "raw_buffer", "tls" or "" (not inspected).
+	Transport string
+	SNI       string // lower case
+	// Application is what was sniffed or offered by ALPN: "http/1.1", "http/1.0",
+	// "h2c", "h2", ...; nil when not inspected or not HTTP.
+	Application []string
+}
+
+// Verdict is what happens.
+type Verdict uint8
+
+// Verdicts.
+const (
+	Deny Verdict = iota
+	Forward
+	Direct   // answer with the route's direct response (other than block_all)
+	Redirect // answer with a redirect
+)
+
+// ConnPlan is the decision for a connection.
+type ConnPlan struct {
+	Verdict  Verdict // Deny or Forward; Forward with Chain.HTTP means: HTTP decides per request
+	Reason   reason.Reason
+	Detail   string // one sentence for people: what is missing, what would allow it
+	Listener *resource.Listener
+	Chain    *resource.FilterChain
+	// Clusters of a TCP chain.
+	Clusters []resource.WeightedCluster
+}
+
+// Headers gives a request header by its lower-case name; several values are
+// joined by ",". It must not allocate for a single value.
+type Headers interface {
+	Get(name string) (string, bool)
+}
+
+// Request is what is known of an HTTP request when its route is chosen. The
+// strings may alias the connection's buffer: do not keep them.
+type Request struct {
+	Method    string
+	Scheme    string
+	Authority string // as in the Host header or the absolute target, with port if any
+	Path      string // with query
+	Headers   Headers
+	// Upgrade is the lower-case token of an Upgrade request, or "".
+	Upgrade string
+	// Random in [0, 2^32) chooses runtime fractions.
+	Random uint32
+	Conn   *Conn
+}
+
+// RoutePlan is the decision for one HTTP request.
+type RoutePlan struct {
+	Verdict     Verdict
+	Reason      reason.Reason
+	Detail      string
+	RouteConfig *resource.RouteConfiguration
+	VirtualHost *resource.VirtualHost
+	Route       *resource.Route
+}

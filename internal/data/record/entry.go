@@ -1,0 +1,74 @@
+// Package record is the one place where a finished connection or request is told:
+// access log lines in Envoy's formats, metrics with Istio's names, and denials to
+// whoever subscribed. It decides nothing.
+package record
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/resource"
+)
+
+// Protocol of an entry, as %PROTOCOL% prints it.
+type Protocol string
+
+// Protocols. A TCP entry prints "-".
+const (
+	ProtocolTCP    Protocol = ""
+	ProtocolHTTP10 Protocol = "HTTP/1.0"
+	ProtocolHTTP11 Protocol = "HTTP/1.1"
+	ProtocolHTTP2  Protocol = "HTTP/2"
+	ProtocolDNS    Protocol = "DNS"
+	ProtocolPacket Protocol = "PACKET" // refused by the packet filter
+)
+
+// Headers gives header values for %REQ()% and %RESP()%, by lower-case name.
+type Headers interface {
+	Get(name string) (string, bool)
+}
+
+// Entry is one finished request or connection. The recorder does not keep it, nor
+// its strings, after Record returns; so one Entry may be reused per connection.
+type Entry struct {
+	Start    time.Time
+	Duration time.Duration
+	// Times to points in the life of the request, since Start; 0: not reached.
+	RequestDone, FirstUpstreamByte, ResponseDone time.Duration
+
+	Protocol Protocol
+	// HTTP only.
+	Method, Path, Authority         string
+	RequestHeaders, ResponseHeaders Headers // may be nil
+	Status                          int     // 0: none
+
+	Reason reason.Reason
+	// Detail is the sentence that goes with Reason (also the body of a 502).
+	Detail string
+	// Flags are Envoy's response flags ("UH", "UF", "NR", "DC", ...); nil prints "-".
+	Flags []string
+	// ResponseCodeDetails as in Envoy ("via_upstream", "direct_response", ...). Where
+	// Reason is a denial the recorder prints "egret:REASON" for this instead when empty.
+	ResponseCodeDetails          string
+	ConnectionTerminationDetails string
+	UpstreamTransportFailure     string
+
+	BytesReceived, BytesSent int64 // body bytes for HTTP, all bytes for TCP
+
+	UpstreamHost         string // "ip:port"
+	UpstreamCluster      string
+	UpstreamLocalAddress netip.AddrPort
+	UpstreamServiceTime  time.Duration
+
+	DownstreamLocal, DownstreamRemote netip.AddrPort
+	SNI                               string // %REQUESTED_SERVER_NAME%
+	RouteName                         string
+	Attempts                          uint32
+
+	// Host is the destination's name for metrics and denials: authority without
+	// port, SNI, the DNS proxy's name for the address, or the address itself.
+	Host string
+	// Objects that led to the verdict.
+	Objects []resource.Object
+}

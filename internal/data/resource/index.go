@@ -1,0 +1,3 @@
+package resource
+
+type domainIndex struct{}

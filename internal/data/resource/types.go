@@ -1,0 +1,429 @@
+// Package resource turns Envoy xDS v3 resources into the proxy's own structs.
+// Every reason for a NACK is born here. It is pure: it opens nothing, keeps
+// nothing, and after it no protobuf message goes further into the proxy.
+//
+// It must not import any package of this module but data/match.
+package resource
+
+import (
+	"net/netip"
+	"regexp"
+	"time"
+
+	"github.com/egret-mesh/egret/internal/data/match"
+)
+
+// Object names the Istio object a resource was made from, as the control plane
+// tells it in filter metadata ("istio"/"config" paths, "services" lists, and our
+// control plane's "egret"/"objects" list). A proxy under a foreign control plane
+// sees only what that one tells.
+type Object struct {
+	Kind, Namespace, Name string
+}
+
+// String is "Kind namespace/name".
+func (o Object) String() string { return o.Kind + " " + o.Namespace + "/" + o.Name }
+
+// Direction is Envoy's traffic_direction.
+type Direction uint8
+
+// Directions.
+const (
+	DirectionUnspecified Direction = iota
+	DirectionInbound
+	DirectionOutbound
+)
+
+// Listener is envoy.config.listener.v3.Listener. Read-only after decoding.
+type Listener struct {
+	Name    string
+	Address netip.AddrPort // 0.0.0.0 and :: mean any address
+	// AdditionalAddresses are further addresses with the same filter chains.
+	AdditionalAddresses []netip.AddrPort
+	BindToPort          bool // false: reached only from a UseOriginalDst listener
+	UseOriginalDst      bool
+	Direction           Direction
+	InspectTLS          bool // tls_inspector
+	InspectHTTP         bool // http_inspector
+	// InspectorsTimeout bounds the sniffing; 0 means no timeout (Envoy's meaning);
+	// the proxy still applies a bound of its own.
+	InspectorsTimeout time.Duration
+	// ContinueOnTimeout: on timeout go on with what is known; else close.
+	ContinueOnTimeout  bool
+	FilterChains       []*FilterChain
+	DefaultFilterChain *FilterChain
+	// AccessLogs record connections that match no filter chain.
+	AccessLogs []AccessLog
+	Objects    []Object
+}
+
+// FilterChain is envoy.config.listener.v3.FilterChain: exactly one of HTTP and
+// TCP is set.
+type FilterChain struct {
+	Name    string
+	Match   FilterChainMatch
+	HTTP    *HTTPConnectionManager
+	TCP     *TCPProxy
+	Objects []Object
+}
+
+// FilterChainMatch is envoy.config.listener.v3.FilterChainMatch.
+type FilterChainMatch struct {
+	DestinationPort      uint16 // 0: any
+	PrefixRanges         []netip.Prefix
+	SourcePrefixRanges   []netip.Prefix
+	SourcePorts          []uint16
+	ServerNames          []string // lower case; exact or "*.suffix"
+	TransportProtocol    string   // "", "raw_buffer" or "tls"
+	ApplicationProtocols []string
+}
+
+// HTTPConnectionManager is the http_connection_manager network filter.
+type HTTPConnectionManager struct {
+	StatPrefix string
+	// RouteConfigName names an RDS resource; "" means Inline is set.
+	RouteConfigName string
+	Inline          *RouteConfiguration
+	AccessLogs      []AccessLog
+	UpgradeTypes    []string // lower case: "websocket", "connect"
+	// UseRemoteAddress: the peer is the client: x-forwarded-for is appended and
+	// untrusted x-envoy headers are removed.
+	UseRemoteAddress bool
+	ServerName       string // "" means "istio-envoy" is not added
+	NormalizePath    bool
+	MergeSlashes     bool
+	Proxy100Continue bool
+	// StreamIdleTimeout 0 means none; RequestTimeout 0 means none.
+	StreamIdleTimeout         time.Duration
+	RequestTimeout            time.Duration
+	RequestHeadersTimeout     time.Duration
+	IdleTimeout               time.Duration // keep-alive idle; 0 means Envoy's default of 1 h
+	MaxRequestHeadersKB       uint32        // 0 means Envoy's default of 60
+	GenerateRequestID         bool
+	PreserveExternalRequestID bool
+	HTTP10                    bool // accept_http_10
+}
+
+// TCPProxy is the tcp_proxy network filter.
+type TCPProxy struct {
+	StatPrefix  string
+	Clusters    []WeightedCluster // one or more
+	IdleTimeout time.Duration     // 0 means Envoy's default of 1 h
+	AccessLogs  []AccessLog
+}
+
+// WeightedCluster is one destination with its share.
+type WeightedCluster struct {
+	Name            string
+	Weight          uint32
+	RequestHeaders  HeaderEdits
+	ResponseHeaders HeaderEdits
+}
+
+// BlackHoleCluster and PassthroughCluster are Istio's names for "refuse" and
+// "to where the workload wanted".
+const (
+	BlackHoleCluster   = "BlackHoleCluster"
+	PassthroughCluster = "PassthroughCluster"
+)
+
+// RouteConfiguration is envoy.config.route.v3.RouteConfiguration. Find virtual
+// hosts with its VirtualHost method, which uses an index made when decoding.
+type RouteConfiguration struct {
+	Name                     string
+	VirtualHosts             []*VirtualHost
+	IgnorePortInHostMatching bool
+	RequestHeaders           HeaderEdits
+	ResponseHeaders          HeaderEdits
+	index                    domainIndex
+}
+
+// VirtualHost is envoy.config.route.v3.VirtualHost.
+type VirtualHost struct {
+	Name            string
+	Domains         []string
+	Routes          []*Route
+	RequestHeaders  HeaderEdits
+	ResponseHeaders HeaderEdits
+	// IncludeAttemptCount adds x-envoy-attempt-count to the upstream request.
+	IncludeAttemptCount bool
+	Objects             []Object
+}
+
+// Route is envoy.config.route.v3.Route: exactly one of Forward, Redirect and
+// Direct is set.
+type Route struct {
+	Name            string
+	Match           RouteMatch
+	Forward         *Forward
+	Redirect        *Redirect
+	Direct          *DirectResponse
+	RequestHeaders  HeaderEdits
+	ResponseHeaders HeaderEdits
+	Objects         []Object
+}
+
+// PathKind says how RouteMatch.Path is compared.
+type PathKind uint8
+
+// Path kinds. PathRegex matches the whole path without the query.
+const (
+	PathPrefix PathKind = iota
+	PathExact
+	PathSeparatedPrefix
+	PathRegex
+	PathConnect // connect_matcher
+)
+
+// RouteMatch is envoy.config.route.v3.RouteMatch.
+type RouteMatch struct {
+	Kind               PathKind
+	Path               string
+	Regex              *regexp.Regexp
+	IgnoreCase         bool
+	Headers            []match.Header
+	Query              []match.Query
+	RuntimeNumerator   uint32 // share of requests; with denominator 0: all
+	RuntimeDenominator uint32
+}
+
+// Forward is envoy.config.route.v3.RouteAction.
+type Forward struct {
+	Clusters []WeightedCluster // one or more
+	// Timeout of the whole response; 0 means none.
+	Timeout     time.Duration
+	IdleTimeout time.Duration // 0: the connection manager's
+	Retry       *RetryPolicy
+	// PrefixRewrite replaces the matched prefix (or exact path).
+	PrefixRewrite   string
+	RegexRewrite    *RegexRewrite
+	HostRewrite     string // literal
+	AutoHostRewrite bool   // to the upstream endpoint's host name
+}
+
+// RegexRewrite replaces every match of Pattern in the path; the substitution
+// uses Go's template syntax, converted from RE2's \1.
+type RegexRewrite struct {
+	Pattern      *regexp.Regexp
+	Substitution string
+}
+
+// RetryPolicy is envoy.config.route.v3.RetryPolicy.
+type RetryPolicy struct {
+	On            []string // Envoy's words: connect-failure, 5xx, reset, ...
+	NumRetries    uint32
+	PerTryTimeout time.Duration
+	StatusCodes   []uint32 // for retriable-status-codes
+	AvoidPrevious bool     // previous_hosts predicate
+	HostAttempts  int
+	BackOffBase   time.Duration // 0: Envoy's 25 ms
+	BackOffMax    time.Duration // 0: ten times the base
+}
+
+// Redirect is envoy.config.route.v3.RedirectAction.
+type Redirect struct {
+	Scheme, Host  string
+	HTTPSRedirect bool
+	Port          uint32
+	Path          string // path_redirect
+	PrefixRewrite string
+	Status        int // 301, 302, 303, 307, 308
+	StripQuery    bool
+}
+
+// DirectResponse is envoy.config.route.v3.DirectResponseAction.
+type DirectResponse struct {
+	Status int
+	Body   []byte
+}
+
+// HeaderEdits is the add and remove lists that Envoy has on routes, virtual
+// hosts, route configurations and weighted clusters.
+type HeaderEdits struct {
+	Add    []HeaderAdd
+	Remove []string // lower case
+}
+
+// Empty reports whether there is nothing to do.
+func (h *HeaderEdits) Empty() bool { return len(h.Add) == 0 && len(h.Remove) == 0 }
+
+// HeaderAdd is one header to set. Value may have Envoy's command operators
+// (%REQ(x)%, ...), compiled in Format by the decoder when it does.
+type HeaderAdd struct {
+	Name, Value string
+	Action      HeaderAction
+	// Dynamic: Value has command operators.
+	Dynamic bool
+}
+
+// HeaderAction is Envoy's HeaderAppendAction.
+type HeaderAction uint8
+
+// Header actions.
+const (
+	AppendIfExistsOrAdd HeaderAction = iota
+	AddIfAbsent
+	OverwriteIfExistsOrAdd
+	OverwriteIfExists
+)
+
+// Discovery is how a cluster finds its endpoints.
+type Discovery uint8
+
+// Discovery types, with Envoy's meaning.
+const (
+	DiscoveryStatic Discovery = iota
+	DiscoveryStrictDNS
+	DiscoveryLogicalDNS
+	DiscoveryEDS
+	DiscoveryOriginalDst
+)
+
+// LBPolicy is the load balancing policy.
+type LBPolicy uint8
+
+// Load balancing policies. Others are refused for now.
+const (
+	LBRoundRobin LBPolicy = iota
+	LBLeastRequest
+	LBRandom
+	LBClusterProvided
+)
+
+// Cluster is envoy.config.cluster.v3.Cluster. Read-only after decoding.
+type Cluster struct {
+	Name           string
+	Discovery      Discovery
+	EDSServiceName string // the name to ask EDS for
+	ConnectTimeout time.Duration
+	LB             LBPolicy
+	// Endpoints of static and DNS clusters (for DNS: Host is the name to resolve).
+	Endpoints *Endpoints
+	// DNSRefresh bounds how old an answer may be where the TTL is not respected.
+	DNSRefresh                                          time.Duration
+	RespectDNSTTL                                       bool
+	DNSFamily                                           DNSFamily
+	MaxConnections, MaxPending, MaxRequests, MaxRetries uint32 // 0: unlimited
+	// TLS is the transport socket; nil is plain text. Matches are looked at first.
+	TLS        *UpstreamTLS
+	TLSMatches []TLSMatch
+	HTTP2      bool // http2_protocol_options: upstream speaks HTTP/2
+	// UpstreamIdleTimeout of pooled connections; 0 means Envoy's 1 h.
+	UpstreamIdleTimeout time.Duration
+	MaxRequestsPerConn  uint32 // 0: unlimited
+	TCPKeepalive        *TCPKeepalive
+	Objects             []Object
+}
+
+// TCPKeepalive are the socket options of upstream connections.
+type TCPKeepalive struct {
+	Probes         uint32
+	Time, Interval time.Duration
+}
+
+// DNSFamily is which address families a DNS cluster asks for.
+type DNSFamily uint8
+
+// DNS families.
+const (
+	DNSAuto DNSFamily = iota
+	DNSV4Only
+	DNSV6Only
+	DNSV4Preferred
+	DNSAll
+)
+
+// TLSMatch is one transport_socket_matches entry; an endpoint whose metadata has
+// all of Labels uses it. TLS nil is plain text.
+type TLSMatch struct {
+	Name   string
+	Labels map[string]string
+	TLS    *UpstreamTLS
+}
+
+// UpstreamTLS is the UpstreamTlsContext.
+type UpstreamTLS struct {
+	SNI               string
+	AutoSNI           bool // from the request's Host (auto_sni)
+	ALPN              []string
+	CAFile            string // "" with SystemCA
+	SystemCA          bool
+	InlineCA          []byte
+	CertFile, KeyFile string
+	SANs              []match.String
+	AutoSANCheck      bool // auto_san_validation
+	SkipVerify        bool // no validation context: Envoy does not verify
+	// Unsupported, when not "", says why this context cannot be used (for
+	// instance SDS from an agent that is not there); a connection that needs it
+	// fails with upstream_tls_failed and this text.
+	Unsupported            string
+	MinVersion, MaxVersion uint16 // crypto/tls constants; 0: default
+}
+
+// Endpoints is envoy.config.endpoint.v3.ClusterLoadAssignment.
+type Endpoints struct {
+	ClusterName string
+	Localities  []Locality
+}
+
+// Locality is a group of endpoints with one priority.
+type Locality struct {
+	Region, Zone, SubZone string
+	Priority              uint32
+	Weight                uint32
+	Endpoints             []Endpoint
+}
+
+// Endpoint is one lb_endpoint. Address is set where Host is an IP literal.
+type Endpoint struct {
+	Host    string
+	Port    uint16
+	Address netip.AddrPort
+	// Hostname for auto host rewrite.
+	Hostname  string
+	Weight    uint32
+	Unhealthy bool
+	TLSLabels map[string]string // "envoy.transport_socket_match" metadata
+}
+
+// AccessLog is one file access log.
+type AccessLog struct {
+	Path string
+	// Text is Envoy's format string; JSON is set instead for a JSON format
+	// (values are format strings, nested maps, lists or literals).
+	Text string
+	JSON map[string]any
+	// OmitEmpty leaves out empty JSON values.
+	OmitEmpty bool
+	Filter    *AccessLogFilter // nil: always
+}
+
+// AccessLogFilter is the subset of Envoy's filters that Istio generates.
+// Exactly one field is set; And and Or nest.
+type AccessLogFilter struct {
+	ResponseFlags  []string // response_flag_filter; empty list with AnyFlag: any
+	AnyFlag        bool
+	StatusOp       string // "GE", "EQ", "LE", "NE" for status_code_filter
+	StatusValue    uint32
+	DurationOp     string
+	DurationMS     uint32
+	Header         *match.Header
+	NotHealthCheck bool
+	And, Or        []*AccessLogFilter
+	// CEL is refused by the decoder.
+}
+
+// NameTable is Istio's NDS resource: what the DNS proxy answers. Keys are lower
+// case host names without the final dot. A "*.suffix" key is a known wildcard, the
+// key "*" says that every name may be looked up outside (ALLOW_ANY).
+type NameTable struct {
+	Names map[string]NameInfo
+}
+
+// NameInfo is the answer for one name. No Addresses: the name is known, and is
+// resolved outside when it is dialled.
+type NameInfo struct {
+	Addresses []netip.Addr
+	Registry  string
+	Namespace string
+}

@@ -1,0 +1,73 @@
+// Package upstream is everything behind the decision: clusters at run time, their
+// endpoints, name resolution, balancing, connecting, and the pools of idle HTTP/1
+// connections. It is told a cluster by name and never asks why.
+package upstream
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/egret-mesh/egret/internal/data/reason"
+)
+
+// Dialer opens connections. It is the seam between ways to deploy: standalone
+// hands the gateway's address to an in-process listener, Kubernetes marks sockets.
+type Dialer interface {
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Resolver looks up names outside. The address judged is the address dialled, so
+// nothing else in the proxy resolves names.
+type Resolver interface {
+	// Lookup returns the addresses and how long they may be used. A name that does
+	// not exist is an error.
+	Lookup(ctx context.Context, name string, family Family) ([]netip.Addr, TTL, error)
+}
+
+// Family is which address family to ask for.
+type Family uint8
+
+// Families.
+const (
+	FamilyAny Family = iota
+	FamilyV4
+	FamilyV6
+)
+
+// TTL is how long an answer may be used.
+type TTL = time.Duration
+
+// Target is what the connection or request wanted; a cluster of type ORIGINAL_DST
+// dials it, and some policies hash it.
+type Target struct {
+	// Destination is the original destination.
+	Destination netip.AddrPort
+	// Name is set where Destination is an address that the DNS proxy handed out for
+	// a name without a fixed address: then the name is resolved and dialled.
+	Name string
+	// Authority is the request's host for auto_sni and auto_san_validation.
+	Authority string
+}
+
+// Error is a failure to reach a cluster, with its reason and Envoy's response flag.
+type Error struct {
+	Reason reason.Reason
+	Flag   string // "UH", "UF", "UO", "NC", "DF"
+	Detail string
+	Err    error
+	// Host is the endpoint that was tried, if any.
+	Host string
+}
+
+// Error is Detail with the cause.
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return e.Detail
+	}
+	return e.Detail + ": " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }

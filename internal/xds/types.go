@@ -1,0 +1,59 @@
+// Package xds speaks Envoy's Aggregated Discovery Service: streams, subscriptions,
+// ACK, NACK, for the server and the client side, state of the world and delta from
+// one code path. The payload is opaque: it never looks into a resource.
+//
+// It must not import control, data or host.
+package xds
+
+import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// Type URLs of the resources that Egret's halves exchange.
+const (
+	ListenerType  = "type.googleapis.com/envoy.config.listener.v3.Listener"
+	RouteType     = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+	ClusterType   = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+	EndpointType  = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+	NameTableType = "type.googleapis.com/istio.networking.nds.v1.NameTable"
+)
+
+// Resource is one named resource. Version changes when, and only when, the body does.
+type Resource struct {
+	Name    string
+	Version string
+	Body    *anypb.Any
+}
+
+// Snapshot is all resources for one node: type URL -> name -> resource. It is
+// immutable after it was handed over.
+type Snapshot map[string]map[string]Resource
+
+// Generator makes the snapshot for a node. It must be safe for concurrent use, and
+// gives the same bytes for the same input, so that versions are stable.
+type Generator interface {
+	Generate(node *corev3.Node) (Snapshot, error)
+}
+
+// Nack is what a client said about a resource it refused.
+type Nack struct {
+	NodeID, TypeURL, Version string
+	Message                  string
+}
+
+// Update is what the client hands to its handler: per type URL, what changed and
+// what is gone. For a state-of-the-world stream the client computes the difference
+// itself, so handlers see one form only.
+type Update struct {
+	TypeURL string
+	Changed []Resource
+	Removed []string
+}
+
+// Handler takes updates from the client, one call at a time. The errors, by
+// resource name, become the NACK; an empty map is an ACK. Resources without an
+// error are taken as applied.
+type Handler interface {
+	Apply(Update) map[string]error
+}
