@@ -1,0 +1,32 @@
+# make lab    build, then run the whole lab against a simulated internet
+# make test   everything that needs no cluster
+# make bench  compare with nginx and HAProxy (bench/README.md)
+
+GO ?= go
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+# The race detector needs a C compiler.
+RACE := $(shell command -v cc >/dev/null 2>&1 && echo -race)
+
+.PHONY: build lab test check bench clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X github.com/egret-mesh/egret/internal/cli.version=$(VERSION)" -o bin/egret ./cmd/egret
+
+lab: build
+	bin/egret lab
+
+check:
+	@unformatted=$$(gofmt -l cmd internal examples bench); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) test -count=1 ./internal/houserules
+
+test: build check
+	@test -n "$(RACE)" || echo "note: no C compiler, so the tests run without the race detector"
+	$(GO) test $(RACE) -timeout 12m ./...
+
+bench: build
+	$(GO) run ./bench/cmd
+
+clean:
+	rm -rf bin

@@ -1,0 +1,12 @@
+// Command egret is egress control for workloads, with Istio's API, on one machine.
+package main
+
+import (
+	"os"
+
+	"github.com/egret-mesh/egret/internal/cli"
+)
+
+func main() {
+	os.Exit(cli.Main(os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+}

@@ -1,0 +1,101 @@
+// Package cli is egret's command line: one file per command. A command reads its
+// flags, calls the package that does the work, and prints; it decides nothing.
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// Streams are the standard streams of a command.
+type Streams struct{ In, Out, Err *os.File }
+
+// version is set by the linker; see the Makefile.
+var version = ""
+
+// exitError ends the program with a status. Without err nothing more is printed.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// Main runs the command line and returns the exit status.
+func Main(args []string, s Streams) int {
+	root := &cobra.Command{
+		Use:   "egret",
+		Short: "Egress control for workloads, with Istio's API",
+		Long: `Egret decides what a workload may call, through which gate, and records who did.
+
+Istio's objects (ServiceEntry, Gateway, VirtualService, DestinationRule, Sidecar,
+MeshConfig) say what may leave; everything else is refused, with the reason.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetArgs(args)
+	root.SetIn(s.In)
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(runCommand(s), labCommand(s), explainCommand(s), analyzeCommand(s), versionCommand(s),
+		clientCommand(s), worldKeeperCommand(s))
+	err := root.Execute()
+	if err == nil {
+		return 0
+	}
+	var exit *exitError
+	if !errors.As(err, &exit) {
+		exit = &exitError{code: 2, err: err}
+	}
+	if exit.err != nil {
+		fmt.Fprintf(s.Err, "egret: %v\n", exit.err)
+	}
+	return exit.code
+}
+
+func versionCommand(s Streams) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(s.Out, "egret %s (%s, %s/%s)\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+}
+
+func versionText() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}
+
+// outputFlag adds -o, which takes "text" or "json".
+func outputFlag(cmd *cobra.Command, to *string) {
+	cmd.Flags().StringVarP(to, "output", "o", "text", "output format: text or json")
+}
+
+func checkOutput(format string) error {
+	if format != "text" && format != "json" {
+		return fmt.Errorf("unknown output format %q: text or json", format)
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+// Package houserules checks the rules of the house that no linter knows: who may
+// import whom, what a package must have. It has no code, only tests.
+package houserules
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/egret-mesh/egret/"
+
+// importRules: a package below from must not depend on anything below what.
+var importRules = []struct{ from, what, why string }{
+	{"internal/data", "internal/control", "the halves meet only as xDS"},
+	{"internal/data", "internal/host", "the proxy does not know where it runs"},
+	{"internal/data", "istio.io", "the proxy knows xDS, never Istio"},
+	{"internal/data", "k8s.io", "the proxy is lean"},
+	{"internal/control", "internal/data", "the halves meet only as xDS"},
+	{"internal/control", "internal/host", "the control plane knows no sockets"},
+	{"internal/control/mesh", "google.golang.org/grpc", "the snapshot is pure"},
+	{"internal/control/mesh", "os/exec", "the snapshot is pure"},
+	{"internal/xds", "internal/control", "the payload is opaque"},
+	{"internal/xds", "internal/data", "the payload is opaque"},
+	{"internal/xds", "internal/host", "the wire does not know where it runs"},
+	{"internal/host", "internal/control", "capture knows no policy"},
+	{"internal/host", "internal/data", "capture knows no proxy"},
+	{"internal/data/decide", "net/http", "the decision is pure"},
+	{"internal/data/reason", "internal/", "the list of reasons is a leaf"},
+	{"internal/data/http1", "net/http", "the codec is our own"},
+	{"internal/lab/internet", "internal/data", "the simulated internet is the outside world"},
+}
+
+func TestImportRules(t *testing.T) {
+	for pkg, deps := range dependencies(t) {
+		for _, rule := range importRules {
+			if !below(pkg, module+rule.from) {
+				continue
+			}
+			what := rule.what
+			if strings.HasPrefix(what, "internal/") {
+				what = module + what
+			}
+			for _, d := range deps {
+				if d != pkg && below(d, what) {
+					t.Errorf("%s depends on %s: %s", strings.TrimPrefix(pkg, module), d, rule.why)
+				}
+			}
+		}
+	}
+}
+
+// TestImportRulesHaveSubjects fails when a rule is about a package that is gone.
+func TestImportRulesHaveSubjects(t *testing.T) {
+	all := dependencies(t)
+	for _, rule := range importRules {
+		found := false
+		for pkg := range all {
+			found = found || below(pkg, module+rule.from)
+		}
+		if !found {
+			t.Errorf("the rule about %s is about no package", rule.from)
+		}
+	}
+}
+
+func below(pkg, folder string) bool {
+	return pkg == folder || strings.HasPrefix(pkg, strings.TrimSuffix(folder, "/")+"/")
+}
+
+// dependencies of each package of the module, without its tests.
+func dependencies(t *testing.T) map[string][]string {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Deps " "}}`, "./...")
+	cmd.Dir = root(t)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	all := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		all[fields[0]] = fields[1:]
+	}
+	return all
+}
+
+func root(t *testing.T) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Dir(filepath.Dir(dir))
+}
+
+// lineRules: what no line of Go code of the module may have.
+var lineRules = []struct {
+	pattern *regexp.Regexp
+	tests   bool // also in tests
+	why     string
+}{
+	{regexp.MustCompile(`\btime\.Sleep\(`), true, "wait for a condition instead"},
+	{regexp.MustCompile(`stretchr/testify`), true, "go-cmp and the standard library are enough"},
+	{regexp.MustCompile(`\bslog\.(Info|Warn|Error|Debug|Default)\(`), false, "the logger is handed in"},
+	{regexp.MustCompile(`\bnet\.ParseIP\(|\bnet\.ParseCIDR\(`), true, "net/netip parses addresses"},
+	{regexp.MustCompile(`\bpanic\(`), false, "errors are returned"},
+}
+
+// allowed are the exceptions, each with its reason. An exception that is not needed
+// any more fails.
+var allowed = map[string]string{}
+
+func TestLineRules(t *testing.T) {
+	used := map[string]bool{}
+	eachGoFile(t, func(path string, src string) {
+		test := strings.HasSuffix(path, "_test.go")
+		if strings.HasPrefix(path, "internal/houserules/") {
+			return
+		}
+		for i, line := range strings.Split(src, "\n") {
+			for _, rule := range lineRules {
+				if test && !rule.tests || !rule.pattern.MatchString(line) {
+					continue
+				}
+				key := path + ": " + strings.TrimSpace(line)
+				if _, ok := allowed[key]; ok {
+					used[key] = true
+					continue
+				}
+				t.Errorf("%s:%d: %s (%s)", path, i+1, strings.TrimSpace(line), rule.why)
+			}
+		}
+	})
+	for key := range allowed {
+		if !used[key] {
+			t.Errorf("the exception %q is not needed any more", key)
+		}
+	}
+}
+
+const maxFileLines = 600
+
+func TestFilesAreShort(t *testing.T) {
+	eachGoFile(t, func(path, src string) {
+		if n := strings.Count(src, "\n"); n > maxFileLines && !strings.HasSuffix(path, "_test.go") {
+			t.Errorf("%s has %d lines: is it still one idea?", path, n)
+		}
+	})
+}
+
+// TestPackagesSayWhatTheyAre: every package has a doc comment.
+func TestPackagesSayWhatTheyAre(t *testing.T) {
+	documented := map[string]bool{}
+	eachGoFile(t, func(path, src string) {
+		if strings.HasSuffix(path, "_test.go") && !strings.HasPrefix(path, "internal/houserules/") {
+			return
+		}
+		dir := filepath.Dir(path)
+		f, err := parser.ParseFile(token.NewFileSet(), path, src, parser.PackageClauseOnly|parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		documented[dir] = documented[dir] || f.Doc != nil
+	})
+	for dir, ok := range documented {
+		if !ok {
+			t.Errorf("package %s has no doc comment", dir)
+		}
+	}
+}
+
+// machinePaths must never be committed.
+var machinePaths = regexp.MustCompile(`(^|[^A-Za-z0-9_.])/(work|farm)/|/tmp/bash_jobs|proxy\.golang\.` + `org|deb\.debian\.` + `org|\.\./sha` + `red`)
+
+func TestNoPathOfAMachine(t *testing.T) {
+	cmd := exec.Command("git", "ls-files")
+	cmd.Dir = root(t)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Skip("not a git checkout")
+	}
+	for path := range strings.Lines(string(out)) {
+		path = strings.TrimSpace(path)
+		if filepath.Base(path) == "go.sum" || strings.HasPrefix(path, "internal/houserules/") {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(root(t), path))
+		if err != nil {
+			continue // deleted, not committed yet
+		}
+		for i, line := range strings.Split(string(data), "\n") {
+			if machinePaths.MatchString(line) {
+				t.Errorf("%s:%d names a path or host that must not be committed: %s", path, i+1, line)
+			}
+		}
+	}
+}
+
+func eachGoFile(t *testing.T, f func(path, src string)) {
+	t.Helper()
+	base := root(t)
+	err := filepath.WalkDir(base, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && path != base || d.Name() == "testdata") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, ".go") {
+			return nil
+		}
+		src, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(base, path)
+		if err != nil {
+			return err
+		}
+		f(rel, string(src))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
