@@ -1,10 +1,14 @@
 // Package upstream is everything behind the decision: clusters at run time, their
-// endpoints, name resolution, balancing, connecting, and the pools of idle HTTP/1
-// connections. It is told a cluster by name and never asks why.
+// endpoints, name resolution, balancing, connecting. It is handed a cluster and
+// never asks why. (The pools of idle HTTP/1 connections are in data/http.)
+//
+// It must not decide what a workload may reach, with one exception: an address that
+// nobody wrote down is refused when it is loopback, link-local or the like.
 package upstream
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"time"
@@ -25,6 +29,14 @@ type Resolver interface {
 	// not exist is an error.
 	Lookup(ctx context.Context, name string, family Family) ([]netip.Addr, TTL, error)
 }
+
+// ErrNoSuchName and ErrNoAddress are what a Resolver's error wraps when DNS did
+// answer: the name does not exist, or has no address of the family. Any other error
+// means that DNS did not work, and an older answer may be used instead.
+var (
+	ErrNoSuchName = errors.New("no such name")
+	ErrNoAddress  = errors.New("no address for the name")
+)
 
 // Family is which address family to ask for.
 type Family uint8

@@ -1,0 +1,118 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/resource"
+)
+
+const (
+	defaultConnectTimeout = 5 * time.Second // Envoy's connect_timeout
+	maxConnectHosts       = 4               // that Connect tries
+)
+
+// errConnectTimeout is the cause when the cluster's connect timeout passed.
+var errConnectTimeout = errors.New("connect timeout")
+
+var errNoResolver = errors.New("this proxy has no name resolver")
+
+// Dial connects to a host that Pick chose. The cluster's connect timeout covers the
+// TLS handshake too, as in Envoy. Without TLS the Dialer's connection is returned as
+// it is, so that a *net.TCPConn can be spliced. The errors have the reasons
+// upstream_connect_failed, upstream_tls_failed and address_forbidden, flag UF.
+func (m *Manager) Dial(ctx context.Context, cluster *config.Cluster, h *Host, t *Target) (net.Conn, *Error) {
+	if !h.explicit && forbidden(h.addr.Addr(), m.forbidden) {
+		return nil, forbiddenError(h.text)
+	}
+	timeout := cluster.ConnectTimeout
+	if timeout <= 0 {
+		timeout = defaultConnectTimeout
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, timeout, errConnectTimeout)
+	defer cancel()
+	conn, err := m.dialer.DialContext(limited, "tcp", h.text)
+	if err != nil {
+		return nil, h.failure(ctx, limited, reason.UpstreamConnectFailed, "connecting to "+h.text+" failed", err)
+	}
+	if err := keepAlive(conn, cluster.TCPKeepalive); err != nil {
+		m.log.Debug("setting TCP keep-alive failed", "host", h.text, "error", err)
+	}
+	if h.tls != nil {
+		conn, err = h.tls.handshake(limited, conn, h, t, m.roots)
+		if err != nil {
+			return nil, h.failure(ctx, limited, reason.UpstreamTLSFailed, "TLS with "+h.text+" failed", err)
+		}
+	}
+	h.connected()
+	return conn, nil
+}
+
+// failure makes the Error of a failed attempt; a caller who gave up does not make
+// the host suspect.
+func (h *Host) failure(ctx, limited context.Context, r reason.Reason, detail string, err error) *Error {
+	if ctx.Err() == nil {
+		h.Failed()
+	}
+	if cause := context.Cause(limited); errors.Is(cause, errConnectTimeout) {
+		err = cause
+	}
+	return &Error{Reason: r, Flag: "UF", Detail: detail, Err: err, Host: h.text}
+}
+
+// Connect picks a host and dials it, and tries others when that fails: each host
+// at most once, and at most four. It returns the last error.
+func (m *Manager) Connect(ctx context.Context, cluster *config.Cluster, t *Target) (net.Conn, *Host, *Error) {
+	var tried [maxConnectHosts]*Host
+	var last *Error
+	for i := range tried {
+		h, err := m.Pick(ctx, cluster, t, tried[:i])
+		if err != nil {
+			if last != nil {
+				return nil, tried[i-1], last
+			}
+			return nil, nil, err
+		}
+		if contains(tried[:i], h) {
+			break // there is no other
+		}
+		conn, err := m.Dial(ctx, cluster, h, t)
+		if err == nil {
+			return conn, h, nil
+		}
+		tried[i], last = h, err
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	for i := len(tried) - 1; i >= 0; i-- {
+		if tried[i] != nil {
+			return nil, tried[i], last
+		}
+	}
+	return nil, nil, last
+}
+
+// keepAlive sets the cluster's TCP keep-alive; what it does not say is left to the
+// operating system. Connections that are not TCP are left alone.
+func keepAlive(conn net.Conn, k *resource.TCPKeepalive) error {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok || k == nil {
+		return nil
+	}
+	c := net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}
+	if k.Time > 0 {
+		c.Idle = k.Time
+	}
+	if k.Interval > 0 {
+		c.Interval = k.Interval
+	}
+	if k.Probes > 0 {
+		c.Count = int(k.Probes)
+	}
+	return tcp.SetKeepAliveConfig(c)
+}

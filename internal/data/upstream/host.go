@@ -1,0 +1,131 @@
+package upstream
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+)
+
+// suspectFor is how long, in nanoseconds, a host is the second choice after a
+// connection to it failed (see Manager.Pick).
+const suspectFor = int64(5e9)
+
+// Host is one endpoint of a cluster at run time. It lives as long as the cluster
+// has that endpoint with the same transport socket; then it is gone for good, and
+// when the endpoint comes back there is a new Host. So a pool of idle connections
+// may be keyed by *Host. All methods are safe for concurrent use.
+type Host struct {
+	cluster  *state
+	addr     netip.AddrPort
+	text     string
+	hostname string
+	explicit bool        // the configuration names the address itself
+	tls      *tlsContext // nil: plain text
+
+	active   atomic.Int64
+	failures atomic.Uint64
+	failedAt atomic.Int64 // Manager.now of the last failure; 0: the last connect worked
+	usedAt   atomic.Int64 // only kept by clusters of type ORIGINAL_DST
+
+	gone   atomic.Bool
+	mu     sync.Mutex
+	onGone []func()
+}
+
+// Addr is the address that Dial connects to.
+func (h *Host) Addr() netip.AddrPort { return h.addr }
+
+// String is Addr as text ("ip:port"), without allocation: %UPSTREAM_HOST%.
+func (h *Host) String() string { return h.text }
+
+// Hostname is the endpoint's host name (for auto_host_rewrite): the endpoint's
+// hostname field, else the name that was resolved; "" for a bare address.
+func (h *Host) Hostname() string { return h.hostname }
+
+// Cluster is the name of the cluster.
+func (h *Host) Cluster() string { return h.cluster.name }
+
+// TLS reports whether Dial originates TLS to this host.
+func (h *Host) TLS() bool { return h.tls != nil }
+
+// Begin counts a request or connection as active, for least request and for the
+// cluster's limits. Call End once for each Begin.
+func (h *Host) Begin() {
+	h.active.Add(1)
+	h.cluster.active.Add(1)
+}
+
+// End is the counterpart of Begin.
+func (h *Host) End() {
+	h.active.Add(-1)
+	h.cluster.active.Add(-1)
+}
+
+// Active is how many requests or connections have begun and not ended.
+func (h *Host) Active() int64 { return h.active.Load() }
+
+// Failures is how many connection attempts to the host have failed.
+func (h *Host) Failures() uint64 { return h.failures.Load() }
+
+// Failed tells that the host could not be used: for a few seconds Pick prefers
+// others. Dial does this for itself.
+func (h *Host) Failed() {
+	h.failures.Add(1)
+	h.failedAt.Store(h.cluster.manager.now())
+}
+
+func (h *Host) connected() {
+	if h.failedAt.Load() != 0 {
+		h.failedAt.Store(0)
+	}
+}
+
+func (h *Host) suspect() bool {
+	at := h.failedAt.Load()
+	return at != 0 && h.cluster.manager.now()-at < suspectFor
+}
+
+// Gone reports that the endpoint was removed or its transport socket changed:
+// idle connections to it should be closed; active ones may finish.
+func (h *Host) Gone() bool { return h.gone.Load() }
+
+// OnGone calls f once the host is gone, or now if it already is. f must not block
+// and must not call back into the Manager.
+func (h *Host) OnGone(f func()) {
+	h.mu.Lock()
+	if !h.gone.Load() {
+		h.onGone = append(h.onGone, f)
+		h.mu.Unlock()
+		return
+	}
+	h.mu.Unlock()
+	f()
+}
+
+func (h *Host) retire() {
+	h.mu.Lock()
+	h.gone.Store(true)
+	fs := h.onGone
+	h.onGone = nil
+	h.mu.Unlock()
+	for _, f := range fs {
+		f()
+	}
+}
+
+// hostKey is what makes two endpoints the same host.
+type hostKey struct {
+	addr     netip.AddrPort
+	hostname string
+	labels   string
+	explicit bool
+}
+
+func contains(hosts []*Host, h *Host) bool {
+	for _, x := range hosts {
+		if x == h {
+			return true
+		}
+	}
+	return false
+}

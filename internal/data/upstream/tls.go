@@ -1,0 +1,252 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/match"
+	"github.com/egret-mesh/egret/internal/data/resource"
+)
+
+// tlsContext originates TLS with one UpstreamTLS. Its files are read again when
+// they change.
+type tlsContext struct {
+	spec     *resource.UpstreamTLS
+	alpn     []string
+	sessions tls.ClientSessionCache
+	ca       cachedFile[*x509.CertPool]
+	cert     cachedFile[[]byte]
+	key      cachedFile[[]byte]
+}
+
+// transport chooses the transport socket of an endpoint, as Envoy does: the first of
+// transport_socket_matches whose labels the endpoint has, else the cluster's own.
+// It returns nil for plain text. s.mu is held.
+func (s *state) transport(c *config.Cluster, labels map[string]string) *tlsContext {
+	spec := c.TLS
+	for i := range c.TLSMatches {
+		if hasAll(labels, c.TLSMatches[i].Labels) {
+			spec = c.TLSMatches[i].TLS
+			break
+		}
+	}
+	if spec == nil {
+		return nil
+	}
+	x := s.contexts[spec]
+	if x == nil {
+		x = newTLSContext(spec)
+		s.contexts[spec] = x
+	}
+	return x
+}
+
+func hasAll(labels, want map[string]string) bool {
+	for k, v := range want {
+		if got, ok := labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+func newTLSContext(spec *resource.UpstreamTLS) *tlsContext {
+	// HTTP/2 is not spoken upstream, so it is not offered.
+	alpn := slices.DeleteFunc(slices.Clone(spec.ALPN), func(p string) bool { return p == "h2" })
+	if len(alpn) == 0 && len(spec.ALPN) > 0 {
+		alpn = []string{"http/1.1"}
+	}
+	return &tlsContext{
+		spec: spec, alpn: alpn, sessions: tls.NewLRUClientSessionCache(32),
+		ca:   cachedFile[*x509.CertPool]{path: spec.CAFile, parse: parseCA},
+		cert: cachedFile[[]byte]{path: spec.CertFile, parse: asIs},
+		key:  cachedFile[[]byte]{path: spec.KeyFile, parse: asIs},
+	}
+}
+
+func asIs(b []byte) ([]byte, error) { return b, nil }
+
+func parseCA(pem []byte) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, errors.New("no certificate in it")
+	}
+	return pool, nil
+}
+
+// ConnKey tells connections to the same host apart: those with the same key are
+// interchangeable, others differ in the name asked for or verified in TLS. It is ""
+// without TLS.
+func (m *Manager) ConnKey(h *Host, t *Target) string {
+	if h.tls == nil {
+		return ""
+	}
+	sni, want := h.tls.serverName(t)
+	if want == "" || want == sni {
+		return sni
+	}
+	return sni + " " + want
+}
+
+// serverName is the SNI to send, and with auto_san_validation the name that the
+// certificate must have in place of the configured matchers.
+func (x *tlsContext) serverName(t *Target) (sni, want string) {
+	sni = x.spec.SNI
+	if t == nil || t.Authority == "" || !x.spec.AutoSNI && !x.spec.AutoSANCheck {
+		return sni, ""
+	}
+	name := match.Lower(match.Name(t.Authority))
+	if x.spec.AutoSNI {
+		sni = name
+	}
+	if x.spec.AutoSANCheck {
+		want = name
+	}
+	return sni, want
+}
+
+// handshake makes a TLS client connection of conn, or closes it.
+func (x *tlsContext) handshake(ctx context.Context, conn net.Conn, h *Host, t *Target, roots *x509.CertPool) (net.Conn, error) {
+	cfg, err := x.config(h, t, roots)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	c := tls.Client(conn, cfg)
+	if err := c.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (x *tlsContext) config(h *Host, t *Target, roots *x509.CertPool) (*tls.Config, error) {
+	if x.spec.Unsupported != "" {
+		return nil, errors.New(x.spec.Unsupported)
+	}
+	sni, want := x.serverName(t)
+	cfg := &tls.Config{
+		ServerName:         sni,
+		NextProtos:         x.alpn,
+		MinVersion:         max(x.spec.MinVersion, tls.VersionTLS12),
+		MaxVersion:         x.spec.MaxVersion,
+		ClientSessionCache: x.sessions,
+		// The certificate is judged in VerifyConnection, which runs on each
+		// handshake, resumed ones included.
+		InsecureSkipVerify: true,
+	}
+	if x.spec.CertFile != "" {
+		cert, err := x.certificate()
+		if err != nil {
+			return nil, err
+		}
+		cfg.Certificates = []tls.Certificate{cert}
+	}
+	if x.spec.SkipVerify {
+		return cfg, nil
+	}
+	roots, err := x.roots(roots)
+	if err != nil {
+		return nil, err
+	}
+	sans := x.spec.SANs
+	if want != "" {
+		sans = nil
+	}
+	for _, name := range []string{sni, h.hostname, h.addr.Addr().String()} {
+		if want == "" {
+			want = name
+		}
+	}
+	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
+		return verify(cs, roots, sans, want)
+	}
+	return cfg, nil
+}
+
+func (x *tlsContext) certificate() (tls.Certificate, error) {
+	certPEM, err := x.cert.get()
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("client certificate: %w", err)
+	}
+	keyPEM, err := x.key.get()
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("client key: %w", err)
+	}
+	cert, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("client certificate %q: %w", x.spec.CertFile, err)
+	}
+	return cert, nil
+}
+
+// roots are the authorities to trust; nil means the system's.
+func (x *tlsContext) roots(system *x509.CertPool) (*x509.CertPool, error) {
+	switch {
+	case len(x.spec.InlineCA) > 0:
+		return parseCA(x.spec.InlineCA)
+	case x.spec.CAFile != "":
+		pool, err := x.ca.get()
+		if err != nil {
+			return nil, fmt.Errorf("CA certificates: %w", err)
+		}
+		return pool, nil
+	}
+	return system, nil
+}
+
+// verify judges the server's certificate: its chain, and that one of the matchers
+// matches one of its names. Without matchers it must be for the name wanted, which is
+// stricter than Envoy (that would take any certificate of the authority).
+func verify(cs tls.ConnectionState, roots *x509.CertPool, sans []match.String, want string) error {
+	if len(cs.PeerCertificates) == 0 {
+		return errors.New("the server has no certificate")
+	}
+	leaf := cs.PeerCertificates[0]
+	opts := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
+	for _, c := range cs.PeerCertificates[1:] {
+		opts.Intermediates.AddCert(c)
+	}
+	if _, err := leaf.Verify(opts); err != nil {
+		return err
+	}
+	if len(sans) == 0 {
+		return leaf.VerifyHostname(want)
+	}
+	for i := range sans {
+		if sanMatches(leaf, &sans[i]) {
+			return nil
+		}
+	}
+	return fmt.Errorf("no subject alternative name of the certificate matches: it is for %s", strings.Join(sanNames(leaf), ", "))
+}
+
+// sanMatches compares one matcher with all names of a certificate. An exact matcher
+// takes a wildcard name of the certificate as Envoy does for DNS names.
+func sanMatches(leaf *x509.Certificate, m *match.String) bool {
+	if m.Kind == match.Exact && len(leaf.DNSNames) > 0 {
+		if _, err := netip.ParseAddr(m.Value); err != nil && leaf.VerifyHostname(m.Value) == nil {
+			return true
+		}
+	}
+	return slices.ContainsFunc(sanNames(leaf), m.Match)
+}
+
+func sanNames(leaf *x509.Certificate) []string {
+	out := slices.Clone(leaf.DNSNames)
+	for _, u := range leaf.URIs {
+		out = append(out, u.String())
+	}
+	for _, ip := range leaf.IPAddresses {
+		out = append(out, ip.String())
+	}
+	return append(out, leaf.EmailAddresses...)
+}
