@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -78,7 +77,13 @@ func TestScenarios(t *testing.T) {
 		Dir:      "testdata",
 		Setup:    setUp,
 		Cmds:     map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "count": count},
-		TestWork: false,
+		Condition: func(cond string) (bool, error) {
+			if path, ok := strings.CutPrefix(cond, "exists:"); ok && path == "examples" {
+				_, err := os.Stat("../../examples")
+				return err == nil, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
 	})
 }
 
@@ -87,7 +92,9 @@ func setUp(env *testscript.Env) error {
 	for _, name := range []string{world.DirEnv, "SSL_CERT_FILE", "CURL_CA_BUNDLE"} {
 		env.Setenv(name, os.Getenv(name))
 	}
-	env.Setenv("GOARCH", runtime.GOARCH)
+	if examples, err := filepath.Abs("../../examples"); err == nil {
+		env.Setenv("EXAMPLES", examples)
+	}
 	env.Setenv("UID", fmt.Sprint(os.Getuid()))
 	return nil
 }
