@@ -69,6 +69,8 @@ type Entry struct {
 	// Host is the destination's name for metrics and denials: authority without
 	// port, SNI, the DNS proxy's name for the address, or the address itself.
 	Host string
+	// Opened: Recorder.Opened has counted this TCP connection already.
+	Opened bool
 	// Objects that led to the verdict.
 	Objects []resource.Object
 }
