@@ -74,9 +74,9 @@ func enterWorld() (int, error) {
 
 func TestScenarios(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir:      "testdata",
-		Setup:    setUp,
-		Cmds:     map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "count": count},
+		Dir:   "testdata",
+		Setup: setUp,
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "count": count},
 		Condition: func(cond string) (bool, error) {
 			if path, ok := strings.CutPrefix(cond, "exists:"); ok && path == "examples" {
 				_, err := os.Stat("../../examples")
