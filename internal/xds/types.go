@@ -42,9 +42,11 @@ type Nack struct {
 	Message                  string
 }
 
-// Update is what the client hands to its handler: per type URL, what changed and
+// Update is what the client hands to its handler: what changed of one type and
 // what is gone. For a state-of-the-world stream the client computes the difference
-// itself, so handlers see one form only.
+// itself, so handlers see one form only. The first answer to a wildcard subscription is
+// handed over even if it is empty: then there are no such resources. Removed has only
+// names that were handed over before: deleted by the server, or no longer subscribed to.
 type Update struct {
 	TypeURL string
 	Changed []Resource

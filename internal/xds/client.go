@@ -1,0 +1,337 @@
+package xds
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+)
+
+const (
+	// maxResponse is the size of one response that the client takes, in bytes.
+	maxResponse = 64 << 20
+	// maxAcks bounds the answers that wait because the server does not read them.
+	maxAcks = 1024
+)
+
+// ClientOptions are the options of NewClient. Node and Handler are required.
+type ClientOptions struct {
+	Node    *corev3.Node
+	Delta   bool
+	Handler Handler
+	Logger  *slog.Logger // nil: discard
+	// MinBackoff and MaxBackoff bound the pause before a new stream: it doubles with
+	// each stream that brought nothing, and a random part of up to half is taken off. 0
+	// means 100 ms and 15 s.
+	MinBackoff, MaxBackoff time.Duration
+}
+
+// Client keeps one ADS stream to a server and hands what comes to a handler. It
+// keeps the versions of what it has, so that after a reconnection nothing unchanged is
+// sent again on a delta stream. On a state-of-the-world stream what did not change
+// is not handed on again.
+type Client struct {
+	ads     discoveryv3.AggregatedDiscoveryServiceClient
+	opts    ClientOptions
+	log     *slog.Logger
+	wake    chan struct{} // for Run: names may have been dropped
+	sending chan struct{} // for the sender: there may be something to say
+
+	mu      sync.Mutex // guards what follows
+	watches map[string]*watch
+	status  ClientStatus
+}
+
+// ClientStatus is the state of a client's connection.
+type ClientStatus struct {
+	// Connected: the server has answered on the present stream.
+	Connected bool
+	// Streams counts the streams that were begun.
+	Streams int
+	// LastError is why the last stream ended; "" for none.
+	LastError string
+}
+
+// NewClient makes a client; Run runs it. The connection's message size limits do
+// not matter, the client sets its own.
+func NewClient(cc grpc.ClientConnInterface, o ClientOptions) *Client {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.MinBackoff = cmp.Or(o.MinBackoff, 100*time.Millisecond)
+	o.MaxBackoff = max(o.MinBackoff, cmp.Or(o.MaxBackoff, 15*time.Second))
+	return &Client{
+		ads: discoveryv3.NewAggregatedDiscoveryServiceClient(cc), opts: o, log: o.Logger,
+		wake: make(chan struct{}, 1), sending: make(chan struct{}, 1),
+		watches: map[string]*watch{},
+	}
+}
+
+// Subscribe replaces the names that are wanted of a type; nil means all of them, an
+// empty list none. It may be called at any time, also before Run and from inside
+// Handler.Apply. Names that are no longer wanted reach the handler as removed.
+func (c *Client) Subscribe(typeURL string, names []string) {
+	c.mu.Lock()
+	w := c.watches[typeURL]
+	if w == nil {
+		w = newWatch(typeURL, c.opts.Delta)
+		c.watches[typeURL] = w
+	}
+	w.want(newInterest(names))
+	c.mu.Unlock()
+	poke(c.sending)
+	poke(c.wake)
+}
+
+// Status tells how the client's connection is.
+func (c *Client) Status() ClientStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.status
+}
+
+// Run connects, and connects again, until ctx is done; then it returns nil, and no
+// goroutine is left. An error means that the options are not usable.
+func (c *Client) Run(ctx context.Context) error {
+	if c.opts.Handler == nil {
+		return errors.New("xds client: no handler")
+	}
+	if c.opts.Node.GetId() == "" {
+		return errors.New("xds client: the node has no id")
+	}
+	failures := 0
+	for ctx.Err() == nil {
+		progress, err := c.stream(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if progress {
+			failures = 0
+		}
+		pause := backoff(failures, c.opts.MinBackoff, c.opts.MaxBackoff, rand.Float64())
+		failures++
+		c.log.Warn("xDS stream ended; will try again", "error", err, "pause", pause.Round(time.Millisecond))
+		c.pause(ctx, pause)
+	}
+	return nil
+}
+
+// backoff is the pause after so many streams without an answer; random is in [0, 1).
+func backoff(failures int, least, most time.Duration, random float64) time.Duration {
+	d := least
+	for range failures {
+		if d >= most {
+			break
+		}
+		d *= 2
+	}
+	d = min(d, most)
+	return d - time.Duration(random*float64(d)/2)
+}
+
+// pause waits, and meanwhile still tells the handler what is no longer wanted.
+func (c *Client) pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			return
+		case <-ctx.Done():
+			return
+		case <-c.wake:
+			c.drop()
+		}
+	}
+}
+
+// stream runs one stream to its end, which is always an error. progress: the server
+// answered.
+func (c *Client) stream(ctx context.Context) (progress bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	c.begin()
+	defer func() { c.end(err) }()
+	wire, err := c.open(ctx)
+	if err != nil {
+		return false, err
+	}
+	responses := make(chan *response)
+	ended := make(chan error, 2)
+	running.Go(func() { ended <- receive(ctx, wire, responses) })
+	running.Go(func() {
+		if err := c.send(ctx, wire); err != nil {
+			ended <- err
+		}
+	})
+	for {
+		select {
+		case err := <-ended:
+			return progress, err
+		case r := <-responses:
+			if err := c.take(r); err != nil {
+				return progress, err
+			}
+			progress = true
+		case <-c.wake:
+			c.drop()
+		}
+	}
+}
+
+func (c *Client) open(ctx context.Context) (clientWire, error) {
+	size := grpc.MaxCallRecvMsgSize(maxResponse)
+	if c.opts.Delta {
+		st, err := c.ads.DeltaAggregatedResources(ctx, size)
+		return deltaClient{st}, err
+	}
+	st, err := c.ads.StreamAggregatedResources(ctx, size)
+	return sotwClient{st}, err
+}
+
+func (c *Client) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.status.Streams++
+	for _, w := range c.watches {
+		w.restart()
+	}
+	poke(c.sending)
+}
+
+func (c *Client) end(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.status.Connected = false
+	if err != nil {
+		c.status.LastError = err.Error()
+	}
+	for _, w := range c.watches {
+		w.restart()
+	}
+	poke(c.wake)
+}
+
+func receive(ctx context.Context, wire clientWire, out chan<- *response) error {
+	for {
+		r, err := wire.recv()
+		if err != nil {
+			return err
+		}
+		select {
+		case out <- r:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// send says what there is to say, whenever that changed. That the server ended the
+// stream is told by receive, which gets the status.
+func (c *Client) send(ctx context.Context, wire clientWire) error {
+	first := true
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.sending:
+		}
+		for r := c.next(); r != nil; r = c.next() {
+			if first {
+				r.node, first = c.opts.Node, false
+			}
+			if err := wire.send(r); errors.Is(err, io.EOF) {
+				return nil
+			} else if err != nil {
+				return err
+			}
+			poke(c.wake) // what was dropped may go now
+		}
+	}
+}
+
+func (c *Client) next() *request {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, typeURL := range slices.SortedFunc(maps.Keys(c.watches), comparePushOrder) {
+		if r := c.watches[typeURL].next(); r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+// take hands a response to the handler and makes its answer.
+func (c *Client) take(r *response) error {
+	c.mu.Lock()
+	w := c.watches[r.typeURL]
+	if w == nil || !w.started {
+		c.mu.Unlock()
+		return fmt.Errorf("the server sent type %q, which was not asked for", r.typeURL)
+	}
+	c.status.Connected = true
+	u, errs, give := w.difference(r)
+	c.mu.Unlock()
+	if give {
+		for name, err := range c.opts.Handler.Apply(u) {
+			if err != nil {
+				errs[name] = err
+			}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w.applied(r, u, errs)
+	if len(errs) > 0 {
+		c.log.Warn("xDS resource refused", "type", r.typeURL, "version", r.version, "error", problem(errs))
+	}
+	if len(w.acks) > maxAcks {
+		return fmt.Errorf("the server does not read: %d answers wait", len(w.acks))
+	}
+	poke(c.sending)
+	return nil
+}
+
+// drop tells the handler what is no longer subscribed to.
+func (c *Client) drop() {
+	for _, u := range c.drops() {
+		c.opts.Handler.Apply(u)
+	}
+}
+
+func (c *Client) drops() []Update {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []Update
+	for _, typeURL := range slices.SortedFunc(maps.Keys(c.watches), comparePushOrder) {
+		w := c.watches[typeURL]
+		names := w.dropped()
+		for _, n := range names {
+			delete(w.have, n)
+		}
+		if len(names) > 0 {
+			out = append(out, Update{TypeURL: typeURL, Removed: names})
+		}
+	}
+	return out
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

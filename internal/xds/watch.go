@@ -1,0 +1,256 @@
+package xds
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// interest is which resources of a type are wanted.
+type interest struct {
+	wildcard bool
+	names    map[string]struct{}
+}
+
+func newInterest(names []string) interest {
+	i := interest{wildcard: names == nil, names: map[string]struct{}{}}
+	for _, n := range names {
+		if n == wildcardName {
+			i.wildcard = true
+			continue
+		}
+		i.names[n] = struct{}{}
+	}
+	return i
+}
+
+func (i interest) has(name string) bool {
+	_, ok := i.names[name]
+	return ok || i.wildcard
+}
+
+func (i interest) empty() bool { return !i.wildcard && len(i.names) == 0 }
+
+func (i interest) equal(o interest) bool {
+	return i.wildcard == o.wildcard && maps.Equal(i.names, o.names)
+}
+
+// ack is an answer to a response that is to be sent.
+type ack struct {
+	nonce   string
+	version string // state of the world: accepted last
+	refused bool
+	problem string
+}
+
+// watch is one type at the client: what is wanted, what is there, and what this
+// stream's server was told. It is the one model behind both forms of the protocol. It
+// is pure; its client guards it.
+type watch struct {
+	typeURL string
+	delta   bool
+	wanted  interest
+	have    map[string]string // name -> version, as applied
+	known   bool              // a wildcard's first answer has come
+
+	// On this stream:
+	started  bool
+	named    bool // names were told, so that an empty list no longer means all
+	told     interest
+	nonce    string
+	acks     []ack
+	accepted string // version of the last response without an error; survives the stream
+}
+
+func newWatch(typeURL string, delta bool) *watch {
+	return &watch{typeURL: typeURL, delta: delta, have: map[string]string{}, wanted: newInterest([]string{})}
+}
+
+// want replaces what is wanted.
+func (w *watch) want(i interest) {
+	w.known = w.known && w.wanted.wildcard
+	w.wanted = i
+}
+
+// restart forgets what belongs to a stream.
+func (w *watch) restart() {
+	w.started, w.named, w.told, w.nonce, w.acks = false, false, interest{}, "", nil
+}
+
+// next is the next request to send, or nil.
+func (w *watch) next() *request {
+	switch {
+	case !w.started && w.wanted.empty():
+		return nil
+	case w.started && len(w.acks) == 0 && w.wanted.equal(w.told):
+		return nil
+	}
+	r := &request{typeURL: w.typeURL, nonce: w.nonce, version: w.accepted}
+	if len(w.acks) > 0 {
+		a := w.acks[0]
+		w.acks = w.acks[1:]
+		r.nonce, r.version, r.refused, r.problem = a.nonce, a.version, a.refused, a.problem
+	} else if w.delta {
+		r.nonce = "" // only an answer has one
+	}
+	if w.delta {
+		w.deltaNames(r)
+	} else {
+		r.names = w.sotwNames()
+	}
+	w.started, w.told = true, w.wanted
+	return r
+}
+
+func (w *watch) sotwNames() []string {
+	names := slices.Sorted(maps.Keys(w.wanted.names))
+	if w.wanted.wildcard && (len(names) > 0 || w.named || !legacyWildcard(w.typeURL)) {
+		names = append(names, wildcardName)
+	}
+	w.named = w.named || len(names) > 0
+	return names
+}
+
+func (w *watch) deltaNames(r *request) {
+	for n := range w.wanted.names {
+		if _, ok := w.told.names[n]; !ok {
+			r.subscribe = append(r.subscribe, n)
+		}
+	}
+	for n := range w.told.names {
+		if _, ok := w.wanted.names[n]; !ok {
+			r.unsubscribe = append(r.unsubscribe, n)
+		}
+	}
+	// A first request without names means all, where the type allows that; it is the
+	// form that every server understands.
+	silent := !w.started && len(r.subscribe) == 0 && legacyWildcard(w.typeURL)
+	if w.wanted.wildcard && !w.told.wildcard && !silent {
+		r.subscribe = append(r.subscribe, wildcardName)
+	}
+	if !w.wanted.wildcard && w.told.wildcard {
+		r.unsubscribe = append(r.unsubscribe, wildcardName)
+	}
+	slices.Sort(r.subscribe)
+	slices.Sort(r.unsubscribe)
+	if !w.started {
+		r.initial = map[string]string{}
+		for n, v := range w.have {
+			if w.wanted.has(n) {
+				r.initial[n] = v
+			}
+		}
+	}
+}
+
+// dropped is what is there but no longer subscribed to, as far as the server was told
+// so too: a name that is dropped and taken back before that is kept.
+func (w *watch) dropped() []string {
+	var out []string
+	for n := range w.have {
+		if !w.wanted.has(n) && !w.told.has(n) {
+			out = append(out, n)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// difference turns a response into what is new to the handler; errors are the
+// resources that it need not see to refuse them. give reports whether there
+// is something to hand over.
+func (w *watch) difference(r *response) (u Update, errs map[string]error, give bool) {
+	u.TypeURL = w.typeURL
+	errs = map[string]error{}
+	seen := map[string]bool{}
+	readable := true
+	for _, res := range r.resources {
+		name, err := w.check(&res)
+		if err != nil {
+			errs[name] = err
+			readable = readable && name != ""
+			seen[name] = true
+			continue
+		}
+		if seen[name] {
+			errs[name] = fmt.Errorf("resource %q is twice in one response", name)
+			continue
+		}
+		seen[name] = true
+		if version, ok := w.have[name]; w.wanted.has(name) && (!ok || version != res.Version) {
+			u.Changed = append(u.Changed, res)
+		}
+	}
+	u.Changed = slices.DeleteFunc(u.Changed, func(res Resource) bool { return errs[res.Name] != nil })
+	if w.delta {
+		for _, n := range r.removed {
+			if _, ok := w.have[n]; ok && !seen[n] {
+				u.Removed = append(u.Removed, n)
+			}
+		}
+	} else if fullState(w.typeURL) && readable {
+		for n := range w.have {
+			if !seen[n] {
+				u.Removed = append(u.Removed, n)
+			}
+		}
+	}
+	slices.Sort(u.Removed)
+	u.Removed = slices.Compact(u.Removed)
+	give = len(u.Changed)+len(u.Removed) > 0 || w.wanted.wildcard && !w.known
+	return u, errs, give
+}
+
+// check completes a resource with the name and version that the wire did not have. The
+// name "" with an error means that it could not be read.
+func (w *watch) check(r *Resource) (string, error) {
+	if r.Body == nil {
+		return r.Name, fmt.Errorf("resource %q has no body", r.Name)
+	}
+	if r.Body.TypeUrl != w.typeURL {
+		return r.Name, fmt.Errorf("resource %q is of type %q in a response of type %q", r.Name, r.Body.TypeUrl, w.typeURL)
+	}
+	if r.Name == "" && !w.delta {
+		name, err := resourceName(r.Body)
+		if err != nil {
+			return "", err
+		}
+		r.Name = name
+	}
+	if r.Version == "" {
+		r.Version = BodyVersion(r.Body)
+	}
+	return r.Name, nil
+}
+
+// applied notes what the handler took, and the answer to the server.
+func (w *watch) applied(r *response, u Update, errs map[string]error) {
+	for _, res := range u.Changed {
+		if errs[res.Name] == nil {
+			w.have[res.Name] = res.Version
+		}
+	}
+	for _, n := range u.Removed {
+		delete(w.have, n)
+	}
+	w.known = true
+	w.nonce = r.nonce
+	a := ack{nonce: r.nonce, refused: len(errs) > 0}
+	if a.refused {
+		a.problem = problem(errs)
+	} else {
+		w.accepted = r.version
+	}
+	a.version = w.accepted
+	w.acks = append(w.acks, a)
+}
+
+// problem is the text of a NACK: one line for each refused resource.
+func problem(errs map[string]error) string {
+	var lines []string
+	for _, n := range slices.Sorted(maps.Keys(errs)) {
+		lines = append(lines, fmt.Sprintf("%s: %v", n, errs[n]))
+	}
+	return truncate(strings.Join(lines, "\n"), maxMessage)
+}
