@@ -1,0 +1,59 @@
+package http1
+
+import "sync"
+
+// Sizes of pooled buffers. Most messages fit the small one; bodies are read with
+// the middle one; the large one holds a header section up to Envoy's limit.
+const (
+	smallBuffer  = 4 << 10
+	bodyBuffer   = 32 << 10
+	largeBuffer  = 64 << 10
+	minimalSpace = 512
+)
+
+// Pool lends read buffers. Share one between all connections; the zero value is
+// ready to use.
+type Pool struct {
+	small, body, large sync.Pool
+}
+
+// get returns a buffer with room for at least n bytes.
+func (p *Pool) get(n int) []byte {
+	switch {
+	case n <= smallBuffer:
+		if b, ok := p.small.Get().(*[smallBuffer]byte); ok {
+			return b[:]
+		}
+		return new([smallBuffer]byte)[:]
+	case n <= bodyBuffer:
+		if b, ok := p.body.Get().(*[bodyBuffer]byte); ok {
+			return b[:]
+		}
+		return new([bodyBuffer]byte)[:]
+	case n <= largeBuffer:
+		if b, ok := p.large.Get().(*[largeBuffer]byte); ok {
+			return b[:]
+		}
+		return new([largeBuffer]byte)[:]
+	}
+	return make([]byte, n)
+}
+
+// put takes back what get returned. Other sizes are left to the collector.
+func (p *Pool) put(b []byte) {
+	switch cap(b) {
+	case smallBuffer:
+		p.small.Put((*[smallBuffer]byte)(b[:smallBuffer]))
+	case bodyBuffer:
+		p.body.Put((*[bodyBuffer]byte)(b[:bodyBuffer]))
+	case largeBuffer:
+		p.large.Put((*[largeBuffer]byte)(b[:largeBuffer]))
+	}
+}
+
+// Small lends a small buffer (4 KiB), for a caller that waits until bytes arrive
+// before it wants memory for them. Give it to Reader.Adopt or Return it.
+func (p *Pool) Small() []byte { return p.get(smallBuffer) }
+
+// Return takes back a buffer lent by the pool.
+func (p *Pool) Return(b []byte) { p.put(b) }
