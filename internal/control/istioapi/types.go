@@ -31,8 +31,16 @@ func (p Position) String() string {
 // Ref names an object.
 type Ref struct{ Kind, Namespace, Name string }
 
-// String is "Kind namespace/name".
-func (r Ref) String() string { return r.Kind + " " + r.Namespace + "/" + r.Name }
+// String is "Kind namespace/name"; "Kind name" for what has no namespace.
+func (r Ref) String() string {
+	switch {
+	case r.Name == "":
+		return r.Kind
+	case r.Namespace == "":
+		return r.Kind + " " + r.Name
+	}
+	return r.Kind + " " + r.Namespace + "/" + r.Name
+}
 
 // Meta is what every object has.
 type Meta struct {

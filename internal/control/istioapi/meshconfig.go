@@ -1,0 +1,59 @@
+package istioapi
+
+import (
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	meshconfig "istio.io/api/mesh/v1alpha1"
+)
+
+// usedMeshFields are the fields of MeshConfig that Egret reads.
+var usedMeshFields = map[protoreflect.Name]bool{
+	"access_log_file": true, "access_log_format": true, "access_log_encoding": true,
+	"outbound_traffic_policy": true, "root_namespace": true, "trust_domain": true,
+	"connect_timeout": true, "protocol_detection_timeout": true,
+	"default_service_export_to": true, "default_virtual_service_export_to": true, "default_destination_rule_export_to": true,
+}
+
+func (c *checker) meshConfig(m *meshconfig.MeshConfig) {
+	const at = "data." + meshKey
+	c.outboundPolicy(m.OutboundTrafficPolicy, at+".outboundTrafficPolicy")
+	c.exportTo(at+".defaultServiceExportTo", m.DefaultServiceExportTo, false)
+	c.exportTo(at+".defaultVirtualServiceExportTo", m.DefaultVirtualServiceExportTo, false)
+	c.exportTo(at+".defaultDestinationRuleExportTo", m.DefaultDestinationRuleExportTo, false)
+	if m.RootNamespace != "" {
+		c.label(at+".rootNamespace", "namespace", m.RootNamespace)
+	}
+	if m.TrustDomain != "" {
+		c.host(at+".trustDomain", checkFQDN(m.TrustDomain))
+	}
+	c.duration(at+".connectTimeout", m.ConnectTimeout)
+	if m.ConnectTimeout.AsDuration() > time.Hour {
+		c.fail(CodeInvalid, at+".connectTimeout", "is over an hour")
+	}
+	if m.ProtocolDetectionTimeout.AsDuration() < 0 {
+		c.fail(CodeInvalid, at+".protocolDetectionTimeout", "is negative")
+	}
+	if path := m.AccessLogFile; path != "" && !strings.HasPrefix(path, "/") {
+		c.fail(CodeInvalid, at+".accessLogFile", "%q is not an absolute path; for the standard output write /dev/stdout", path)
+	}
+	c.ignored(len(m.DefaultProviders.GetAccessLogging()) > 0, at+".defaultProviders.accessLogging", "set accessLogFile; denials are always logged")
+	c.ignored(m.PathNormalization != nil, at+".pathNormalization", "paths are normalized as Istio's default does")
+	fields := m.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() { // in the order of the type, so that problems are, too
+		if fd := fields.Get(i); m.ProtoReflect().Has(fd) && !usedMeshFields[fd.Name()] {
+			c.info(CodeNotImplemented, at+"."+fd.JSONName(), "is not read by egret")
+		}
+	}
+}
+
+func (c *checker) outboundPolicy(p *meshconfig.MeshConfig_OutboundTrafficPolicy, at string) {
+	if p == nil {
+		c.info(CodeNoEffect, at, "is not set: egret then takes REGISTRY_ONLY (Istio itself would take ALLOW_ANY)")
+		return
+	}
+	c.refused(p.Mode == meshconfig.MeshConfig_OutboundTrafficPolicy_ALLOW_ANY_DYNAMIC_DNS, at+".mode", "use REGISTRY_ONLY or ALLOW_ANY")
+	c.ignored(p.Tls != nil, at+".tls", "unknown destinations are reached as the workload calls them")
+}
