@@ -42,9 +42,12 @@ type Listener struct {
 	AdditionalAddresses []netip.AddrPort
 	BindToPort          bool // false: reached only from a UseOriginalDst listener
 	UseOriginalDst      bool
-	Direction           Direction
-	InspectTLS          bool // tls_inspector
-	InspectHTTP         bool // http_inspector
+	// OriginalDst: the original destination is restored (original_dst listener
+	// filter) without handing the connection to another listener.
+	OriginalDst bool
+	Direction   Direction
+	InspectTLS  bool // tls_inspector
+	InspectHTTP bool // http_inspector
 	// InspectorsTimeout bounds the sniffing; 0 means no timeout (Envoy's meaning);
 	// the proxy still applies a bound of its own.
 	InspectorsTimeout time.Duration
@@ -55,6 +58,12 @@ type Listener struct {
 	// AccessLogs record connections that match no filter chain.
 	AccessLogs []AccessLog
 	Objects    []Object
+	// Rejected, when not "", says why the resource could not be decoded. Only
+	// name and addresses are set; every connection is refused.
+	Rejected string
+
+	inspectTLSOff, inspectHTTPOff portSet // filter_disabled
+	index                         *chainIndex
 }
 
 // FilterChain is envoy.config.listener.v3.FilterChain: exactly one of HTTP and
@@ -65,6 +74,9 @@ type FilterChain struct {
 	HTTP    *HTTPConnectionManager
 	TCP     *TCPProxy
 	Objects []Object
+	// Unsupported, when not "", says why connections of this chain cannot be
+	// served; they are refused.
+	Unsupported string
 }
 
 // FilterChainMatch is envoy.config.listener.v3.FilterChainMatch.
@@ -89,10 +101,16 @@ type HTTPConnectionManager struct {
 	// UseRemoteAddress: the peer is the client: x-forwarded-for is appended and
 	// untrusted x-envoy headers are removed.
 	UseRemoteAddress bool
-	ServerName       string // "" means "istio-envoy" is not added
-	NormalizePath    bool
-	MergeSlashes     bool
-	Proxy100Continue bool
+	SkipXFFAppend    bool
+	// KeepForwardedClientCert: x-forwarded-client-cert of the client is kept; else
+	// it is removed.
+	KeepForwardedClientCert bool
+	// ServerName is set as the response's "server" header; "": passed through.
+	ServerName         string
+	ServerNameIfAbsent bool // only where the upstream gave none
+	NormalizePath      bool
+	MergeSlashes       bool
+	Proxy100Continue   bool
 	// StreamIdleTimeout 0 means none; RequestTimeout 0 means none.
 	StreamIdleTimeout         time.Duration
 	RequestTimeout            time.Duration
@@ -147,7 +165,10 @@ type VirtualHost struct {
 	ResponseHeaders HeaderEdits
 	// IncludeAttemptCount adds x-envoy-attempt-count to the upstream request.
 	IncludeAttemptCount bool
-	Objects             []Object
+	// TLSRedirect, if not nil, answers every request whose scheme is not https
+	// (require_tls).
+	TLSRedirect *Route
+	Objects     []Object
 }
 
 // Route is envoy.config.route.v3.Route: exactly one of Forward, Redirect and
@@ -199,6 +220,14 @@ type Forward struct {
 	RegexRewrite    *RegexRewrite
 	HostRewrite     string // literal
 	AutoHostRewrite bool   // to the upstream endpoint's host name
+	// Upgrades override the connection manager's UpgradeTypes.
+	Upgrades []Upgrade
+}
+
+// Upgrade allows or forbids an upgrade on one route.
+type Upgrade struct {
+	Type    string // lower case
+	Enabled bool
 }
 
 // RegexRewrite replaces every match of Pattern in the path; the substitution
@@ -304,6 +333,11 @@ type Cluster struct {
 	RespectDNSTTL                                       bool
 	DNSFamily                                           DNSFamily
 	MaxConnections, MaxPending, MaxRequests, MaxRetries uint32 // 0: unlimited
+	NoRetries                                           bool   // max_retries is 0
+	// LocalityWeighted: localities of one priority share by their weights.
+	LocalityWeighted bool
+	// SourceAddress to dial from; the zero value: any.
+	SourceAddress netip.Addr
 	// TLS is the transport socket; nil is plain text. Matches are looked at first.
 	TLS        *UpstreamTLS
 	TLSMatches []TLSMatch
@@ -312,6 +346,7 @@ type Cluster struct {
 	UpstreamIdleTimeout time.Duration
 	MaxRequestsPerConn  uint32 // 0: unlimited
 	TCPKeepalive        *TCPKeepalive
+	autoSNI, autoSAN    bool
 	Objects             []Object
 }
 
@@ -345,6 +380,7 @@ type TLSMatch struct {
 type UpstreamTLS struct {
 	SNI               string
 	AutoSNI           bool // from the request's Host (auto_sni)
+	AutoHostSNI       bool // from the endpoint's Hostname (auto_host_sni)
 	ALPN              []string
 	CAFile            string // "" with SystemCA
 	SystemCA          bool

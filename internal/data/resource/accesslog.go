@@ -1,0 +1,135 @@
+package resource
+
+import (
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	fileaccesslogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
+	streamaccesslogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
+)
+
+const (
+	typeFileLog   = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
+	typeStdoutLog = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"
+	typeStderrLog = "envoy.extensions.access_loggers.stream.v3.StderrAccessLog"
+)
+
+// accessLog decodes a log to a file or stream. Logs to a service are left out:
+// they change nothing that is allowed, and the proxy's own record stays.
+func (c *decoding) accessLog(p *path, m *accesslogv3.AccessLog) (AccessLog, bool) {
+	l := AccessLog{}
+	at := p.field("typed_config")
+	a := m.GetTypedConfig()
+	switch typeName(a.GetTypeUrl()) {
+	case typeFileLog:
+		var f fileaccesslogv3.FileAccessLog
+		if !c.unpack(at, a, &f) {
+			return l, false
+		}
+		c.fileLog(at, &l, &f)
+	case typeStdoutLog:
+		var f streamaccesslogv3.StdoutAccessLog
+		if !c.unpack(at, a, &f) {
+			return l, false
+		}
+		l.Path = "/dev/stdout"
+		c.logFormat(at.field("log_format"), &l, f.GetLogFormat())
+	case typeStderrLog:
+		var f streamaccesslogv3.StderrAccessLog
+		if !c.unpack(at, a, &f) {
+			return l, false
+		}
+		l.Path = "/dev/stderr"
+		c.logFormat(at.field("log_format"), &l, f.GetLogFormat())
+	default:
+		c.skipped(string(typeName(a.GetTypeUrl())))
+		return l, false
+	}
+	if m.GetFilter() != nil {
+		l.Filter = c.logFilter(p.field("filter"), m.GetFilter())
+	}
+	return l, true
+}
+
+func (c *decoding) fileLog(p *path, l *AccessLog, f *fileaccesslogv3.FileAccessLog) {
+	l.Path = f.GetPath()
+	if l.Path == "" {
+		c.fail(p.field("path"), "a file access log needs a path")
+	}
+	//lint:ignore SA1019 the older fields are still sent by control planes
+	switch format := f.GetAccessLogFormat().(type) {
+	case *fileaccesslogv3.FileAccessLog_Format:
+		l.Text = format.Format
+	case *fileaccesslogv3.FileAccessLog_JsonFormat:
+		l.JSON = format.JsonFormat.AsMap()
+	case *fileaccesslogv3.FileAccessLog_TypedJsonFormat:
+		l.JSON = format.TypedJsonFormat.AsMap()
+	case *fileaccesslogv3.FileAccessLog_LogFormat:
+		c.logFormat(p.field("log_format"), l, format.LogFormat)
+	}
+}
+
+// logFormat leaves Text "" for Envoy's default format.
+func (c *decoding) logFormat(p *path, l *AccessLog, f *corev3.SubstitutionFormatString) {
+	l.OmitEmpty = f.GetOmitEmptyValues()
+	switch format := f.GetFormat().(type) {
+	case *corev3.SubstitutionFormatString_TextFormat:
+		l.Text = format.TextFormat
+	case *corev3.SubstitutionFormatString_JsonFormat:
+		l.JSON = format.JsonFormat.AsMap()
+	case *corev3.SubstitutionFormatString_TextFormatSource:
+		l.Text = string(c.inlineData(p.field("text_format_source"), format.TextFormatSource))
+	}
+}
+
+// inlineData is data that the resource itself carries. Files and environment
+// variables are refused: decoding opens nothing.
+func (c *decoding) inlineData(p *path, d *corev3.DataSource) []byte {
+	switch s := d.GetSpecifier().(type) {
+	case *corev3.DataSource_InlineString:
+		return []byte(s.InlineString)
+	case *corev3.DataSource_InlineBytes:
+		return s.InlineBytes
+	case nil:
+		return nil
+	}
+	c.fail(p, "only inline data is supported here")
+	return nil
+}
+
+func (c *decoding) logFilter(p *path, m *accesslogv3.AccessLogFilter) *AccessLogFilter {
+	f := &AccessLogFilter{}
+	switch s := m.GetFilterSpecifier().(type) {
+	case *accesslogv3.AccessLogFilter_StatusCodeFilter:
+		f.StatusOp, f.StatusValue = c.comparison(p.field("status_code_filter"), s.StatusCodeFilter.GetComparison())
+	case *accesslogv3.AccessLogFilter_DurationFilter:
+		f.DurationOp, f.DurationMS = c.comparison(p.field("duration_filter"), s.DurationFilter.GetComparison())
+	case *accesslogv3.AccessLogFilter_NotHealthCheckFilter:
+		f.NotHealthCheck = true
+	case *accesslogv3.AccessLogFilter_ResponseFlagFilter:
+		f.ResponseFlags = s.ResponseFlagFilter.GetFlags()
+		f.AnyFlag = len(f.ResponseFlags) == 0
+	case *accesslogv3.AccessLogFilter_HeaderFilter:
+		h := c.headerMatcher(p.field("header_filter"), s.HeaderFilter.GetHeader())
+		f.Header = &h
+	case *accesslogv3.AccessLogFilter_AndFilter:
+		for i, sub := range s.AndFilter.GetFilters() {
+			f.And = append(f.And, c.logFilter(p.at("and_filter", i), sub))
+		}
+	case *accesslogv3.AccessLogFilter_OrFilter:
+		for i, sub := range s.OrFilter.GetFilters() {
+			f.Or = append(f.Or, c.logFilter(p.at("or_filter", i), sub))
+		}
+	default:
+		c.fail(p, "this access log filter is not supported")
+	}
+	return f
+}
+
+func (c *decoding) comparison(p *path, m *accesslogv3.ComparisonFilter) (string, uint32) {
+	switch m.GetOp() {
+	case accesslogv3.ComparisonFilter_EQ, accesslogv3.ComparisonFilter_GE, accesslogv3.ComparisonFilter_LE, accesslogv3.ComparisonFilter_NE:
+		return m.GetOp().String(), m.GetValue().GetDefaultValue()
+	}
+	c.fail(p, "comparison %d is not supported", m.GetOp())
+	return "", 0
+}

@@ -1,0 +1,297 @@
+package resource
+
+import (
+	"math"
+	"net/netip"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	upstreamcodecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
+	caresv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
+	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+const (
+	typeCares           = "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
+	typeGetAddrInfo     = "envoy.extensions.network.dns_resolver.getaddrinfo.v3.GetAddrInfoDnsResolverConfig"
+	typeUpstreamCodec   = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
+	typeLBRoundRobin    = "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin"
+	typeLBLeastRequest  = "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest"
+	typeLBRandom        = "envoy.extensions.load_balancing_policies.random.v3.Random"
+	keyHTTPProtocolOpts = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+	// Envoy's defaults.
+	defaultConnectTimeout = 5 * time.Second
+	defaultDNSRefresh     = 5 * time.Second
+	defaultMaxConnections = 1024
+	defaultMaxRetries     = 3
+)
+
+// Cluster decodes an envoy.config.cluster.v3.Cluster.
+func (d Decoder) Cluster(a *anypb.Any) (*Cluster, error) {
+	c := d.begin()
+	var m clusterv3.Cluster
+	var out *Cluster
+	if c.unpack(nil, a, &m) {
+		out = c.cluster(&m)
+	}
+	if err := c.end("cluster", m.GetName()); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *decoding) cluster(m *clusterv3.Cluster) *Cluster {
+	var root *path
+	cl := &Cluster{
+		Name:             m.GetName(),
+		ConnectTimeout:   c.duration(root.field("connect_timeout"), m.GetConnectTimeout(), defaultConnectTimeout),
+		DNSRefresh:       c.duration(root.field("dns_refresh_rate"), m.GetDnsRefreshRate(), defaultDNSRefresh),
+		RespectDNSTTL:    m.GetRespectDnsTtl(),
+		LocalityWeighted: m.GetCommonLbConfig().GetLocalityWeightedLbConfig() != nil,
+		Objects:          objectsOf(m.GetMetadata()),
+	}
+	if cl.Name == "" {
+		c.fail(root.field("name"), "a cluster needs a name")
+	}
+	c.discovery(root, cl, m)
+	c.balancing(root, cl, m)
+	c.dns(root, cl, m)
+	c.circuitBreakers(root.field("circuit_breakers"), cl, m.GetCircuitBreakers())
+	c.protocols(root, cl, m)
+	c.sockets(root, cl, m)
+	if k := m.GetUpstreamConnectionOptions().GetTcpKeepalive(); k != nil {
+		cl.TCPKeepalive = &TCPKeepalive{
+			Probes:   k.GetKeepaliveProbes().GetValue(),
+			Time:     seconds(k.GetKeepaliveTime()),
+			Interval: seconds(k.GetKeepaliveInterval()),
+		}
+	}
+	for i, f := range m.GetFilters() {
+		if !c.cosmeticFilter(f.GetTypedConfig()) {
+			c.fail(root.at("filters", i), "network filter %q of type %q is not supported", clip(f.GetName()), clip(filterType(f.GetTypedConfig())))
+		}
+	}
+	return cl
+}
+
+func seconds(v *wrapperspb.UInt32Value) time.Duration {
+	return time.Duration(v.GetValue()) * time.Second
+}
+
+func (c *decoding) discovery(p *path, cl *Cluster, m *clusterv3.Cluster) {
+	switch m.GetType() {
+	case clusterv3.Cluster_STATIC:
+		cl.Discovery = DiscoveryStatic
+	case clusterv3.Cluster_STRICT_DNS:
+		cl.Discovery = DiscoveryStrictDNS
+	case clusterv3.Cluster_LOGICAL_DNS:
+		cl.Discovery = DiscoveryLogicalDNS
+	case clusterv3.Cluster_EDS:
+		cl.Discovery = DiscoveryEDS
+		cl.EDSServiceName = m.GetEdsClusterConfig().GetServiceName()
+		if cl.EDSServiceName == "" {
+			cl.EDSServiceName = cl.Name
+		}
+		c.fromADS(p.field("eds_cluster_config").field("eds_config"), m.GetEdsClusterConfig().GetEdsConfig())
+	case clusterv3.Cluster_ORIGINAL_DST:
+		cl.Discovery = DiscoveryOriginalDst
+	default:
+		c.fail(p.field("type"), "%d is not supported", m.GetType())
+	}
+	if la := m.GetLoadAssignment(); la != nil {
+		named := cl.Discovery == DiscoveryStrictDNS || cl.Discovery == DiscoveryLogicalDNS
+		cl.Endpoints = c.endpoints(p.field("load_assignment"), la, named)
+	}
+}
+
+func (c *decoding) balancing(p *path, cl *Cluster, m *clusterv3.Cluster) {
+	if lb := m.GetLoadBalancingPolicy(); lb != nil {
+		c.balancingPolicy(p.field("load_balancing_policy"), cl, lb)
+		return
+	}
+	switch m.GetLbPolicy() {
+	case clusterv3.Cluster_ROUND_ROBIN:
+		cl.LB = LBRoundRobin
+	case clusterv3.Cluster_LEAST_REQUEST:
+		cl.LB = LBLeastRequest
+	case clusterv3.Cluster_RANDOM:
+		cl.LB = LBRandom
+	case clusterv3.Cluster_CLUSTER_PROVIDED:
+		cl.LB = LBClusterProvided
+	default:
+		c.fail(p.field("lb_policy"), "%s is not supported", m.GetLbPolicy())
+	}
+}
+
+// balancingPolicy takes the first policy of the list, as Envoy takes the first
+// that it knows. The policies' own settings (slow start, choice count) are left out.
+func (c *decoding) balancingPolicy(p *path, cl *Cluster, m *clusterv3.LoadBalancingPolicy) {
+	if len(m.GetPolicies()) == 0 {
+		c.fail(p, "no policy")
+		return
+	}
+	a := m.GetPolicies()[0].GetTypedExtensionConfig().GetTypedConfig()
+	switch name := typeName(a.GetTypeUrl()); name {
+	case typeLBRoundRobin:
+		cl.LB = LBRoundRobin
+	case typeLBLeastRequest:
+		cl.LB = LBLeastRequest
+	case typeLBRandom:
+		cl.LB = LBRandom
+	default:
+		c.fail(p, "type %q is not supported", clip(string(name)))
+	}
+}
+
+func (c *decoding) dns(p *path, cl *Cluster, m *clusterv3.Cluster) {
+	switch m.GetDnsLookupFamily() {
+	case clusterv3.Cluster_AUTO:
+		cl.DNSFamily = DNSAuto
+	case clusterv3.Cluster_V4_ONLY:
+		cl.DNSFamily = DNSV4Only
+	case clusterv3.Cluster_V6_ONLY:
+		cl.DNSFamily = DNSV6Only
+	case clusterv3.Cluster_V4_PREFERRED:
+		cl.DNSFamily = DNSV4Preferred
+	case clusterv3.Cluster_ALL:
+		cl.DNSFamily = DNSAll
+	default:
+		c.fail(p.field("dns_lookup_family"), "%d is not supported", m.GetDnsLookupFamily())
+	}
+	r := m.GetTypedDnsResolverConfig()
+	at := p.field("typed_dns_resolver_config").field("typed_config")
+	switch typeName(r.GetTypedConfig().GetTypeUrl()) {
+	case "", typeGetAddrInfo:
+	case typeCares: // resolvers of its own are refused by the field table
+		c.unpack(at, r.GetTypedConfig(), &caresv3.CaresDnsResolverConfig{})
+	default:
+		c.fail(at, "type %q is not supported", clip(r.GetTypedConfig().GetTypeUrl()))
+	}
+}
+
+// circuitBreakers: Envoy's limits where none are given; the largest number means
+// no limit. Only the default priority is looked at, since routes have no other.
+func (c *decoding) circuitBreakers(p *path, cl *Cluster, m *clusterv3.CircuitBreakers) {
+	limit := func(field string, v *wrapperspb.UInt32Value, def uint32) uint32 {
+		switch {
+		case v == nil:
+			return def
+		case v.GetValue() == math.MaxUint32:
+			return 0
+		case v.GetValue() == 0:
+			c.fail(p.field(field), "0 is not supported")
+		}
+		return v.GetValue()
+	}
+	var t *clusterv3.CircuitBreakers_Thresholds
+	for _, each := range m.GetThresholds() {
+		if each.GetPriority() == corev3.RoutingPriority_DEFAULT {
+			t = each
+			break
+		}
+	}
+	cl.MaxConnections = limit("max_connections", t.GetMaxConnections(), defaultMaxConnections)
+	cl.MaxPending = limit("max_pending_requests", t.GetMaxPendingRequests(), defaultMaxConnections)
+	cl.MaxRequests = limit("max_requests", t.GetMaxRequests(), defaultMaxConnections)
+	if r := t.GetMaxRetries(); r != nil && r.GetValue() == 0 {
+		cl.NoRetries = true
+		return
+	}
+	cl.MaxRetries = limit("max_retries", t.GetMaxRetries(), defaultMaxRetries)
+}
+
+func (c *decoding) protocols(p *path, cl *Cluster, m *clusterv3.Cluster) {
+	//lint:ignore SA1019 the older fields are still sent by control planes
+	cl.MaxRequestsPerConn = m.GetMaxRequestsPerConnection().GetValue()
+	//lint:ignore SA1019 as above
+	cl.HTTP2 = m.GetHttp2ProtocolOptions() != nil
+	//lint:ignore SA1019 as above
+	c.commonProtocol(p, cl, m.GetCommonHttpProtocolOptions())
+	//lint:ignore SA1019 as above
+	c.autoSNI(cl, m.GetUpstreamHttpProtocolOptions())
+	for key, a := range m.GetTypedExtensionProtocolOptions() {
+		at := p.field("typed_extension_protocol_options")
+		if key != keyHTTPProtocolOpts {
+			c.fail(at, "%q is not supported", clip(key))
+			continue
+		}
+		c.httpProtocol(at, cl, a)
+	}
+}
+
+func (c *decoding) httpProtocol(p *path, cl *Cluster, a *anypb.Any) {
+	var m upstreamhttpv3.HttpProtocolOptions
+	if !c.unpack(p, a, &m) {
+		return
+	}
+	c.commonProtocol(p, cl, m.GetCommonHttpProtocolOptions())
+	c.autoSNI(cl, m.GetUpstreamHttpProtocolOptions())
+	switch s := m.GetUpstreamProtocolOptions().(type) {
+	case *upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_:
+		cl.HTTP2 = s.ExplicitHttpConfig.GetHttp2ProtocolOptions() != nil
+	case *upstreamhttpv3.HttpProtocolOptions_UseDownstreamProtocolConfig, *upstreamhttpv3.HttpProtocolOptions_AutoConfig:
+		// Downstream is HTTP/1 here; and auto means HTTP/1 where ALPN offers no more.
+		cl.HTTP2 = false
+	default:
+		c.fail(p, "no upstream protocol")
+	}
+	for i, f := range m.GetHttpFilters() {
+		at := p.at("http_filters", i)
+		switch {
+		case filterType(f.GetTypedConfig()) == typeUpstreamCodec:
+			c.unpack(at.field("typed_config"), f.GetTypedConfig(), &upstreamcodecv3.UpstreamCodec{})
+		case !c.cosmeticFilter(f.GetTypedConfig()):
+			c.fail(at, "HTTP filter %q of type %q is not supported", clip(f.GetName()), clip(filterType(f.GetTypedConfig())))
+		}
+	}
+}
+
+func (c *decoding) commonProtocol(p *path, cl *Cluster, m *corev3.HttpProtocolOptions) {
+	if m == nil {
+		return
+	}
+	cl.UpstreamIdleTimeout = c.duration(p.field("common_http_protocol_options").field("idle_timeout"), m.GetIdleTimeout(), cl.UpstreamIdleTimeout)
+	if n := m.GetMaxRequestsPerConnection(); n != nil {
+		cl.MaxRequestsPerConn = n.GetValue()
+	}
+}
+
+func (c *decoding) autoSNI(cl *Cluster, m *corev3.UpstreamHttpProtocolOptions) {
+	cl.autoSNI = cl.autoSNI || m.GetAutoSni()
+	cl.autoSAN = cl.autoSAN || m.GetAutoSanValidation()
+}
+
+// sockets decodes the transport sockets and the source address.
+func (c *decoding) sockets(p *path, cl *Cluster, m *clusterv3.Cluster) {
+	if ts := m.GetTransportSocket(); ts != nil {
+		at := p.field("transport_socket")
+		tls, known := c.upstreamSocket(at, ts)
+		if !known {
+			c.fail(at, "%s", tls.Unsupported)
+		}
+		cl.TLS = tls
+	}
+	for i, tm := range m.GetTransportSocketMatches() {
+		at := p.at("transport_socket_matches", i)
+		out := TLSMatch{Name: tm.GetName(), Labels: c.labels(at.field("match"), tm.GetMatch())}
+		out.TLS, _ = c.upstreamSocket(at.field("transport_socket"), tm.GetTransportSocket())
+		cl.TLSMatches = append(cl.TLSMatches, out)
+	}
+	for _, t := range append([]TLSMatch{{TLS: cl.TLS}}, cl.TLSMatches...) {
+		if t.TLS != nil {
+			t.TLS.AutoSNI = cl.autoSNI
+			t.TLS.AutoSANCheck = t.TLS.AutoSANCheck || cl.autoSAN
+		}
+	}
+	if b := m.GetUpstreamBindConfig(); b != nil {
+		addr, err := netip.ParseAddr(b.GetSourceAddress().GetAddress())
+		if err != nil || b.GetSourceAddress().GetPortValue() != 0 {
+			c.fail(p.field("upstream_bind_config").field("source_address"), "not an address without a port")
+		}
+		cl.SourceAddress = addr
+	}
+}

@@ -1,0 +1,361 @@
+package resource
+
+import (
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// fieldUse says what the decoder does with a field that is set.
+type fieldUse uint8
+
+const (
+	fieldRefused fieldUse = iota // not in the table: an error
+	fieldUsed
+	fieldSkipped // cosmetic for Egret: left out, counted
+)
+
+// fieldTable has, per message, which fields are used and which are skipped. It is
+// read-only. Whatever is in neither list is refused, so a field that a new Envoy
+// version brings is refused until somebody has thought about it.
+var fieldTable = parseFields(listenerFields + httpFields + routeFields + clusterFields + tlsFields + sharedFields)
+
+// parseFields reads lines "message", "+used fields", "-skipped fields".
+func parseFields(text string) map[protoreflect.FullName]map[protoreflect.Name]fieldUse {
+	table := map[protoreflect.FullName]map[protoreflect.Name]fieldUse{}
+	var message map[protoreflect.Name]fieldUse
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		use := fieldUsed
+		switch {
+		case line == "":
+			continue
+		case line[0] == '-':
+			use = fieldSkipped
+		case line[0] != '+':
+			message = map[protoreflect.Name]fieldUse{}
+			table[protoreflect.FullName(line)] = message
+			continue
+		}
+		for _, f := range strings.Fields(line[1:]) {
+			message[protoreflect.Name(f)] = use
+		}
+	}
+	return table
+}
+
+const listenerFields = `
+envoy.config.listener.v3.Listener
++ name address additional_addresses filter_chains use_original_dst default_filter_chain metadata deprecated_v1
++ listener_filters listener_filters_timeout continue_on_listener_filters_timeout traffic_direction access_log bind_to_port transparent
+- stat_prefix stats_matcher per_connection_buffer_limit_bytes per_connection_buffer_high_watermark_timeout drain_type freebind
+- socket_options tcp_fast_open_queue_length connection_balance_config reuse_port enable_reuse_port tcp_backlog_size
+- max_connections_to_accept_per_socket_event enable_mptcp ignore_global_conn_limit bypass_overload_manager tcp_keepalive
+envoy.config.listener.v3.Listener.DeprecatedV1
++ bind_to_port
+envoy.config.listener.v3.AdditionalAddress
++ address
+- socket_options tcp_keepalive
+envoy.config.listener.v3.ListenerFilter
++ name typed_config filter_disabled
+envoy.config.listener.v3.ListenerFilterChainMatchPredicate
++ or_match and_match not_match any_match destination_port_range
+envoy.config.listener.v3.ListenerFilterChainMatchPredicate.MatchSet
++ rules
+envoy.config.listener.v3.FilterChain
++ filter_chain_match filters use_proxy_proto metadata transport_socket name
+- transport_socket_connect_timeout
+envoy.config.listener.v3.FilterChainMatch
++ destination_port prefix_ranges source_prefix_ranges source_ports server_names transport_protocol application_protocols
+envoy.config.listener.v3.Filter
++ name typed_config
+envoy.extensions.filters.listener.original_dst.v3.OriginalDst
++
+envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector
+- enable_ja3_fingerprinting enable_ja4_fingerprinting initial_read_buffer_size max_client_hello_size close_connection_on_client_hello_parsing_errors
+envoy.extensions.filters.listener.http_inspector.v3.HttpInspector
++
+envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
++ stat_prefix cluster weighted_clusters idle_timeout access_log
+- max_connect_attempts backoff_options hash_policy access_log_flush_interval flush_access_log_on_connected access_log_options
+- downstream_idle_timeout upstream_idle_timeout check_drain_close
+envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster
++ clusters
+envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight
++ name weight
+envoy.config.accesslog.v3.AccessLog
++ name filter typed_config
+envoy.config.accesslog.v3.AccessLogFilter
++ status_code_filter duration_filter not_health_check_filter and_filter or_filter header_filter response_flag_filter
+envoy.config.accesslog.v3.StatusCodeFilter
++ comparison
+envoy.config.accesslog.v3.DurationFilter
++ comparison
+envoy.config.accesslog.v3.ComparisonFilter
++ op value
+envoy.config.accesslog.v3.NotHealthCheckFilter
++
+envoy.config.accesslog.v3.AndFilter
++ filters
+envoy.config.accesslog.v3.OrFilter
++ filters
+envoy.config.accesslog.v3.HeaderFilter
++ header
+envoy.config.accesslog.v3.ResponseFlagFilter
++ flags
+envoy.extensions.access_loggers.file.v3.FileAccessLog
++ path format json_format typed_json_format log_format
+envoy.extensions.access_loggers.stream.v3.StdoutAccessLog
++ log_format
+envoy.extensions.access_loggers.stream.v3.StderrAccessLog
++ log_format
+envoy.config.core.v3.SubstitutionFormatString
++ text_format json_format text_format_source omit_empty_values
+- content_type formatters json_format_options
+`
+
+const httpFields = `
+envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
++ codec_type stat_prefix rds route_config http_filters common_http_protocol_options http_protocol_options server_name
++ server_header_transformation max_request_headers_kb stream_idle_timeout request_timeout request_headers_timeout access_log
++ use_remote_address skip_xff_append generate_request_id preserve_external_request_id forward_client_cert_details
++ proxy_100_continue upgrade_configs normalize_path merge_slashes path_with_escaped_slashes_action
+- add_user_agent tracing http1_safe_max_connection_duration http2_protocol_options http3_protocol_options stream_flush_timeout
+- drain_timeout drain_timeout_jitter delayed_close_timeout access_log_flush_interval flush_access_log_on_new_request
+- access_log_options xff_num_trusted_hops internal_address_config via always_set_request_id_in_response
+- set_current_client_cert_details represent_ipv4_remote_address_as_ipv4_mapped_ipv6 request_id_extension local_reply_config
+- stream_error_on_invalid_http_message proxy_status_config append_x_forwarded_port append_local_overload
+- add_proxy_protocol_connection_state record_route_resolution_stats
+envoy.extensions.filters.network.http_connection_manager.v3.Rds
++ config_source route_config_name
+envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter
++ name typed_config is_optional disabled
+envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig
++ upgrade_type enabled
+envoy.extensions.filters.http.router.v3.Router
+- dynamic_stats start_child_span upstream_log upstream_log_options suppress_envoy_headers respect_expected_rq_timeout
+- suppress_grpc_request_failure_code_stats reject_connect_request_early_data
+envoy.extensions.filters.http.fault.v3.HTTPFault
+- disable_downstream_cluster_stats
+envoy.extensions.filters.http.cors.v3.Cors
++
+envoy.config.core.v3.HttpProtocolOptions
++ idle_timeout max_requests_per_connection
+- max_connection_duration max_connection_duration_jitter max_headers_count max_response_headers_kb
+envoy.config.core.v3.Http1ProtocolOptions
++ accept_http_10
+- allow_absolute_url header_key_format enable_trailers allow_chunked_length override_stream_error_on_invalid_http_message
+- use_balsa_parser allow_custom_methods
+`
+
+const routeFields = `
+envoy.config.route.v3.RouteConfiguration
++ name virtual_hosts response_headers_to_add response_headers_to_remove request_headers_to_add request_headers_to_remove
++ max_direct_response_body_size_bytes ignore_port_in_host_matching typed_per_filter_config
+- validate_clusters metadata
+envoy.config.route.v3.VirtualHost
++ name domains routes require_tls request_headers_to_add request_headers_to_remove response_headers_to_add
++ response_headers_to_remove typed_per_filter_config include_request_attempt_count retry_policy metadata
+- virtual_clusters include_attempt_count_in_response include_is_timeout_retry_header per_request_buffer_limit_bytes
+- request_body_buffer_limit
+envoy.config.route.v3.Route
++ name match route redirect direct_response metadata typed_per_filter_config request_headers_to_add
++ request_headers_to_remove response_headers_to_add response_headers_to_remove
+- decorator tracing per_request_buffer_limit_bytes stat_prefix request_body_buffer_limit
+envoy.config.route.v3.RouteMatch
++ prefix path safe_regex connect_matcher path_separated_prefix case_sensitive runtime_fraction headers query_parameters
+envoy.config.route.v3.RouteMatch.ConnectMatcher
++
+envoy.config.route.v3.HeaderMatcher
++ name exact_match safe_regex_match range_match present_match prefix_match suffix_match contains_match string_match
++ invert_match treat_missing_header_as_empty
+envoy.config.route.v3.QueryParameterMatcher
++ name string_match present_match
+envoy.config.route.v3.RouteAction
++ cluster weighted_clusters prefix_rewrite regex_rewrite host_rewrite_literal auto_host_rewrite timeout idle_timeout
++ retry_policy upgrade_configs max_stream_duration
+- cluster_not_found_response_code append_x_forwarded_host flush_timeout early_data_policy priority hash_policy
+- max_grpc_timeout grpc_timeout_offset
+envoy.config.route.v3.RouteAction.MaxStreamDuration
++ max_stream_duration
+- grpc_timeout_header_max grpc_timeout_header_offset
+envoy.config.route.v3.RouteAction.UpgradeConfig
++ upgrade_type enabled
+envoy.config.route.v3.WeightedCluster
++ clusters total_weight
+- runtime_key_prefix
+envoy.config.route.v3.WeightedCluster.ClusterWeight
++ name weight request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove
++ typed_per_filter_config
+envoy.config.route.v3.RetryPolicy
++ retry_on num_retries per_try_timeout retry_host_predicate host_selection_retry_max_attempts retriable_status_codes retry_back_off
+- per_try_idle_timeout
+envoy.config.route.v3.RetryPolicy.RetryHostPredicate
++ name typed_config
+envoy.config.route.v3.RetryPolicy.RetryBackOff
++ base_interval max_interval
+envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate
++
+envoy.config.route.v3.RedirectAction
++ https_redirect scheme_redirect host_redirect port_redirect path_redirect prefix_rewrite response_code strip_query
+envoy.config.route.v3.DirectResponseAction
++ status body
+`
+
+const clusterFields = `
+envoy.config.cluster.v3.Cluster
++ transport_socket_matches name type eds_cluster_config connect_timeout lb_policy load_assignment max_requests_per_connection
++ circuit_breakers upstream_http_protocol_options common_http_protocol_options http_protocol_options http2_protocol_options
++ typed_extension_protocol_options dns_refresh_rate respect_dns_ttl dns_lookup_family typed_dns_resolver_config
++ upstream_bind_config original_dst_lb_config common_lb_config transport_socket metadata upstream_connection_options filters
++ load_balancing_policy
+- alt_stat_name stats_matcher per_connection_buffer_limit_bytes per_connection_buffer_high_watermark_timeout dns_jitter
+- dns_failure_refresh_rate use_tcp_for_dns_lookups wait_for_warm_on_init outlier_detection cleanup_interval
+- least_request_lb_config round_robin_lb_config protocol_selection close_connections_on_host_health_failure
+- ignore_health_on_host_removal lrs_server lrs_report_endpoint_metrics track_timeout_budgets track_cluster_stats
+- preconnect_policy connection_pool_per_downstream_connection
+envoy.config.cluster.v3.Cluster.TransportSocketMatch
++ name match transport_socket
+envoy.config.cluster.v3.Cluster.EdsClusterConfig
++ eds_config service_name
+envoy.config.cluster.v3.CircuitBreakers
++ thresholds
+- per_host_thresholds
+envoy.config.cluster.v3.CircuitBreakers.Thresholds
++ priority max_connections max_pending_requests max_requests max_retries
+- retry_budget track_remaining max_connection_pools
+envoy.config.cluster.v3.Cluster.CommonLbConfig
++ locality_weighted_lb_config
+- healthy_panic_threshold zone_aware_lb_config update_merge_window ignore_new_hosts_until_first_hc
+- close_connections_on_host_set_change consistent_hashing_lb_config override_host_status
+envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig
++
+envoy.config.cluster.v3.Cluster.OriginalDstLbConfig
++
+envoy.config.cluster.v3.UpstreamConnectionOptions
++ tcp_keepalive
+- set_local_interface_name_on_upstream_connections happy_eyeballs_config
+envoy.config.cluster.v3.Filter
++ name typed_config
+envoy.config.cluster.v3.LoadBalancingPolicy
++ policies
+envoy.config.cluster.v3.LoadBalancingPolicy.Policy
++ typed_extension_config
+envoy.config.core.v3.TypedExtensionConfig
++ name typed_config
+envoy.config.core.v3.TcpKeepalive
++ keepalive_probes keepalive_time keepalive_interval
+envoy.config.core.v3.BindConfig
++ source_address
+- freebind
+envoy.config.core.v3.UpstreamHttpProtocolOptions
++ auto_sni auto_san_validation
+envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig
+- use_resolvers_as_fallback filter_unroutable_families dns_resolver_options udp_max_queries query_timeout_seconds query_tries
+- rotate_nameservers edns0_max_payload_size max_udp_channel_duration reinit_channel_on_timeout qcache_max_ttl
+envoy.extensions.upstreams.http.v3.HttpProtocolOptions
++ common_http_protocol_options upstream_http_protocol_options explicit_http_config use_downstream_protocol_config auto_config
++ http_filters
+- outlier_detection
+envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig
++ http_protocol_options http2_protocol_options
+envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig
++ http_protocol_options
+- http2_protocol_options http3_protocol_options
+envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig
++ http_protocol_options
+- http2_protocol_options http3_protocol_options alternate_protocols_cache_options
+envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec
++
+envoy.config.endpoint.v3.ClusterLoadAssignment
++ cluster_name endpoints policy
+envoy.config.endpoint.v3.ClusterLoadAssignment.Policy
+- overprovisioning_factor endpoint_stale_after weighted_priority_health
+envoy.config.endpoint.v3.LocalityLbEndpoints
++ locality lb_endpoints load_balancing_weight priority
+- metadata proximity
+envoy.config.core.v3.Locality
++ region zone sub_zone
+envoy.config.endpoint.v3.LbEndpoint
++ endpoint health_status metadata load_balancing_weight
+envoy.config.endpoint.v3.Endpoint
++ address hostname
+- health_check_config additional_addresses observability_name
+`
+
+const tlsFields = `
+envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer
++
+envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
++ common_tls_context sni auto_host_sni auto_sni_san_validation
+- allow_renegotiation max_session_keys enforce_rsa_key_usage
+envoy.extensions.transport_sockets.tls.v3.CommonTlsContext
++ tls_params tls_certificates tls_certificate_sds_secret_configs validation_context validation_context_sds_secret_config
++ combined_validation_context alpn_protocols
+envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext
++ default_validation_context validation_context_sds_secret_config
+envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig
++ name
+- sds_config
+envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext
++ trusted_ca system_root_certs match_typed_subject_alt_names match_subject_alt_names trust_chain_verification
+- watched_directory suppress_client_ca_list only_verify_leaf_cert_crl
+envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext.SystemRootCerts
++
+envoy.extensions.transport_sockets.tls.v3.SubjectAltNameMatcher
++ san_type matcher
+envoy.extensions.transport_sockets.tls.v3.TlsCertificate
++ certificate_chain private_key
+- watched_directory
+envoy.extensions.transport_sockets.tls.v3.TlsParameters
++ tls_minimum_protocol_version tls_maximum_protocol_version
+- cipher_suites ecdh_curves signature_algorithms
+`
+
+const sharedFields = `
+envoy.config.core.v3.Address
++ socket_address
+envoy.config.core.v3.SocketAddress
++ protocol address port_value ipv4_compat
+envoy.config.core.v3.CidrRange
++ address_prefix prefix_len
+envoy.config.core.v3.ConfigSource
++ ads self
+- initial_fetch_timeout resource_api_version
+envoy.config.core.v3.AggregatedConfigSource
++
+envoy.config.core.v3.SelfConfigSource
+- transport_api_version
+envoy.config.core.v3.Metadata
++ filter_metadata
+- typed_filter_metadata
+envoy.config.core.v3.HeaderValueOption
++ header append append_action
+- keep_empty_value
+envoy.config.core.v3.HeaderValue
++ key value raw_value
+envoy.config.core.v3.DataSource
++ filename inline_bytes inline_string
+- watched_directory
+envoy.config.core.v3.TransportSocket
++ name typed_config
+envoy.config.core.v3.RuntimeFractionalPercent
++ default_value
+- runtime_key
+envoy.config.core.v3.RuntimeUInt32
++ default_value
+- runtime_key
+envoy.type.v3.FractionalPercent
++ numerator denominator
+envoy.type.v3.Int32Range
++ start end
+envoy.type.v3.Int64Range
++ start end
+envoy.type.matcher.v3.StringMatcher
++ exact prefix suffix safe_regex contains ignore_case
+envoy.type.matcher.v3.RegexMatcher
++ regex
+- google_re2
+envoy.type.matcher.v3.RegexMatchAndSubstitute
++ pattern substitution
+`

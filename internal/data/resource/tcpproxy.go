@@ -1,0 +1,130 @@
+package resource
+
+import (
+	"time"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+const (
+	typeTCPProxy = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+
+	// Envoy's defaults.
+	defaultTCPIdle = time.Hour
+)
+
+func (c *decoding) tcpProxy(p *path, a *anypb.Any) *TCPProxy {
+	var m tcpproxyv3.TcpProxy
+	if !c.unpack(p, a, &m) {
+		return nil
+	}
+	t := &TCPProxy{StatPrefix: m.GetStatPrefix(), AccessLogs: c.accessLogs(p, m.GetAccessLog())}
+	if d := m.GetIdleTimeout(); d != nil {
+		// Envoy: "0s" disables the timeout; ours is then a week.
+		if t.IdleTimeout = c.duration(p.field("idle_timeout"), d, 0); t.IdleTimeout == 0 {
+			t.IdleTimeout = 7 * 24 * time.Hour
+		}
+	} else {
+		t.IdleTimeout = defaultTCPIdle
+	}
+	switch {
+	case m.GetCluster() != "":
+		t.Clusters = []WeightedCluster{{Name: m.GetCluster(), Weight: 1}}
+	case m.GetWeightedClusters() != nil:
+		for _, w := range m.GetWeightedClusters().GetClusters() {
+			t.Clusters = append(t.Clusters, WeightedCluster{Name: w.GetName(), Weight: w.GetWeight()})
+		}
+	}
+	c.checkWeights(p, t.Clusters)
+	return t
+}
+
+// checkWeights refuses what no cluster can be picked from.
+func (c *decoding) checkWeights(p *path, clusters []WeightedCluster) {
+	var total uint64
+	for _, w := range clusters {
+		if w.Name == "" {
+			c.fail(p, "a cluster without a name")
+		}
+		total += uint64(w.Weight)
+	}
+	if len(clusters) == 0 || total == 0 || total > 1<<32-1 {
+		c.fail(p, "%d clusters with a total weight of %d", len(clusters), total)
+	}
+}
+
+// cosmeticFilters are filters that only observe, or that do what this proxy does
+// not need: peer metadata, statistics, and choosing Istio's ALPN for mutual TLS.
+var cosmeticFilters = map[string]bool{
+	"io.istio.http.peer_metadata.Config":                        true,
+	"envoy.tcp.metadataexchange.config.MetadataExchange":        true,
+	"stats.PluginConfig":                                        true,
+	"istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig": true,
+	"envoy.extensions.filters.http.grpc_stats.v3.FilterConfig":  true,
+}
+
+// filterType is the type of a filter's configuration; for a TypedStruct that of
+// what is in it.
+func filterType(a *anypb.Any) string {
+	switch name := typeName(a.GetTypeUrl()); name {
+	case "udpa.type.v1.TypedStruct", "xds.type.v3.TypedStruct":
+		inner, ok := firstString(a.GetValue())
+		if !ok {
+			return string(name)
+		}
+		return string(typeName(inner))
+	default:
+		return string(name)
+	}
+}
+
+// firstString is field 1 of a message: a TypedStruct's type_url. The last one
+// counts, as in every protobuf parser.
+func firstString(b []byte) (string, bool) {
+	var s string
+	found := false
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return "", false
+		}
+		b = b[n:]
+		if num == 1 && typ == protowire.BytesType {
+			v, n := protowire.ConsumeBytes(b)
+			if n < 0 {
+				return "", false
+			}
+			s, found = string(v), true
+			b = b[n:]
+			continue
+		}
+		if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+			return "", false
+		}
+		b = b[n:]
+	}
+	return s, found
+}
+
+// cosmeticFilter reports whether a filter can be left out, and counts it then.
+func (c *decoding) cosmeticFilter(a *anypb.Any) bool {
+	name := filterType(a)
+	if !cosmeticFilters[name] {
+		return false
+	}
+	c.skipped(name)
+	return true
+}
+
+func (c *decoding) accessLogs(p *path, logs []*accesslogv3.AccessLog) []AccessLog {
+	var out []AccessLog
+	for i, m := range logs {
+		if l, ok := c.accessLog(p.at("access_log", i), m); ok {
+			out = append(out, l)
+		}
+	}
+	return out
+}

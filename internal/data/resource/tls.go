@@ -1,0 +1,169 @@
+package resource
+
+import (
+	"crypto/tls"
+	"fmt"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	rawbufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+const (
+	typeUpstreamTLS = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+
+	// Istio's names of secrets that its agent serves from files
+	// (istio.io/istio/pkg/security): the roots of the machine, a CA file, and a
+	// certificate with its key. They are read here without an agent.
+	secretSystemRoots = "file-root:system"
+	secretRootFile    = "file-root:"
+	secretCertFile    = "file-cert:"
+)
+
+// upstreamSocket is nil for plain text. A TLS context that cannot be carried out
+// is no error: it says so in Unsupported, and connections that need it fail. known
+// is false where the type of socket is not known.
+func (c *decoding) upstreamSocket(p *path, ts *corev3.TransportSocket) (out *UpstreamTLS, known bool) {
+	a := ts.GetTypedConfig()
+	switch name := typeName(a.GetTypeUrl()); name {
+	case typeRawBuffer:
+		c.unpack(p.field("typed_config"), a, &rawbufferv3.RawBuffer{})
+		return nil, true
+	case typeUpstreamTLS:
+		sub := &decoding{skipped: c.skipped}
+		var m tlsv3.UpstreamTlsContext
+		out = &UpstreamTLS{}
+		if sub.unpack(nil, a, &m) {
+			sub.upstreamTLS(out, &m)
+		}
+		if len(sub.errs) > 0 {
+			out.Unsupported = joined(sub.errs).Error()
+		}
+		return out, true
+	default:
+		return &UpstreamTLS{Unsupported: fmt.Sprintf("transport socket %q of type %q is not supported", clip(ts.GetName()), clip(string(name)))}, false
+	}
+}
+
+func (c *decoding) upstreamTLS(out *UpstreamTLS, m *tlsv3.UpstreamTlsContext) {
+	common := m.GetCommonTlsContext()
+	p := (*path)(nil).field("common_tls_context")
+	out.SNI = m.GetSni()
+	out.AutoHostSNI = m.GetAutoHostSni()
+	out.AutoSANCheck = m.GetAutoSniSanValidation()
+	out.ALPN = common.GetAlpnProtocols()
+	out.MinVersion = c.tlsVersion(p, common.GetTlsParams().GetTlsMinimumProtocolVersion())
+	out.MaxVersion = c.tlsVersion(p, common.GetTlsParams().GetTlsMaximumProtocolVersion())
+	c.clientCertificate(p, out, common)
+	switch s := common.GetValidationContextType().(type) {
+	case nil:
+		out.SkipVerify = true
+	case *tlsv3.CommonTlsContext_ValidationContext:
+		c.validation(p.field("validation_context"), out, s.ValidationContext, "")
+	case *tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig:
+		c.validation(p.field("validation_context_sds_secret_config"), out, nil, s.ValidationContextSdsSecretConfig.GetName())
+	case *tlsv3.CommonTlsContext_CombinedValidationContext:
+		combined := s.CombinedValidationContext
+		c.validation(p.field("combined_validation_context"), out, combined.GetDefaultValidationContext(), combined.GetValidationContextSdsSecretConfig().GetName())
+	default:
+		c.fail(p, "this kind of validation context is not supported")
+	}
+}
+
+func (c *decoding) tlsVersion(p *path, v tlsv3.TlsParameters_TlsProtocol) uint16 {
+	switch v {
+	case tlsv3.TlsParameters_TLS_AUTO:
+		return 0
+	case tlsv3.TlsParameters_TLSv1_0:
+		return tls.VersionTLS10
+	case tlsv3.TlsParameters_TLSv1_1:
+		return tls.VersionTLS11
+	case tlsv3.TlsParameters_TLSv1_2:
+		return tls.VersionTLS12
+	case tlsv3.TlsParameters_TLSv1_3:
+		return tls.VersionTLS13
+	}
+	c.fail(p.field("tls_params"), "version %d is not supported", v)
+	return 0
+}
+
+func (c *decoding) clientCertificate(p *path, out *UpstreamTLS, m *tlsv3.CommonTlsContext) {
+	files, secrets := m.GetTlsCertificates(), m.GetTlsCertificateSdsSecretConfigs()
+	switch {
+	case len(files)+len(secrets) > 1:
+		c.fail(p, "more than one client certificate is not supported")
+	case len(files) == 1:
+		out.CertFile = files[0].GetCertificateChain().GetFilename()
+		out.KeyFile = files[0].GetPrivateKey().GetFilename()
+		if out.CertFile == "" || out.KeyFile == "" {
+			c.fail(p.at("tls_certificates", 0), "only certificate and key from files are supported")
+		}
+	case len(secrets) == 1:
+		name := secrets[0].GetName()
+		rest, isFile := strings.CutPrefix(name, secretCertFile)
+		cert, key, both := strings.Cut(rest, "~")
+		if !isFile || !both {
+			c.fail(p.at("tls_certificate_sds_secret_configs", 0), "the secret %q needs an agent (SDS), which is not implemented", clip(name))
+			return
+		}
+		out.CertFile, out.KeyFile = cert, key
+	}
+}
+
+// validation merges a validation context with the secret that gives its roots.
+// With no roots at all Envoy does not verify.
+func (c *decoding) validation(p *path, out *UpstreamTLS, m *tlsv3.CertificateValidationContext, secret string) {
+	ca := m.GetTrustedCa()
+	switch {
+	case ca.GetFilename() != "":
+		out.CAFile = ca.GetFilename()
+	case ca != nil:
+		out.InlineCA = c.inlineData(p.field("trusted_ca"), ca)
+	case m.GetSystemRootCerts() != nil:
+		out.SystemCA = true
+	}
+	if file, ok := strings.CutPrefix(secret, secretRootFile); secret == secretSystemRoots {
+		out.SystemCA = true
+	} else if ok && file != "" {
+		out.CAFile = file
+	} else if secret != "" {
+		c.fail(p, "the secret %q needs an agent (SDS), which is not implemented", clip(secret))
+	}
+	out.SkipVerify = out.CAFile == "" && len(out.InlineCA) == 0 && !out.SystemCA ||
+		m.GetTrustChainVerification() == tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED
+	//lint:ignore SA1019 the older field is still sent by control planes
+	for i, san := range m.GetMatchSubjectAltNames() {
+		out.SANs = append(out.SANs, c.stringMatcher(p.at("match_subject_alt_names", i), san))
+	}
+	for i, san := range m.GetMatchTypedSubjectAltNames() {
+		at := p.at("match_typed_subject_alt_names", i)
+		switch san.GetSanType() {
+		case tlsv3.SubjectAltNameMatcher_DNS, tlsv3.SubjectAltNameMatcher_URI, tlsv3.SubjectAltNameMatcher_IP_ADDRESS:
+			out.SANs = append(out.SANs, c.stringMatcher(at.field("matcher"), san.GetMatcher()))
+		default:
+			c.fail(at, "type %s is not supported", san.GetSanType())
+		}
+	}
+	if out.SkipVerify && len(out.SANs) > 0 {
+		c.fail(p, "subject alternative names without a CA to check the certificate against")
+	}
+}
+
+// labels is a metadata match as strings.
+func (c *decoding) labels(p *path, s *structpb.Struct) map[string]string {
+	if len(s.GetFields()) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(s.GetFields()))
+	for k, v := range s.GetFields() {
+		text, ok := v.GetKind().(*structpb.Value_StringValue)
+		if !ok {
+			c.fail(p, "the value of %q is not a string", clip(k))
+			continue
+		}
+		out[k] = text.StringValue
+	}
+	return out
+}
