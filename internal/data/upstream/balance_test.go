@@ -1,0 +1,167 @@
+package upstream
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/egret-mesh/egret/internal/data/resource"
+)
+
+func testHosts(names ...string) []*Host {
+	m := &Manager{start: time.Now()}
+	s := &state{manager: m}
+	var out []*Host
+	for _, n := range names {
+		out = append(out, &Host{cluster: s, text: n})
+	}
+	return out
+}
+
+func TestRoundRobinGivesEachItsShare(t *testing.T) {
+	tests := []struct {
+		name    string
+		weights []uint64
+		rounds  int
+		want    []int
+	}{
+		{"equal", []uint64{1, 1, 1}, 30, []int{10, 10, 10}},
+		{"equal but not one", []uint64{7, 7}, 20, []int{10, 10}},
+		{"weighted", []uint64{1, 2, 7}, 100, []int{10, 20, 70}},
+		{"a common divisor", []uint64{100, 300}, 40, []int{10, 30}},
+		{"zero counts as one", []uint64{0, 3}, 40, []int{10, 30}},
+		{"one host", []uint64{5}, 3, []int{3}},
+		{"huge weights", []uint64{1 << 33, 3 << 33}, 40, []int{10, 30}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			hosts := testHosts("a", "b", "c")[:len(tt.weights)]
+			var members []member
+			for i, w := range tt.weights {
+				members = append(members, member{hosts[i], w})
+			}
+			g := newGroup(members)
+			var turn atomic.Uint64
+			got := make([]int, len(hosts))
+			for range tt.rounds {
+				h := g.next(resource.LBRoundRobin, &turn)
+				for i := range hosts {
+					if hosts[i] == h {
+						got[i]++
+					}
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestWeightsBeyond32BitsStayBounded(t *testing.T) {
+	hosts := testHosts("a", "b")
+	g := newGroup([]member{{hosts[0], 1<<60 + 1}, {hosts[1], 1 << 61}})
+	if g.total >= 1<<31 {
+		t.Errorf("total = %d", g.total)
+	}
+	seen := map[*Host]bool{}
+	for i := uint64(0); i < g.total; i += g.total / 64 {
+		seen[g.at(i)] = true
+	}
+	if len(seen) != 2 {
+		t.Errorf("%d hosts have a share", len(seen))
+	}
+}
+
+func TestLeastRequestPrefersTheIdle(t *testing.T) {
+	hosts := testHosts("busy", "idle")
+	hosts[0].active.Store(100)
+	g := newGroup([]member{{hosts[0], 1}, {hosts[1], 1}})
+	var turn atomic.Uint64
+	idle := 0
+	for range 2000 {
+		if g.next(resource.LBLeastRequest, &turn) == hosts[1] {
+			idle++
+		}
+	}
+	// Of two random choices the idle one is among them with probability 3/4.
+	if idle < 1300 || idle > 1700 {
+		t.Errorf("the idle host was chosen %d of 2000 times, want about 1500", idle)
+	}
+}
+
+func TestChoose(t *testing.T) {
+	all := testHosts("a", "b", "c")
+	a, b, c := all[0], all[1], all[2]
+	low := newGroup([]member{{a, 1}, {b, 1}})
+	high := newGroup([]member{{c, 1}})
+	groups := []*group{low, high}
+	tests := []struct {
+		name    string
+		suspect []*Host
+		avoid   []*Host
+		want    []*Host // any of
+	}{
+		{"the lowest priority", nil, nil, []*Host{a, b}},
+		{"not an avoided one", nil, []*Host{a}, []*Host{b}},
+		{"not one that just failed", []*Host{b}, nil, []*Host{a}},
+		{"one that just failed rather than an avoided one", []*Host{b}, []*Host{a}, []*Host{b}},
+		{"the next priority when all are avoided", nil, []*Host{a, b}, []*Host{c}},
+		{"an avoided one when there is no other", nil, []*Host{a, b, c}, []*Host{a, b}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, h := range all {
+				h.failedAt.Store(0)
+			}
+			for _, h := range tt.suspect {
+				h.Failed()
+			}
+			for _, policy := range []resource.LBPolicy{resource.LBRoundRobin, resource.LBLeastRequest, resource.LBRandom} {
+				var turn atomic.Uint64
+				for range 50 {
+					if got := choose(groups, policy, &turn, tt.avoid); !contains(tt.want, got) {
+						t.Fatalf("policy %d chose %s", policy, got)
+					}
+				}
+			}
+		})
+	}
+	if choose(nil, resource.LBRandom, new(atomic.Uint64), nil) != nil {
+		t.Error("a host out of nothing")
+	}
+}
+
+func TestShares(t *testing.T) {
+	ep := func(w uint32, unhealthy bool) resource.Endpoint {
+		return resource.Endpoint{Weight: w, Unhealthy: unhealthy}
+	}
+	tests := []struct {
+		name string
+		in   []resource.Locality
+		want [][]uint64
+	}{
+		{"no locality weights", []resource.Locality{
+			{Endpoints: []resource.Endpoint{ep(1, false), ep(3, false)}},
+			{Endpoints: []resource.Endpoint{ep(0, false)}},
+		}, [][]uint64{{1, 3}, {1}}},
+		{"locality weight is the sum, as istiod writes it", []resource.Locality{
+			{Weight: 4, Endpoints: []resource.Endpoint{ep(1, false), ep(3, true)}},
+		}, [][]uint64{{1, 3}}},
+		{"distribute", []resource.Locality{
+			{Weight: 80, Endpoints: []resource.Endpoint{ep(1, false), ep(1, false)}},
+			{Weight: 20, Endpoints: []resource.Endpoint{ep(1, false)}},
+		}, [][]uint64{{40000, 40000}, {20000}}},
+		{"the healthy share the locality's weight", []resource.Locality{
+			{Weight: 80, Endpoints: []resource.Endpoint{ep(1, false), ep(1, true)}},
+			{Weight: 20, Endpoints: []resource.Endpoint{ep(1, false)}},
+		}, [][]uint64{{80000, 80000}, {20000}}},
+	}
+	for _, tt := range tests {
+		if diff := cmp.Diff(tt.want, shares(tt.in)); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", tt.name, diff)
+		}
+	}
+}
