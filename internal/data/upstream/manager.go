@@ -62,9 +62,10 @@ type state struct {
 	turn    atomic.Uint64 // round robin
 	set     atomic.Pointer[hostSet]
 
-	mu       sync.RWMutex // guards the maps, and replacing set
+	mu       sync.RWMutex // guards what follows, and replacing set
 	hosts    map[hostKey]*Host
 	contexts map[*resource.UpstreamTLS]*tlsContext
+	lookedAt int64 // Manager.now when there were too many destinations; for ORIGINAL_DST
 }
 
 // hostSet is the hosts of a cluster as they were last known. It never changes.

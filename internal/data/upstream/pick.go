@@ -205,7 +205,8 @@ func (s *state) destination(c *config.Cluster, key hostKey) *Host {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.hosts) >= maxDestinations {
+	if len(s.hosts) >= maxDestinations && now-s.lookedAt > int64(time.Second) {
+		s.lookedAt = now
 		s.dropIdle(now, destinationIdleMin)
 	}
 	h = s.host(key, c, nil)
