@@ -22,8 +22,11 @@ type Config struct {
 	Clusters  map[string]*Cluster
 	Names     *resource.NameTable // nil: no name table has arrived
 
-	byAddress map[netip.AddrPort]*resource.Listener
-	byName    map[string]*resource.Listener
+	byName      map[string]*resource.Listener
+	byAddress   map[netip.AddrPort]*resource.Listener // not bound to a port
+	bound       map[netip.AddrPort]*resource.Listener
+	serverNames map[string][]uint16 // of all filter chains: ports
+	byIP        map[netip.Addr]string
 }
 
 // Cluster is a cluster with the endpoints that EDS gave for it (or its own).

@@ -124,3 +124,9 @@ func (x *domainIndex) find(host string) *VirtualHost {
 	}
 	return x.any
 }
+
+// CatchAll reports whether the virtual host is one of Istio's two for hosts that
+// the registry does not know: block_all (REGISTRY_ONLY) and allow_any (ALLOW_ANY).
+func (vh *VirtualHost) CatchAll() bool {
+	return vh.Name == "block_all" || vh.Name == "allow_any"
+}

@@ -1,0 +1,168 @@
+package config
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/egret-mesh/egret/internal/data/match"
+	"github.com/egret-mesh/egret/internal/data/resource"
+)
+
+// Build makes a Config from decoded resources as they are: every listener is in it,
+// and endpoints go to the clusters that ask EDS for their name. It is for tests and
+// for explaining; a proxy's Config comes from a Store.
+func Build(listeners []*resource.Listener, routes []*resource.RouteConfiguration, clusters []*resource.Cluster, endpoints []*resource.Endpoints, names *resource.NameTable) *Config {
+	c := &Config{
+		Sequence: 1,
+		Routes:   make(map[string]*resource.RouteConfiguration, len(routes)),
+		Clusters: make(map[string]*Cluster, len(clusters)),
+	}
+	for _, rc := range routes {
+		c.Routes[rc.Name] = rc
+	}
+	eds := make(map[string]*resource.Endpoints, len(endpoints))
+	for _, e := range endpoints {
+		eds[e.ClusterName] = e
+	}
+	for _, cl := range clusters {
+		c.Clusters[cl.Name] = withEndpoints(cl, eds)
+	}
+	c.setListeners(listeners)
+	c.setNames(names)
+	return c
+}
+
+// withEndpoints joins a cluster with what EDS, or it itself, says.
+func withEndpoints(cl *resource.Cluster, eds map[string]*resource.Endpoints) *Cluster {
+	out := &Cluster{Cluster: cl, Endpoints: cl.Endpoints}
+	if cl.Discovery == resource.DiscoveryEDS {
+		out.Endpoints = eds[cl.EDSServiceName]
+	}
+	return out
+}
+
+// setListeners sorts the listeners by name and makes their indexes.
+func (c *Config) setListeners(listeners []*resource.Listener) {
+	c.Listeners = slices.SortedFunc(slices.Values(listeners), func(a, b *resource.Listener) int { return strings.Compare(a.Name, b.Name) })
+	c.byName = make(map[string]*resource.Listener, len(listeners))
+	c.byAddress = make(map[netip.AddrPort]*resource.Listener, len(listeners))
+	c.bound = map[netip.AddrPort]*resource.Listener{}
+	c.serverNames = map[string][]uint16{}
+	for _, l := range c.Listeners {
+		c.byName[l.Name] = l
+		index := c.byAddress
+		if l.BindToPort {
+			index = c.bound
+		}
+		for _, a := range append([]netip.AddrPort{l.Address}, l.AdditionalAddresses...) {
+			if index[a] == nil {
+				index[a] = l
+			}
+		}
+		for _, chain := range l.FilterChains {
+			for _, name := range chain.Match.ServerNames {
+				if ports := c.serverNames[name]; !slices.Contains(ports, l.Address.Port()) {
+					c.serverNames[name] = append(ports, l.Address.Port())
+				}
+			}
+		}
+	}
+}
+
+// setNames makes the reverse index of the name table. Where several names have one
+// address the first in alphabetical order counts.
+func (c *Config) setNames(names *resource.NameTable) {
+	c.Names, c.byIP = names, nil
+	if names == nil {
+		return
+	}
+	c.byIP = make(map[netip.Addr]string)
+	for name, info := range names.Names {
+		for _, a := range info.Addresses {
+			if old, ok := c.byIP[a]; !ok || name < old {
+				c.byIP[a] = name
+			}
+		}
+	}
+}
+
+// Listener is the listener of this name, or nil.
+func (c *Config) Listener(name string) *resource.Listener { return c.byName[name] }
+
+// ListenerFor is the listener that a connection to dst is handed to by a listener
+// with use_original_dst: the one for exactly this address and port, else the one
+// for any address and this port. Listeners that are bound to a port of their own
+// are not looked at. As in Envoy the any-address of the other family serves too; an
+// IPv6 connection finds 0.0.0.0:80 (Envoy: only [::]:80), so that the same rules
+// hold for both families. It is nil where there is none.
+func (c *Config) ListenerFor(dst netip.AddrPort) *resource.Listener {
+	return lookup(c.byAddress, dst)
+}
+
+// BoundListener is the same for listeners that are bound to a port: the one that
+// accepts a connection to dst, as at a gateway.
+func (c *Config) BoundListener(dst netip.AddrPort) *resource.Listener { return lookup(c.bound, dst) }
+
+func lookup(index map[netip.AddrPort]*resource.Listener, dst netip.AddrPort) *resource.Listener {
+	addr := dst.Addr().Unmap().WithZone("")
+	if l := index[netip.AddrPortFrom(addr, dst.Port())]; l != nil {
+		return l
+	}
+	first, second := netip.IPv4Unspecified(), netip.IPv6Unspecified()
+	if addr.Is6() {
+		first, second = second, first
+	}
+	if l := index[netip.AddrPortFrom(first, dst.Port())]; l != nil {
+		return l
+	}
+	return index[netip.AddrPortFrom(second, dst.Port())]
+}
+
+// NameOf is the registered name that has this address in the name table, or "".
+func (c *Config) NameOf(addr netip.Addr) string { return c.byIP[addr.Unmap().WithZone("")] }
+
+// ServerNamePorts are the ports of listeners with a filter chain for this server
+// name (lower case), exactly or by the longest wildcard.
+func (c *Config) ServerNamePorts(name string) []uint16 {
+	if ports := c.serverNames[name]; ports != nil {
+		return ports
+	}
+	for i := 0; i < len(name); i++ {
+		if name[i] == '.' && i > 0 {
+			if ports := c.serverNames["*"+name[i:]]; ports != nil {
+				return ports
+			}
+		}
+	}
+	return nil
+}
+
+// Registered reports whether the name table, a virtual host or a filter chain
+// names this host. allow_any and block_all are not registrations.
+func (c *Config) Registered(host string) bool {
+	host = match.Lower(host)
+	if _, _, ok := c.Names.Lookup(host); ok || len(c.ServerNamePorts(host)) > 0 {
+		return true
+	}
+	for _, rc := range c.Routes {
+		if vh := rc.VirtualHost(host); vh != nil && !vh.CatchAll() {
+			return true
+		}
+	}
+	return false
+}
+
+// clone is a copy that shares everything but the top level.
+func (c *Config) clone() *Config {
+	out := *c
+	return &out
+}
+
+func cloneMap[K comparable, V any](m map[K]V) map[K]V {
+	if m == nil {
+		return map[K]V{}
+	}
+	return maps.Clone(m)
+}

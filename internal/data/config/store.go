@@ -1,0 +1,494 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/xds"
+)
+
+// Subscriber is where a Store says what it wants: the xDS client. nil names mean
+// all resources of the type, an empty list none.
+type Subscriber interface {
+	Subscribe(typeURL string, names []string)
+}
+
+// StoreOptions are the options of NewStore.
+type StoreOptions struct {
+	Logger *slog.Logger // nil: discard
+}
+
+// Store keeps what the control plane sent and publishes it when it is complete. It
+// implements xds.Handler and Source.
+//
+// What is complete: a listener, when each route configuration that it names has
+// arrived; until then an older version of it keeps serving. A cluster, when its
+// endpoints have arrived; until then its older version stays, or it is not there.
+// The first Config waits for listeners, clusters, all of the routes, and for the
+// first answer with endpoints, as Envoy waits before it serves at all; a route
+// configuration that was refused is not waited for, and requests to it are refused.
+//
+// A resource that is refused keeps its last good version. A refused listener that
+// never was good is published with Rejected set, so that its connections are
+// refused instead of falling to another listener.
+type Store struct {
+	log     *slog.Logger
+	seed    maphash.Seed
+	current atomic.Pointer[Config]
+
+	mu         sync.Mutex // guards what follows
+	subscriber Subscriber
+	seen       map[string]bool // type URLs that were answered
+	skipped    map[string]int
+	hashes     map[string]map[string]uint64 // of accepted bodies, by type and name
+
+	listeners  map[string]*listenerState
+	routes     map[string]*resource.RouteConfiguration
+	badRoutes  map[string]bool // refused, and never good
+	goneRoutes map[string]bool // removed while a listener still names them
+	clusters   map[string]*resource.Cluster
+	endpoints  map[string]*resource.Endpoints
+	users      map[string]map[string]bool // EDS name -> clusters that need it
+	// usersChanged: a name came or went since the last subscription.
+	usersChanged bool
+	ready        map[string]*Cluster // clusters as they are published
+	names        *resource.NameTable
+
+	changed             changes
+	wantRoutes, wantEDS []string
+	subscribers         map[int]chan struct{}
+	nextSubscriber      int
+}
+
+// changes are the parts of the next Config that differ from the current one.
+type changes struct{ listeners, routes, clusters, names bool }
+
+type listenerState struct {
+	latest  *resource.Listener
+	serving *resource.Listener // nil: never complete yet
+}
+
+// NewStore makes a Store that knows nothing yet.
+func NewStore(o StoreOptions) *Store {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Store{
+		log: o.Logger, seed: maphash.MakeSeed(),
+		seen: map[string]bool{}, skipped: map[string]int{}, hashes: map[string]map[string]uint64{},
+		listeners: map[string]*listenerState{}, routes: map[string]*resource.RouteConfiguration{},
+		badRoutes: map[string]bool{}, goneRoutes: map[string]bool{},
+		clusters: map[string]*resource.Cluster{}, endpoints: map[string]*resource.Endpoints{},
+		users: map[string]map[string]bool{}, ready: map[string]*Cluster{},
+		subscribers: map[int]chan struct{}{},
+	}
+}
+
+// Attach subscribes to what the store needs, now and as it changes.
+func (s *Store) Attach(to Subscriber) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.subscriber = to
+	to.Subscribe(xds.ClusterType, nil)
+	to.Subscribe(xds.ListenerType, nil)
+	to.Subscribe(xds.NameTableType, nil)
+	if len(s.wantEDS) > 0 {
+		to.Subscribe(xds.EndpointType, s.wantEDS)
+	}
+	if len(s.wantRoutes) > 0 {
+		to.Subscribe(xds.RouteType, s.wantRoutes)
+	}
+}
+
+// Current is the latest complete configuration, or nil.
+func (s *Store) Current() *Config { return s.current.Load() }
+
+// Subscribe tells of publications; see Source.
+func (s *Store) Subscribe() (<-chan struct{}, func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := s.nextSubscriber
+	s.nextSubscriber++
+	ch := make(chan struct{}, 1)
+	s.subscribers[id] = ch
+	return ch, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.subscribers, id)
+	}
+}
+
+// Skipped counts the cosmetic fields and filters that were left out, by name.
+func (s *Store) Skipped() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.skipped)
+}
+
+// Apply takes an update from the xDS client. The errors are by resource name.
+func (s *Store) Apply(u xds.Update) map[string]error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen[u.TypeURL] = true
+	var errs map[string]error
+	switch u.TypeURL {
+	case xds.ListenerType:
+		errs = s.each(u, s.putListener)
+		s.removeListeners(u.Removed)
+	case xds.RouteType:
+		errs = s.each(u, s.putRoute)
+		s.removeRoutes(u.Removed)
+	case xds.ClusterType:
+		errs = s.each(u, s.putCluster)
+		s.removeClusters(u.Removed)
+	case xds.EndpointType:
+		errs = s.each(u, s.putEndpoints)
+		s.removeEndpoints(u.Removed)
+	case xds.NameTableType:
+		errs = s.each(u, s.putNames)
+		if len(u.Removed) > 0 && len(u.Changed) == 0 {
+			s.names, s.changed.names = nil, true
+		}
+	}
+	for _, name := range u.Removed {
+		delete(s.hashes[u.TypeURL], name)
+	}
+	if u.TypeURL == xds.ListenerType || u.TypeURL == xds.RouteType {
+		s.warm()
+	}
+	s.resubscribe(u.TypeURL)
+	s.publish()
+	return errs
+}
+
+// each decodes what really changed: after a reconnection the same comes again.
+func (s *Store) each(u xds.Update, put func(name string, a *anypb.Any) error) map[string]error {
+	errs := map[string]error{}
+	known := s.hashes[u.TypeURL]
+	if known == nil {
+		known = map[string]uint64{}
+		s.hashes[u.TypeURL] = known
+	}
+	for _, r := range u.Changed {
+		hash := maphash.Bytes(s.seed, r.Body.GetValue())
+		if old, ok := known[r.Name]; ok && old == hash {
+			continue
+		}
+		if r.Body == nil {
+			errs[r.Name] = errors.New("no body")
+			continue
+		}
+		if err := put(r.Name, r.Body); err != nil {
+			errs[r.Name] = err
+			s.log.Warn("resource refused", "type", u.TypeURL, "name", r.Name, "error", err)
+			continue
+		}
+		known[r.Name] = hash
+	}
+	return errs
+}
+
+func (s *Store) decoder() resource.Decoder {
+	return resource.Decoder{Skipped: func(field string) { s.skipped[field]++ }}
+}
+
+func sameName(want, got string) error {
+	if want != got {
+		return fmt.Errorf("the resource %q calls itself %q", want, got)
+	}
+	return nil
+}
+
+func (s *Store) putListener(name string, a *anypb.Any) error {
+	l, err := s.decoder().Listener(a)
+	if err == nil {
+		err = sameName(name, l.Name)
+	}
+	state := s.listeners[name]
+	if err != nil {
+		if state != nil && state.latest.Rejected == "" {
+			return err // the last good version stays
+		}
+		if l = resource.RejectedListener(a, err); l == nil || l.Name != name {
+			return err
+		}
+	}
+	if state == nil {
+		state = &listenerState{}
+		s.listeners[name] = state
+	}
+	state.latest = l
+	return err
+}
+
+func (s *Store) removeListeners(names []string) {
+	for _, name := range names {
+		if state := s.listeners[name]; state != nil {
+			s.changed.listeners = s.changed.listeners || state.serving != nil
+			delete(s.listeners, name)
+		}
+	}
+}
+
+func (s *Store) putRoute(name string, a *anypb.Any) error {
+	rc, err := s.decoder().RouteConfiguration(a)
+	if err == nil {
+		err = sameName(name, rc.Name)
+	}
+	if err != nil {
+		if s.routes[name] == nil {
+			s.badRoutes[name] = true
+		}
+		return err
+	}
+	delete(s.badRoutes, name)
+	delete(s.goneRoutes, name)
+	s.routes[name] = rc
+	s.changed.routes = true
+	return nil
+}
+
+// removeRoutes drops what no listener names. Like Envoy it keeps a route
+// configuration that a listener still names: routing goes on with the last one.
+func (s *Store) removeRoutes(names []string) {
+	for _, name := range names {
+		delete(s.badRoutes, name)
+		if s.routes[name] != nil {
+			s.goneRoutes[name] = true
+		}
+	}
+}
+
+func (s *Store) putCluster(name string, a *anypb.Any) error {
+	cl, err := s.decoder().Cluster(a)
+	if err == nil {
+		err = sameName(name, cl.Name)
+	}
+	if err != nil {
+		return err
+	}
+	s.unuse(s.clusters[name])
+	s.clusters[name] = cl
+	if cl.Discovery == resource.DiscoveryEDS {
+		if s.users[cl.EDSServiceName] == nil {
+			s.users[cl.EDSServiceName] = map[string]bool{}
+			s.usersChanged = true
+		}
+		s.users[cl.EDSServiceName][name] = true
+	}
+	s.readyCluster(name)
+	return nil
+}
+
+// unuse forgets that a cluster needs endpoints.
+func (s *Store) unuse(cl *resource.Cluster) {
+	if cl == nil || cl.Discovery != resource.DiscoveryEDS {
+		return
+	}
+	delete(s.users[cl.EDSServiceName], cl.Name)
+	if len(s.users[cl.EDSServiceName]) == 0 {
+		delete(s.users, cl.EDSServiceName)
+		s.usersChanged = true
+	}
+}
+
+// readyCluster publishes a cluster when its endpoints are known.
+func (s *Store) readyCluster(name string) {
+	cl := s.clusters[name]
+	if cl == nil || cl.Discovery == resource.DiscoveryEDS && s.endpoints[cl.EDSServiceName] == nil {
+		return
+	}
+	s.ready[name] = withEndpoints(cl, s.endpoints)
+	s.changed.clusters = true
+}
+
+func (s *Store) removeClusters(names []string) {
+	for _, name := range names {
+		s.unuse(s.clusters[name])
+		delete(s.clusters, name)
+		if s.ready[name] != nil {
+			delete(s.ready, name)
+			s.changed.clusters = true
+		}
+	}
+}
+
+func (s *Store) putEndpoints(name string, a *anypb.Any) error {
+	e, err := s.decoder().Endpoints(a)
+	if err == nil {
+		err = sameName(name, e.ClusterName)
+	}
+	if err != nil {
+		return err
+	}
+	s.setEndpoints(name, e)
+	return nil
+}
+
+func (s *Store) setEndpoints(name string, e *resource.Endpoints) {
+	s.endpoints[name] = e
+	for cluster := range s.users[name] {
+		s.readyCluster(cluster)
+	}
+}
+
+// removeEndpoints: endpoints that a cluster still needs and that the control plane
+// removed are none.
+func (s *Store) removeEndpoints(names []string) {
+	for _, name := range names {
+		if len(s.users[name]) == 0 {
+			delete(s.endpoints, name)
+			continue
+		}
+		s.setEndpoints(name, &resource.Endpoints{ClusterName: name})
+	}
+}
+
+func (s *Store) putNames(_ string, a *anypb.Any) error {
+	names, err := s.decoder().NameTable(a)
+	if err != nil {
+		return err
+	}
+	s.names, s.changed.names = names, true
+	return nil
+}
+
+// routeNames calls yield for each route configuration that a listener names.
+func routeNames(l *resource.Listener, yield func(string)) {
+	if l == nil {
+		return
+	}
+	one := func(chain *resource.FilterChain) {
+		if chain != nil && chain.HTTP != nil && chain.HTTP.RouteConfigName != "" {
+			yield(chain.HTTP.RouteConfigName)
+		}
+	}
+	for _, chain := range l.FilterChains {
+		one(chain)
+	}
+	one(l.DefaultFilterChain)
+}
+
+// complete reports whether each route configuration has arrived, good or refused.
+func (s *Store) complete(l *resource.Listener) bool {
+	all := true
+	routeNames(l, func(name string) { all = all && (s.routes[name] != nil || s.badRoutes[name]) })
+	return all
+}
+
+// warm lets complete listeners serve.
+func (s *Store) warm() {
+	for _, state := range s.listeners {
+		if state.serving != state.latest && s.complete(state.latest) {
+			state.serving = state.latest
+			s.changed.listeners = true
+		}
+	}
+}
+
+// resubscribe says which routes and endpoints are needed, when that changed.
+func (s *Store) resubscribe(typeURL string) {
+	if typeURL == xds.ListenerType || typeURL == xds.RouteType {
+		needed := s.neededRoutes()
+		for name := range s.goneRoutes {
+			if !needed[name] {
+				delete(s.goneRoutes, name)
+				delete(s.routes, name)
+				s.changed.routes = true
+			}
+		}
+		s.want(xds.RouteType, &s.wantRoutes, slices.Sorted(maps.Keys(needed)))
+	}
+	if s.usersChanged {
+		s.usersChanged = false
+		s.want(xds.EndpointType, &s.wantEDS, slices.Sorted(maps.Keys(s.users)))
+	}
+}
+
+func (s *Store) neededRoutes() map[string]bool {
+	needed := map[string]bool{}
+	for _, state := range s.listeners {
+		routeNames(state.latest, func(name string) { needed[name] = true })
+		routeNames(state.serving, func(name string) { needed[name] = true })
+	}
+	return needed
+}
+
+func (s *Store) want(typeURL string, have *[]string, wanted []string) {
+	if slices.Equal(*have, wanted) {
+		return
+	}
+	*have = wanted
+	if s.subscriber != nil {
+		if wanted == nil {
+			wanted = []string{} // none, where nil would be all
+		}
+		s.subscriber.Subscribe(typeURL, wanted)
+	}
+}
+
+// publish makes the next Config from the parts that changed.
+func (s *Store) publish() {
+	old := s.current.Load()
+	if old == nil {
+		if !s.startable() {
+			return
+		}
+		old = &Config{}
+		s.changed = changes{listeners: true, routes: true, clusters: true, names: true}
+	}
+	if s.changed == (changes{}) {
+		return
+	}
+	c := old.clone()
+	c.Sequence++
+	if s.changed.routes {
+		c.Routes = cloneMap(s.routes)
+	}
+	if s.changed.clusters {
+		c.Clusters = cloneMap(s.ready)
+	}
+	if s.changed.listeners {
+		var serving []*resource.Listener
+		for _, state := range s.listeners {
+			if state.serving != nil {
+				serving = append(serving, state.serving)
+			}
+		}
+		c.setListeners(serving)
+	}
+	if s.changed.names {
+		c.setNames(s.names)
+	}
+	s.changed = changes{}
+	s.current.Store(c)
+	s.log.Debug("configuration published", "sequence", c.Sequence, "listeners", len(c.Listeners), "routes", len(c.Routes), "clusters", len(c.Clusters))
+	for _, ch := range s.subscribers {
+		select {
+		case ch <- struct{}{}:
+		default: // one is waiting already
+		}
+	}
+}
+
+// startable reports whether the first Config can be published.
+func (s *Store) startable() bool {
+	if !s.seen[xds.ListenerType] || !s.seen[xds.ClusterType] || len(s.users) > 0 && !s.seen[xds.EndpointType] {
+		return false
+	}
+	for _, state := range s.listeners {
+		if !s.complete(state.latest) {
+			return false
+		}
+	}
+	return true
+}
