@@ -69,9 +69,11 @@ const (
 // Service is one host of the registry: from a ServiceEntry (one per host), or
 // built in (the egress gateway's).
 type Service struct {
-	Host       string // lower case; may be "*.suffix" or "*"
-	Namespace  string
-	Source     istioapi.Ref // the object it came from
+	Host      string // lower case; may be "*.suffix" or "*"
+	Namespace string
+	Source    istioapi.Ref // the object it came from
+	// Sources are all objects it came from, Source first.
+	Sources    []istioapi.Ref
 	Ports      []Port
 	Resolution Resolution
 	// Addresses as written: single addresses and CIDRs.
@@ -82,6 +84,8 @@ type Service struct {
 	Internal        bool // MESH_INTERNAL
 	ExportTo        []string
 	SubjectAltNames []string
+
+	visible visibility
 }
 
 // Endpoint of a service.
@@ -92,4 +96,6 @@ type Endpoint struct {
 	Locality string
 	Weight   uint32
 	Network  string
+
+	bound bool // it serves the ports named in Ports only
 }

@@ -1,0 +1,103 @@
+package mesh
+
+import (
+	"fmt"
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/egret-mesh/egret/internal/control/istioapi"
+)
+
+// Port is the endpoint's port number for a service port: by name, else the
+// service's target port, else its number. It is false when the endpoint does not
+// serve the port.
+func (e *Endpoint) Port(p Port) (uint32, bool) {
+	if n, ok := e.Ports[p.Name]; ok && n != 0 {
+		return n, true
+	}
+	switch {
+	case e.bound:
+		return 0, false
+	case p.TargetPort != 0:
+		return p.TargetPort, true
+	default:
+		return p.Number, true
+	}
+}
+
+// endpoints are those written in the entry, or the WorkloadEntries that its
+// workloadSelector selects in its namespace.
+func (r *registry) endpoints(e *istioapi.ServiceEntry) []Endpoint {
+	if selector := e.Spec.GetWorkloadSelector().GetLabels(); len(selector) > 0 {
+		return r.selected(e.Namespace, selector)
+	}
+	if len(e.Spec.GetEndpoints()) == 0 {
+		return nil
+	}
+	out := make([]Endpoint, 0, len(e.Spec.GetEndpoints()))
+	for i, w := range e.Spec.GetEndpoints() {
+		if strings.HasPrefix(w.GetAddress(), "unix:") {
+			r.warn(&e.Meta, "unix_endpoint_not_supported", fmt.Sprintf("spec.endpoints[%d].address", i),
+				fmt.Sprintf("%q is a socket of the file system: the endpoint is left out", w.GetAddress()))
+			continue
+		}
+		out = append(out, endpointOf(w, w.GetLabels()))
+	}
+	return out
+}
+
+func endpointOf(w *networking.WorkloadEntry, labels map[string]string) Endpoint {
+	return Endpoint{
+		Address:  w.GetAddress(),
+		Ports:    w.GetPorts(),
+		Labels:   labels,
+		Locality: w.GetLocality(),
+		Weight:   w.GetWeight(),
+		Network:  w.GetNetwork(),
+	}
+}
+
+// workloadLabels are the object's labels, overridden by those of the spec, as in Istio.
+func workloadLabels(w *istioapi.WorkloadEntry) map[string]string {
+	if len(w.Labels) == 0 {
+		return w.Spec.GetLabels()
+	}
+	labels := make(map[string]string, len(w.Labels)+len(w.Spec.GetLabels()))
+	for k, v := range w.Labels {
+		labels[k] = v
+	}
+	for k, v := range w.Spec.GetLabels() {
+		labels[k] = v
+	}
+	return labels
+}
+
+func (r *registry) selected(namespace string, selector map[string]string) []Endpoint {
+	if r.workloads == nil {
+		r.indexWorkloads()
+	}
+	first := sortedKeys(selector)[0]
+	var out []Endpoint
+	for _, w := range r.workloads[namespace][first+"="+selector[first]] {
+		if labels := workloadLabels(w); subset(selector, labels) {
+			out = append(out, endpointOf(w.Spec, labels))
+		}
+	}
+	return out
+}
+
+func (r *registry) indexWorkloads() {
+	r.workloads = map[string]map[string][]*istioapi.WorkloadEntry{}
+	entries := byAge(r.objects.WorkloadEntries, func(w *istioapi.WorkloadEntry) *istioapi.Meta { return &w.Meta })
+	for _, w := range entries {
+		index := r.workloads[w.Namespace]
+		if index == nil {
+			index = map[string][]*istioapi.WorkloadEntry{}
+			r.workloads[w.Namespace] = index
+		}
+		for k, v := range workloadLabels(w) {
+			index[k+"="+v] = append(index[k+"="+v], w)
+		}
+	}
+}

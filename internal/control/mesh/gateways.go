@@ -1,0 +1,149 @@
+package mesh
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/egret-mesh/egret/internal/control/istioapi"
+)
+
+// Gateways lists the Gateway objects whose selector selects the node (an empty
+// selector selects every gateway), from any namespace, oldest first.
+func (s *Snapshot) Gateways(n Node) []*istioapi.Gateway {
+	if n.Type != NodeRouter {
+		return nil
+	}
+	var out []*istioapi.Gateway
+	for _, g := range s.gateways {
+		if subset(g.Spec.GetSelector(), n.Labels) {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// TargetPort is the port that the node's own service maps number to: the one of the
+// first service with an endpoint at one of the node's addresses. Without such a
+// service it is the number itself. This is Istio's rule for the port that a Gateway
+// server is bound to.
+func (s *Snapshot) TargetPort(n Node, number uint32) uint32 {
+	if len(n.Addresses) == 0 {
+		return number
+	}
+	for _, svc := range s.services {
+		i := slices.IndexFunc(svc.Ports, func(p Port) bool { return p.Number == number })
+		if i < 0 {
+			continue
+		}
+		for j := range svc.Endpoints {
+			e := &svc.Endpoints[j]
+			if a, err := netip.ParseAddr(e.Address); err != nil || !slices.Contains(n.Addresses, a) {
+				continue
+			}
+			if target, ok := e.Port(svc.Ports[i]); ok {
+				return target
+			}
+		}
+	}
+	return number
+}
+
+// ServerHosts are a Gateway server's hosts with their namespace part resolved: a
+// bare host means any namespace ("*"), "./host" the Gateway's own.
+func ServerHosts(g *istioapi.Gateway, server *networking.Server) []ServerHost {
+	out := make([]ServerHost, 0, len(server.GetHosts()))
+	for _, h := range server.GetHosts() {
+		ns, host, ok := strings.Cut(h, "/")
+		if !ok {
+			ns, host = "*", h
+		}
+		if ns == "." {
+			ns = g.Namespace
+		}
+		out = append(out, ServerHost{Namespace: ns, Host: strings.ToLower(host)})
+	}
+	return out
+}
+
+// ServerHost is one host of a Gateway server, for VirtualServices of Namespace ("*": any).
+type ServerHost struct{ Namespace, Host string }
+
+// Intersect lists the hosts that a server and a VirtualService have in common, the
+// more specific one of each overlapping pair, in the VirtualService's order.
+func Intersect(hosts []ServerHost, v *VirtualService) []string {
+	var out []string
+	for _, vh := range v.Hosts {
+		for _, sh := range hosts {
+			if sh.Namespace != "*" && sh.Namespace != v.Namespace {
+				continue
+			}
+			common := ""
+			switch {
+			case HostWithin(vh, sh.Host):
+				common = vh
+			case HostWithin(sh.Host, vh):
+				common = sh.Host
+			default:
+				continue
+			}
+			if !slices.Contains(out, common) {
+				out = append(out, common)
+			}
+		}
+	}
+	return out
+}
+
+// gatewayProblems tells which servers are not served.
+func (s *Snapshot) gatewayProblems() []istioapi.Problem {
+	var out []istioapi.Problem
+	for _, g := range s.gateways {
+		for i, server := range g.Spec.GetServers() {
+			field := fmt.Sprintf("spec.servers[%d].tls.mode", i)
+			switch mode := server.GetTls().GetMode(); {
+			case ServerKindOf(server) != ServerRefused:
+			case mode == networking.ServerTLSSettings_AUTO_PASSTHROUGH:
+				out = append(out, problem(istioapi.Error, &g.Meta, "auto_passthrough_refused", field,
+					"AUTO_PASSTHROUGH would let clients choose any cluster by SNI: the server is not served; use PASSTHROUGH with VirtualService tls routes"))
+			default:
+				out = append(out, problem(istioapi.Error, &g.Meta, "gateway_tls_not_supported", field,
+					fmt.Sprintf("gateways do not terminate TLS (mode %s, protocol %s): the server is not served", mode, server.GetPort().GetProtocol())))
+			}
+		}
+	}
+	return out
+}
+
+// ServerKind is what a Gateway server is to us.
+type ServerKind uint8
+
+// Server kinds.
+const (
+	ServerRefused ServerKind = iota // TLS termination, AUTO_PASSTHROUGH, UDP
+	ServerHTTP
+	ServerPassthrough // TLS by SNI
+	ServerTCP
+)
+
+// ServerKindOf tells what a server is. tls.httpsRedirect on an HTTP server is HTTP.
+func ServerKindOf(server *networking.Server) ServerKind {
+	tls := server.GetTls()
+	passthrough := tls != nil && tls.GetMode() == networking.ServerTLSSettings_PASSTHROUGH
+	switch ProtocolOf(server.GetPort().GetProtocol()) {
+	case ProtocolHTTP:
+		return ServerHTTP
+	case ProtocolHTTPS, ProtocolTLS:
+		if passthrough && !tls.GetHttpsRedirect() {
+			return ServerPassthrough
+		}
+	case ProtocolTCP:
+		if tls == nil {
+			return ServerTCP
+		}
+	}
+	return ServerRefused
+}

@@ -1,0 +1,222 @@
+package mesh
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/egret-mesh/egret/internal/control/istioapi"
+)
+
+// serviceKey is what two ServiceEntries must share to be one service.
+type serviceKey struct{ namespace, host string }
+
+// registry collects services while a snapshot is built.
+type registry struct {
+	snapshot *Snapshot
+	objects  istioapi.Objects
+	services []*Service
+	byKey    map[serviceKey]*Service
+	problems []istioapi.Problem
+	// workloads: namespace -> "key=value" -> entries with that label.
+	workloads map[string]map[string][]*istioapi.WorkloadEntry
+}
+
+func (r *registry) build(builtIn []*Service) {
+	for _, s := range builtIn {
+		c := *s
+		c.Host = strings.ToLower(c.Host)
+		c.Sources = []istioapi.Ref{s.Source}
+		c.visible = newVisibility(s.ExportTo, nil, s.Namespace)
+		r.services = append(r.services, &c)
+		r.byKey[serviceKey{c.Namespace, c.Host}] = &c
+	}
+	entries := byAge(r.objects.ServiceEntries, func(e *istioapi.ServiceEntry) *istioapi.Meta { return &e.Meta })
+	r.services = slices.Grow(r.services, len(entries))
+	for _, e := range entries {
+		r.addEntry(e)
+	}
+}
+
+// addEntry makes one service per host of the entry.
+func (r *registry) addEntry(e *istioapi.ServiceEntry) {
+	ports := r.ports(e)
+	addresses := r.addresses(e)
+	endpoints := r.endpoints(e)
+	v := newVisibility(e.Spec.GetExportTo(), r.snapshot.config.GetDefaultServiceExportTo(), e.Namespace)
+	for _, host := range e.Spec.GetHosts() {
+		s := &Service{
+			Host:            strings.ToLower(host),
+			Namespace:       e.Namespace,
+			Source:          e.Ref,
+			Sources:         []istioapi.Ref{e.Ref},
+			Ports:           ports,
+			Resolution:      resolutionOf(e.Spec.GetResolution()),
+			Addresses:       addresses,
+			Endpoints:       endpoints,
+			Internal:        e.Spec.GetLocation() == networking.ServiceEntry_MESH_INTERNAL,
+			ExportTo:        e.Spec.GetExportTo(),
+			SubjectAltNames: e.Spec.GetSubjectAltNames(),
+			visible:         v,
+		}
+		key := serviceKey{s.Namespace, s.Host}
+		if old, ok := r.byKey[key]; ok && old.visible.equal(v) && old.Resolution == s.Resolution {
+			merge(old, s)
+			continue
+		}
+		r.services = append(r.services, s)
+		if r.byKey[key] == nil {
+			r.byKey[key] = s
+		}
+	}
+}
+
+// merge adds a further ServiceEntry of the same host and namespace, as Istio does:
+// ports are united (the older one's definition of a port stays), endpoints
+// belong to the ports of their own entry.
+func merge(old, s *Service) {
+	if len(old.Sources) == 1 { // from here on its slices are its own
+		old.Ports = slices.Clone(old.Ports)
+		old.Endpoints = bound(old.Endpoints, old.Ports)
+		old.Addresses = slices.Clone(old.Addresses)
+	}
+	old.Sources = append(old.Sources, s.Sources...)
+	for _, p := range s.Ports {
+		if !slices.ContainsFunc(old.Ports, func(q Port) bool { return q.Number == p.Number }) {
+			old.Ports = append(old.Ports, p)
+		}
+	}
+	old.Endpoints = append(old.Endpoints, bound(s.Endpoints, s.Ports)...)
+	for _, a := range s.Addresses {
+		if !slices.Contains(old.Addresses, a) {
+			old.Addresses = append(old.Addresses, a)
+		}
+	}
+	for _, n := range s.SubjectAltNames {
+		if !slices.Contains(old.SubjectAltNames, n) {
+			old.SubjectAltNames = append(slices.Clip(old.SubjectAltNames), n)
+		}
+	}
+}
+
+// bound copies endpoints with the number of each of ports written out, so that
+// they answer for these ports only.
+func bound(endpoints []Endpoint, ports []Port) []Endpoint {
+	out := make([]Endpoint, 0, len(endpoints))
+	for _, e := range endpoints {
+		numbers := make(map[string]uint32, len(ports))
+		for _, p := range ports {
+			if n, ok := e.Port(p); ok {
+				numbers[p.Name] = n
+			}
+		}
+		e.Ports, e.bound = numbers, true
+		out = append(out, e)
+	}
+	return out
+}
+
+func resolutionOf(r networking.ServiceEntry_Resolution) Resolution {
+	switch r {
+	case networking.ServiceEntry_STATIC:
+		return ResolutionStatic
+	case networking.ServiceEntry_DNS:
+		return ResolutionDNS
+	case networking.ServiceEntry_DNS_ROUND_ROBIN:
+		return ResolutionDNSRoundRobin
+	default:
+		return ResolutionNone
+	}
+}
+
+// ProtocolOf groups a declared protocol as Istio does (case does not matter).
+// An unknown or missing one is TCP: nothing of it is read.
+func ProtocolOf(declared string) Protocol {
+	switch strings.ToUpper(declared) {
+	case "HTTP", "HTTP2", "GRPC", "GRPC-WEB":
+		return ProtocolHTTP
+	case "HTTPS":
+		return ProtocolHTTPS
+	case "TLS":
+		return ProtocolTLS
+	case "UDP":
+		return ProtocolUDP
+	default:
+		return ProtocolTCP
+	}
+}
+
+// HTTP2 reports whether the upstream speaks HTTP/2: declared HTTP2, GRPC or GRPC-WEB.
+func (p Port) HTTP2() bool {
+	switch strings.ToUpper(p.Declared) {
+	case "HTTP2", "GRPC", "GRPC-WEB":
+		return true
+	}
+	return false
+}
+
+func (r *registry) ports(e *istioapi.ServiceEntry) []Port {
+	out := make([]Port, 0, len(e.Spec.GetPorts()))
+	for i, p := range e.Spec.GetPorts() {
+		port := Port{
+			Number:     p.GetNumber(),
+			TargetPort: p.GetTargetPort(),
+			Name:       p.GetName(),
+			Protocol:   ProtocolOf(p.GetProtocol()),
+			Declared:   p.GetProtocol(),
+		}
+		if port.Protocol == ProtocolUDP {
+			r.warn(&e.Meta, "udp_not_captured", fmt.Sprintf("spec.ports[%d].protocol", i),
+				fmt.Sprintf("port %d is UDP: UDP is not captured, so the port is left out", port.Number))
+			continue
+		}
+		out = append(out, port)
+	}
+	return out
+}
+
+// addresses reads spec.addresses: single addresses and CIDRs.
+func (r *registry) addresses(e *istioapi.ServiceEntry) []netip.Prefix {
+	var out []netip.Prefix
+	for i, a := range e.Spec.GetAddresses() {
+		p, err := parsePrefix(a)
+		if err != nil {
+			r.warn(&e.Meta, "bad_address", fmt.Sprintf("spec.addresses[%d]", i),
+				fmt.Sprintf("%q is neither an address nor a CIDR: left out", a))
+			continue
+		}
+		if !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func parsePrefix(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		a = a.Unmap().WithZone("")
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return p.Masked(), nil
+}
+
+func (r *registry) warn(m *istioapi.Meta, code, field, message string) {
+	r.problems = append(r.problems, problem(istioapi.Warning, m, code, field, message))
+}
+
+func problem(severity istioapi.Severity, m *istioapi.Meta, code, field, message string) istioapi.Problem {
+	p := istioapi.Problem{
+		Severity: severity, Code: code, Position: m.Position, Object: m.Ref, Field: field, Message: message,
+	}
+	if line, ok := m.Lines[field]; ok {
+		p.Line = line
+	}
+	return p
+}

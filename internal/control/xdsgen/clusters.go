@@ -1,0 +1,197 @@
+package xdsgen
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/egret-mesh/egret/internal/control/mesh"
+	"github.com/egret-mesh/egret/internal/xds"
+)
+
+const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+// clusters makes the clusters of all services that the node sees, one per port and
+// subset, their endpoints, and BlackHoleCluster and PassthroughCluster.
+func (b *builder) clusters() {
+	for _, s := range b.scope.Services {
+		rule := b.scope.DestinationRule(s)
+		p := b.clusterProvenance(s, rule)
+		plain := p.metadata()
+		for i, port := range s.Ports {
+			if slices.ContainsFunc(s.Ports[:i], func(q mesh.Port) bool { return q.Number == port.Number }) {
+				continue
+			}
+			b.cluster(&target{service: s, port: port, policy: policyFor(rule.TrafficPolicy(), nil, port.Number)}, plain)
+			if rule == nil {
+				continue
+			}
+			for _, subset := range rule.Subsets {
+				p.subset = subset.GetName()
+				b.cluster(&target{
+					service: s, port: port, subset: subset.GetName(), labels: subset.GetLabels(),
+					policy: policyFor(rule.Policy, subset.GetTrafficPolicy(), port.Number),
+				}, p.metadata())
+			}
+		}
+	}
+	b.emit(xds.ClusterType, blackHole, &clusterv3.Cluster{
+		Name:                 blackHole,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		ConnectTimeout:       b.shared.connectTimeout,
+	})
+	if b.node.Type == mesh.NodeSidecar {
+		b.emit(xds.ClusterType, passthrough, b.passthroughCluster())
+	}
+}
+
+func (b *builder) clusterProvenance(s *mesh.Service, rule *mesh.DestinationRule) *provenance {
+	p := &provenance{services: []*mesh.Service{s}, external: !s.Internal, objects: s.Sources}
+	if rule != nil {
+		p.config = rule.Ref
+		p.objects = refs(s.Sources, rule.Sources)
+	}
+	return p
+}
+
+// target is what one cluster is for.
+type target struct {
+	service *mesh.Service
+	port    mesh.Port
+	subset  string
+	labels  map[string]string // of the subset
+	policy  clusterPolicy
+}
+
+func (t *target) name() string { return clusterName(t.port.Number, t.subset, t.service.Host) }
+
+func (b *builder) cluster(t *target, metadata *corev3.Metadata) {
+	c := &clusterv3.Cluster{
+		Name:            t.name(),
+		ConnectTimeout:  b.shared.connectTimeout,
+		LbPolicy:        clusterv3.Cluster_LEAST_REQUEST,
+		CircuitBreakers: b.shared.breakers,
+		Metadata:        metadata,
+	}
+	if !b.discovery(c, t) {
+		return
+	}
+	options := &httpv3.HttpProtocolOptions{}
+	t.policy.apply(c, options)
+	if t.port.HTTP2() {
+		options.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+					Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
+				},
+			},
+		}
+	}
+	b.originateTLS(c, t, options)
+	b.setHTTPOptions(c, options)
+	b.emit(xds.ClusterType, c.Name, c)
+}
+
+// setHTTPOptions packs options when something is set; Envoy then wants an explicit
+// protocol, which is HTTP/1.1 when nothing else was chosen.
+func (b *builder) setHTTPOptions(c *clusterv3.Cluster, o *httpv3.HttpProtocolOptions) {
+	if o.UpstreamProtocolOptions == nil {
+		if o.CommonHttpProtocolOptions == nil && o.UpstreamHttpProtocolOptions == nil {
+			return
+		}
+		o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
+					HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
+				},
+			},
+		}
+	}
+	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: b.pack(o)}
+}
+
+// discovery sets how the cluster finds its endpoints, by the service's resolution. It
+// is false when there is nothing to find: Istio then makes no cluster.
+func (b *builder) discovery(c *clusterv3.Cluster, t *target) bool {
+	kind := clusterv3.Cluster_EDS
+	switch {
+	case t.service.Resolution == mesh.ResolutionNone || t.policy.passthrough():
+		kind = clusterv3.Cluster_ORIGINAL_DST
+		c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED
+	case t.service.Resolution == mesh.ResolutionDNS:
+		kind = clusterv3.Cluster_STRICT_DNS
+	case t.service.Resolution == mesh.ResolutionDNSRoundRobin:
+		kind = clusterv3.Cluster_LOGICAL_DNS
+		c.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
+	}
+	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: kind}
+	switch kind {
+	case clusterv3.Cluster_EDS:
+		c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: b.shared.ads, ServiceName: c.Name}
+		b.emit(xds.EndpointType, c.Name, b.assignment(c.Name, endpointsOf(t)))
+	case clusterv3.Cluster_STRICT_DNS, clusterv3.Cluster_LOGICAL_DNS:
+		endpoints := dnsEndpointsOf(t)
+		if len(endpoints) == 0 {
+			return false
+		}
+		if kind == clusterv3.Cluster_LOGICAL_DNS { // Envoy takes exactly one
+			endpoints = endpoints[:1]
+		}
+		c.LoadAssignment = b.assignment(c.Name, endpoints)
+		c.DnsRefreshRate, c.DnsJitter = b.shared.dnsRefresh, b.shared.dnsJitter
+		c.RespectDnsTtl = true
+		c.DnsLookupFamily = b.dnsFamily()
+	}
+	return true
+}
+
+// dnsFamily asks for the families that the node has, as Istio does.
+func (b *builder) dnsFamily() clusterv3.Cluster_DnsLookupFamily {
+	six := slices.ContainsFunc(b.node.Addresses, netip.Addr.Is6)
+	four := slices.ContainsFunc(b.node.Addresses, netip.Addr.Is4)
+	switch {
+	case six && four:
+		return clusterv3.Cluster_ALL
+	case six:
+		return clusterv3.Cluster_V6_ONLY
+	default:
+		return clusterv3.Cluster_V4_ONLY
+	}
+}
+
+// passthroughCluster connects to the original destination.
+func (b *builder) passthroughCluster() *clusterv3.Cluster {
+	c := &clusterv3.Cluster{
+		Name:                 passthrough,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST},
+		ConnectTimeout:       b.shared.connectTimeout,
+		LbPolicy:             clusterv3.Cluster_CLUSTER_PROVIDED,
+		CircuitBreakers:      b.shared.breakers,
+		Metadata:             b.policyMetadata(),
+	}
+	b.setHTTPOptions(c, &httpv3.HttpProtocolOptions{
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(passthroughIdle)},
+		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
+			UseDownstreamProtocolConfig: &httpv3.HttpProtocolOptions_UseDownstreamHttpConfig{
+				HttpProtocolOptions:  &corev3.Http1ProtocolOptions{},
+				Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
+			},
+		},
+	})
+	return c
+}
+
+// splitCluster is the four parts of "direction|port|subset|host"; nil for other names.
+func splitCluster(name string) []string {
+	parts := strings.SplitN(name, "|", 4)
+	if len(parts) != 4 {
+		return nil
+	}
+	return parts
+}

@@ -1,0 +1,12 @@
+// Package xdsgen turns a mesh snapshot and a node into Envoy xDS v3 resources, with
+// the names and meanings that a stock istiod gives them. It is pure: the same
+// snapshot and node give the same bytes, nothing is opened, nothing is kept.
+//
+// Differences from istiod, all on purpose: sidecars get no inbound listener, and
+// there is no tracing and no istio.* filter, because this proxy guards what goes out;
+// where Istio leaves a TLS origination without any check of the server's name, ours
+// checks it; a Gateway's TLS routes are limited to the server's hosts; and metadata
+// "egret" names the objects that a resource was made from.
+//
+// It must not import data or host.
+package xdsgen

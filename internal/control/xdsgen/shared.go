@@ -1,0 +1,124 @@
+package xdsgen
+
+import (
+	"math"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	httpinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
+	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/egret-mesh/egret/internal/control/mesh"
+)
+
+// shared are messages that many resources contain. They are built once per
+// generation and never changed.
+type shared struct {
+	zero           *durationpb.Duration
+	one            *wrapperspb.UInt32Value
+	yes, no        *wrapperspb.BoolValue
+	socketTimeout  *durationpb.Duration // transport_socket_connect_timeout: Istio's 15 s
+	connectTimeout *durationpb.Duration
+	dnsRefresh     *durationpb.Duration
+	dnsJitter      *durationpb.Duration
+	sniffTimeout   *durationpb.Duration // protocolDetectionTimeout
+	ads            *corev3.ConfigSource
+	breakers       *clusterv3.CircuitBreakers
+	previousHosts  []*routev3.RetryPolicy_RetryHostPredicate
+	retry          *routev3.RetryPolicy
+	tlsInspector   *listenerv3.ListenerFilter
+	httpInspector  *listenerv3.ListenerFilter
+	router         []*hcmv3.HttpFilter
+	prefixMatch    *routev3.RouteMatch
+}
+
+func newShared(s *mesh.Snapshot) shared {
+	h := shared{
+		zero:           durationpb.New(0),
+		one:            wrapperspb.UInt32(1),
+		yes:            wrapperspb.Bool(true),
+		no:             wrapperspb.Bool(false),
+		socketTimeout:  durationpb.New(15 * time.Second),
+		connectTimeout: durationpb.New(s.ConnectTimeout()),
+		dnsRefresh:     durationpb.New(time.Minute),
+		dnsJitter:      durationpb.New(100 * time.Millisecond),
+		sniffTimeout:   durationpb.New(0),
+		prefixMatch:    &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
+	}
+	if d := s.Config().GetDnsRefreshRate(); d != nil {
+		h.dnsRefresh = d
+	}
+	if d := s.Config().GetProtocolDetectionTimeout(); d != nil {
+		h.sniffTimeout = d
+	}
+	h.ads = &corev3.ConfigSource{
+		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
+		InitialFetchTimeout:   h.zero,
+		ResourceApiVersion:    corev3.ApiVersion_V3,
+	}
+	h.breakers = breakers(&clusterv3.CircuitBreakers_Thresholds{})
+	h.previousHosts = []*routev3.RetryPolicy_RetryHostPredicate{{
+		Name: "envoy.retry_host_predicates.previous_hosts",
+		ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{
+			TypedConfig: constant(&previoushostsv3.PreviousHostsPredicate{}),
+		},
+	}}
+	h.retry = retryPolicy(s.Config().GetDefaultHttpRetryPolicy(), h.previousHosts)
+	h.tlsInspector = &listenerv3.ListenerFilter{
+		Name: "envoy.filters.listener.tls_inspector",
+		ConfigType: &listenerv3.ListenerFilter_TypedConfig{
+			TypedConfig: constant(&tlsinspectorv3.TlsInspector{InitialReadBufferSize: wrapperspb.UInt32(512)}),
+		},
+	}
+	h.httpInspector = &listenerv3.ListenerFilter{
+		Name: "envoy.filters.listener.http_inspector",
+		ConfigType: &listenerv3.ListenerFilter_TypedConfig{
+			TypedConfig: constant(&httpinspectorv3.HttpInspector{}),
+		},
+	}
+	h.router = []*hcmv3.HttpFilter{{
+		Name:       "envoy.filters.http.router",
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: constant(&routerv3.Router{})},
+	}}
+	return h
+}
+
+// constant packs a message that has no text in it, so it cannot fail.
+func constant(m proto.Message) *anypb.Any {
+	a := &anypb.Any{}
+	if err := anypb.MarshalFrom(a, m, marshal); err != nil {
+		panic(err)
+	}
+	return a
+}
+
+// breakers fills the limits that t leaves out with "unlimited", as Istio does
+// (Envoy's own default would be 1024).
+func breakers(t *clusterv3.CircuitBreakers_Thresholds) *clusterv3.CircuitBreakers {
+	unlimited := wrapperspb.UInt32(math.MaxUint32)
+	for _, limit := range []**wrapperspb.UInt32Value{&t.MaxConnections, &t.MaxPendingRequests, &t.MaxRequests, &t.MaxRetries} {
+		if *limit == nil {
+			*limit = unlimited
+		}
+	}
+	t.TrackRemaining = true
+	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{t}}
+}
+
+// socketAddress is an IP address or a name, and a port.
+func socketAddress(host string, port uint32) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address:       host,
+		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port},
+	}}}
+}

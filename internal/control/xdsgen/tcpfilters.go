@@ -1,0 +1,102 @@
+package xdsgen
+
+import (
+	"strconv"
+
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/egret-mesh/egret/internal/control/mesh"
+)
+
+// Names of the clusters that refuse and that let through, as Istio has them.
+const (
+	blackHole   = "BlackHoleCluster"
+	passthrough = "PassthroughCluster"
+)
+
+// clusterName is Istio's "outbound|port|subset|host".
+func clusterName(port uint32, subset, host string) string {
+	return "outbound|" + strconv.FormatUint(uint64(port), 10) + "|" + subset + "|" + host
+}
+
+// destinationCluster is the cluster that a destination means: its own port, else the
+// only port of the service, else the port of the listener.
+func (b *builder) destinationCluster(host string, d *networking.Destination, listenPort uint32) string {
+	if host == "" {
+		return blackHole
+	}
+	port := listenPort
+	if n := d.GetPort().GetNumber(); n != 0 {
+		port = n
+	} else if s := b.scope.Service(host); s != nil && len(s.Ports) == 1 {
+		port = s.Ports[0].Number
+	}
+	return clusterName(port, d.GetSubset(), host)
+}
+
+// tcpTarget is where a TCP chain leads.
+type tcpTarget struct {
+	statPrefix string
+	clusters   []weightedCluster // one or more
+	service    *mesh.Service     // of the first one, when known: for its idle timeout
+}
+
+type weightedCluster struct {
+	name   string
+	weight uint32
+}
+
+// l4Target is the target of a VirtualService's tls or tcp route. Destinations of
+// weight 0 are left out unless they are alone.
+func (b *builder) l4Target(v *mesh.VirtualService, routes []*networking.RouteDestination, listenPort uint32) tcpTarget {
+	t := tcpTarget{statPrefix: v.Name + "." + v.Namespace}
+	for _, r := range routes {
+		weight := uint32(max(r.GetWeight(), 0))
+		if weight == 0 && len(routes) > 1 {
+			continue
+		}
+		host := v.Host(r.GetDestination().GetHost(), b.mesh.Domain())
+		if len(t.clusters) == 0 {
+			t.service = b.scope.Service(host)
+		}
+		t.clusters = append(t.clusters, weightedCluster{b.destinationCluster(host, r.GetDestination(), listenPort), weight})
+	}
+	switch len(t.clusters) {
+	case 0:
+		t.clusters = []weightedCluster{{blackHole, 1}}
+		t.statPrefix = blackHole
+	case 1:
+		t.statPrefix = t.clusters[0].name
+	}
+	return t
+}
+
+func singleTarget(cluster string, s *mesh.Service) tcpTarget {
+	return tcpTarget{statPrefix: cluster, clusters: []weightedCluster{{cluster, 1}}, service: s}
+}
+
+// tcpFilters is the tcp_proxy filter for a target.
+func (b *builder) tcpFilters(t tcpTarget, logged bool) []*listenerv3.Filter {
+	p := &tcpproxyv3.TcpProxy{StatPrefix: t.statPrefix}
+	if logged {
+		p.AccessLog = b.logs.traffic
+	}
+	if len(t.clusters) == 1 {
+		p.ClusterSpecifier = &tcpproxyv3.TcpProxy_Cluster{Cluster: t.clusters[0].name}
+	} else {
+		w := &tcpproxyv3.TcpProxy_WeightedCluster{}
+		for _, c := range t.clusters {
+			w.Clusters = append(w.Clusters, &tcpproxyv3.TcpProxy_WeightedCluster_ClusterWeight{Name: c.name, Weight: c.weight})
+		}
+		p.ClusterSpecifier = &tcpproxyv3.TcpProxy_WeightedClusters{WeightedClusters: w}
+	}
+	if t.service != nil {
+		p.IdleTimeout = b.scope.DestinationRule(t.service).TrafficPolicy().GetConnectionPool().GetTcp().GetIdleTimeout()
+	}
+	return []*listenerv3.Filter{{
+		Name:       "envoy.filters.network.tcp_proxy",
+		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: b.pack(p)},
+	}}
+}

@@ -1,0 +1,135 @@
+package xdsgen
+
+import (
+	"strings"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/egret-mesh/egret/internal/control/mesh"
+)
+
+// originateTLS sets the transport socket that a DestinationRule asks for. The server
+// is verified unless insecureSkipVerify says otherwise: against caCertificates, or the
+// system's authorities, and by name: subjectAltNames (of the rule, else of the
+// ServiceEntry), else the SNI. Without an SNI HTTP takes both from the request's
+// Host (auto_sni, auto_san_validation) as Istio does, and TCP from the service's host.
+func (b *builder) originateTLS(c *clusterv3.Cluster, t *target, o *httpv3.HttpProtocolOptions) {
+	s := t.policy.tls
+	if s == nil || s.GetMode() == networking.ClientTLSSettings_DISABLE {
+		return
+	}
+	ctx := &tlsv3.UpstreamTlsContext{Sni: s.GetSni(), CommonTlsContext: &tlsv3.CommonTlsContext{
+		TlsParams: &tlsv3.TlsParameters{
+			TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2,
+			TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+		},
+	}}
+	if t.port.HTTP2() {
+		ctx.CommonTlsContext.AlpnProtocols = []string{"h2"}
+	} else if t.port.Protocol == mesh.ProtocolHTTP {
+		ctx.CommonTlsContext.AlpnProtocols = []string{"http/1.1"}
+	}
+	if s.GetMode() == networking.ClientTLSSettings_ISTIO_MUTUAL {
+		b.meshIdentity(ctx, t)
+	} else {
+		verifyServer(ctx, t, o)
+	}
+	if s.GetMode() == networking.ClientTLSSettings_MUTUAL {
+		ctx.CommonTlsContext.TlsCertificates = []*tlsv3.TlsCertificate{{
+			CertificateChain: file(s.GetClientCertificate()), PrivateKey: file(s.GetPrivateKey()),
+		}}
+	}
+	c.TransportSocket = &corev3.TransportSocket{
+		Name:       "envoy.transport_sockets.tls",
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: b.pack(ctx)},
+	}
+}
+
+// verifyServer sets how the server's certificate is checked.
+func verifyServer(ctx *tlsv3.UpstreamTlsContext, t *target, o *httpv3.HttpProtocolOptions) {
+	s := t.policy.tls
+	names := s.GetSubjectAltNames()
+	if len(names) == 0 {
+		names = t.service.SubjectAltNames
+	}
+	skip := s.GetInsecureSkipVerify().GetValue()
+	if ctx.Sni == "" {
+		if t.port.Protocol == mesh.ProtocolHTTP {
+			o.UpstreamHttpProtocolOptions = &corev3.UpstreamHttpProtocolOptions{
+				AutoSni: true, AutoSanValidation: !skip && len(names) == 0,
+			}
+		} else if !mesh.IsWildcard(t.service.Host) {
+			ctx.Sni = t.service.Host
+		}
+	}
+	if skip {
+		return
+	}
+	if len(names) == 0 && ctx.Sni != "" {
+		names = []string{ctx.Sni}
+	}
+	v := &tlsv3.CertificateValidationContext{}
+	if ca := s.GetCaCertificates(); ca != "" && ca != "system" {
+		v.TrustedCa = file(ca)
+	} else {
+		v.SystemRootCerts = &tlsv3.CertificateValidationContext_SystemRootCerts{}
+	}
+	for _, n := range names {
+		v.MatchTypedSubjectAltNames = append(v.MatchTypedSubjectAltNames, sanMatcher(n))
+	}
+	ctx.CommonTlsContext.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: v}
+}
+
+// sanMatcher matches a DNS name, or a URI where there is a scheme.
+func sanMatcher(name string) *tlsv3.SubjectAltNameMatcher {
+	kind := tlsv3.SubjectAltNameMatcher_DNS
+	if strings.Contains(name, "://") {
+		kind = tlsv3.SubjectAltNameMatcher_URI
+	}
+	return &tlsv3.SubjectAltNameMatcher{
+		SanType: kind,
+		Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: name}},
+	}
+}
+
+// meshIdentity is ISTIO_MUTUAL: the workload's certificate and the mesh's root from
+// the agent's SDS, in Istio's form. A proxy without an agent refuses it, and says so.
+func (b *builder) meshIdentity(ctx *tlsv3.UpstreamTlsContext, t *target) {
+	secret := func(name string) *tlsv3.SdsSecretConfig {
+		return &tlsv3.SdsSecretConfig{Name: name, SdsConfig: &corev3.ConfigSource{
+			ConfigSourceSpecifier: &corev3.ConfigSource_ApiConfigSource{ApiConfigSource: &corev3.ApiConfigSource{
+				ApiType:             corev3.ApiConfigSource_GRPC,
+				TransportApiVersion: corev3.ApiVersion_V3,
+				GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
+					EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: "sds-grpc"},
+				}}},
+				SetNodeOnFirstMessageOnly: true,
+			}},
+			InitialFetchTimeout: b.shared.zero,
+			ResourceApiVersion:  corev3.ApiVersion_V3,
+		}}
+	}
+	ctx.CommonTlsContext.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{secret("default")}
+	v := &tlsv3.CertificateValidationContext{}
+	for _, n := range t.policy.tls.GetSubjectAltNames() {
+		v.MatchTypedSubjectAltNames = append(v.MatchTypedSubjectAltNames, sanMatcher(n))
+	}
+	ctx.CommonTlsContext.ValidationContextType = &tlsv3.CommonTlsContext_CombinedValidationContext{
+		CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
+			DefaultValidationContext:         v,
+			ValidationContextSdsSecretConfig: secret("ROOTCA"),
+		},
+	}
+	if ctx.Sni == "" { // Istio's "outbound_.port_.subset_.host"
+		ctx.Sni = "outbound_." + strings.Join(splitCluster(t.name())[1:], "_.")
+	}
+}
+
+func file(path string) *corev3.DataSource {
+	return &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: path}}
+}
