@@ -373,8 +373,8 @@ func mapBomb() string {
 	var b strings.Builder
 	b.WriteString("apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n  http:\n")
 	b.WriteString("  - &r0 {match: [{uri: {prefix: /a}}]}\n")
-	for i := 1; i < 400; i++ {
-		fmt.Fprintf(&b, "  - {headers: {request: {set: {a%d: b}}}, match: [%s]}\n", i, strings.Repeat("*m, ", 500))
+	for i := 1; i < 100; i++ {
+		fmt.Fprintf(&b, "  - {headers: {request: {set: {a%d: b}}}, match: [%s]}\n", i, strings.Repeat("*m, ", 300))
 	}
 	return strings.Replace(b.String(), "{uri: {prefix: /a}}", "&m {headers: {a: {exact: b}, c: {exact: d}, e: {exact: f}}}", 1)
 }
