@@ -1,8 +1,10 @@
 package istioapi
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 )
 
@@ -91,6 +93,13 @@ func (o *Objects) Len() int {
 		n++
 	}
 	return n
+}
+
+// Sort orders problems by file, line and severity, the gravest first.
+func Sort(problems []Problem) {
+	slices.SortStableFunc(problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(b.Severity, a.Severity))
+	})
 }
 
 // Unique makes one set of objects given in order. Of two objects with the same

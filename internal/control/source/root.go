@@ -20,6 +20,8 @@ type root struct {
 	dir  *os.Root
 	self *os.File // dir again, for its descriptor
 	pins map[string]*pin
+	// first has the file that each name was at first, for Options.PinFiles.
+	first map[string]identity
 }
 
 // pin is the target of a symbolic link that leads out of the directory. It is
@@ -36,7 +38,7 @@ func openRoot(path string) (*root, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &root{path: filepath.Clean(path), pins: make(map[string]*pin)}
+	r := &root{path: filepath.Clean(path), pins: make(map[string]*pin), first: make(map[string]identity)}
 	directory := r.path
 	switch {
 	case info.IsDir():

@@ -35,7 +35,7 @@ const racy = 50 * time.Millisecond
 
 // scan looks at every file and reads those that changed. When anything is new it
 // publishes a State.
-func (s *FileSource) scan(first bool) {
+func (s *Watcher) scan(first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -62,7 +62,7 @@ func (s *FileSource) scan(first bool) {
 }
 
 // assemble makes the State of the files as they are known.
-func (s *FileSource) assemble(problems []istioapi.Problem) *State {
+func (s *Watcher) assemble(problems []istioapi.Problem) *State {
 	files := make([]*file, 0, len(s.files))
 	for _, f := range s.files {
 		files = append(files, f)
@@ -77,9 +77,7 @@ func (s *FileSource) assemble(problems []istioapi.Problem) *State {
 	}
 	objects, duplicates := istioapi.Unique(slices.Values(all))
 	problems = append(problems, duplicates...)
-	slices.SortStableFunc(problems, func(a, b istioapi.Problem) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
-	})
+	istioapi.Sort(problems)
 	state := &State{Objects: objects, Problems: problems, Sequence: 1}
 	if last := s.current.Load(); last != nil {
 		state.Sequence = last.Sequence + 1
@@ -90,7 +88,7 @@ func (s *FileSource) assemble(problems []istioapi.Problem) *State {
 
 // look is one scan under way.
 type look struct {
-	source    *FileSource
+	source    *Watcher
 	changed   bool
 	seen      map[identity]bool // files read already under another path
 	present   map[string]bool
@@ -150,7 +148,7 @@ func (l *look) file(r *root, name string) {
 		l.unreadable(r, path, err)
 		return
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	l.protected.file(f, target)
 	info, err := f.Stat()
 	if err != nil {
@@ -159,6 +157,12 @@ func (l *look) file(r *root, name string) {
 	}
 	id, st := identify(info)
 	same := identity{dev: id.dev, ino: id.ino}
+	if first, known := r.first[name]; !known {
+		r.first[name] = same
+	} else if l.source.options.PinFiles && first != same && (r.base != "" || target != nil) {
+		l.unreadable(r, path, errReplaced)
+		return
+	}
 	if l.seen[same] {
 		delete(l.source.files, path) // read already under another path
 		return
@@ -181,6 +185,8 @@ func (l *look) file(r *root, name string) {
 	}
 	l.contents(r, path, id, now, data)
 }
+
+var errReplaced = errors.New("it was replaced by another file, which is not write-protected; change it in place, or start again with the folder instead of the file")
 
 // writable reports whether this user could write the file, now or after chmod.
 func writable(f *os.File, uid uint32) bool {

@@ -9,6 +9,7 @@
 package source
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"slices"
@@ -51,12 +52,18 @@ type Options struct {
 	// notified (default 1 s). Where they are, the look every 30 s is a safety net
 	// for network file systems.
 	Poll time.Duration
-	// NoNotify makes Run only poll.
+	// NoNotify only polls.
 	NoNotify bool
+	// PinFiles: a file that was given by its own path, and one that a link leads to
+	// outside of the given directories, is read only as long as it is the same
+	// file. When another one is renamed over it, the last good version stays in
+	// force. This is for callers that write-protect the files but not the folders
+	// around them (see Replaceable): the new file would not be protected.
+	PinFiles bool
 }
 
-// FileSource is a set of files and directories. Its methods can be used at the same time.
-type FileSource struct {
+// Watcher watches a set of files and directories. Its methods can be used at the same time.
+type Watcher struct {
 	options Options
 	roots   []*root
 	current atomic.Pointer[State]
@@ -68,9 +75,22 @@ type FileSource struct {
 	links       []string
 	protect     []Protected
 	closed      bool
+
+	stop context.CancelFunc // of the goroutine that watches; nil: there is none
+	done chan struct{}
 }
 
-// Files opens and reads the paths. A file can have any name. Of a directory the
+// Read opens and reads the paths once; see Files.
+func Read(paths []string) (istioapi.Objects, []istioapi.Problem, error) {
+	w, err := open(paths, Options{})
+	if err != nil {
+		return istioapi.Objects{}, nil, err
+	}
+	state := w.Current()
+	return state.Objects, state.Problems, w.Close()
+}
+
+// Files opens, reads and watches the paths until Close. A file can have any name. Of a directory the
 // files *.yaml, *.yml and *.json are read, but no hidden ones (".x") or editor's
 // leftovers ("x~", "#x#"); folders in it are not, which is told as an Info problem.
 // Symbolic links are followed, wherever they lead to; one that leads out of the
@@ -78,15 +98,31 @@ type FileSource struct {
 // inside the path that it names can be changed without effect).
 //
 // It fails when a path cannot be opened or is neither file nor directory; anything
-// wrong with the contents is in the State's Problems. Call Run to watch, Close at the end.
-func Files(paths []string, options Options) (*FileSource, error) {
+// wrong with the contents is in the State's Problems. Where the system cannot notify
+// changes (too many watches, no inotify), it looks every Options.Poll.
+func Files(paths []string, options Options) (*Watcher, error) {
+	s, err := open(paths, options)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop, s.done = stop, make(chan struct{})
+	go func() {
+		defer close(s.done)
+		s.run(ctx)
+	}()
+	return s, nil
+}
+
+// open reads without watching.
+func open(paths []string, options Options) (*Watcher, error) {
 	if options.Logger == nil {
 		options.Logger = slog.New(slog.DiscardHandler)
 	}
 	setDefault(&options.Quiet, 50*time.Millisecond)
 	setDefault(&options.MaxDelay, 200*time.Millisecond)
 	setDefault(&options.Poll, time.Second)
-	s := &FileSource{options: options, files: make(map[string]*file)}
+	s := &Watcher{options: options, files: make(map[string]*file)}
 	var errs []error
 	for _, p := range paths {
 		r, err := openRoot(p)
@@ -97,8 +133,7 @@ func Files(paths []string, options Options) (*FileSource, error) {
 		s.roots = append(s.roots, r)
 	}
 	if len(errs) > 0 {
-		s.Close()
-		return nil, errors.Join(errs...)
+		return nil, errors.Join(append(errs, s.Close())...)
 	}
 	s.scan(true)
 	return s, nil
@@ -111,12 +146,12 @@ func setDefault(d *time.Duration, value time.Duration) {
 }
 
 // Current is the newest State; never nil.
-func (s *FileSource) Current() *State { return s.current.Load() }
+func (s *Watcher) Current() *State { return s.current.Load() }
 
 // Subscribe gives the current State at once and then each new one. A slow reader
 // misses States in between, never the newest. The function ends the subscription
 // and closes the channel.
-func (s *FileSource) Subscribe() (<-chan *State, func()) {
+func (s *Watcher) Subscribe() (<-chan *State, func()) {
 	ch := make(chan *State, 1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,7 +166,7 @@ func (s *FileSource) Subscribe() (<-chan *State, func()) {
 }
 
 // publish replaces what a subscriber has not read yet; s.mu is held.
-func (s *FileSource) publish(state *State) {
+func (s *Watcher) publish(state *State) {
 	s.current.Store(state)
 	for _, ch := range s.subscribers {
 		select {
@@ -142,11 +177,15 @@ func (s *FileSource) publish(state *State) {
 	}
 }
 
-// Reload reads what has changed now, without waiting for Run to see it.
-func (s *FileSource) Reload() { s.scan(false) }
+// Reload reads what has changed now, without waiting for a notification.
+func (s *Watcher) Reload() { s.scan(false) }
 
-// Close closes the descriptors; the last State stays. Do not call it while Run runs.
-func (s *FileSource) Close() error {
+// Close ends the watching and closes the descriptors; the last State stays.
+func (s *Watcher) Close() error {
+	if s.stop != nil {
+		s.stop()
+		<-s.done
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

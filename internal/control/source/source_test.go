@@ -1,8 +1,6 @@
 package source
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,12 +48,11 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func open(t *testing.T, paths ...string) *FileSource {
+// reader opens paths without watching them, so that tests say when to look.
+func reader(t *testing.T, o Options, paths ...string) *Watcher {
 	t.Helper()
-	s, err := Files(paths, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s, err := open(paths, o)
+	must(t, err)
 	t.Cleanup(func() { must(t, s.Close()) })
 	return s
 }
@@ -78,14 +75,14 @@ func codes(s *State) []string {
 	return out
 }
 
-func check(t *testing.T, s *FileSource, want ...string) {
+func check(t *testing.T, s *Watcher, want ...string) {
 	t.Helper()
 	if diff := cmp.Diff(want, hosts(s.Current())); diff != "" {
 		t.Errorf("hosts in force (-want +got):\n%s\nproblems: %v", diff, s.Current().Problems)
 	}
 }
 
-func checkCodes(t *testing.T, s *FileSource, want ...string) {
+func checkCodes(t *testing.T, s *Watcher, want ...string) {
 	t.Helper()
 	if diff := cmp.Diff(want, codes(s.Current())); diff != "" {
 		t.Errorf("problems (-want +got):\n%s\n%v", diff, s.Current().Problems)
@@ -104,7 +101,7 @@ func TestRead(t *testing.T) {
 	write(t, dir+"/single", entry("single", "single.example.com"))
 	must(t, syscall.Mkfifo(dir+"/policy/fifo.yaml", 0o600))
 
-	s := open(t, dir+"/single", dir+"/policy", dir+"/policy/b.yaml")
+	s := reader(t, Options{}, dir+"/single", dir+"/policy", dir+"/policy/b.yaml")
 	check(t, s, "a2=a2.example.com", "a=a.example.com", "b=b.example.com", "single=single.example.com")
 	checkCodes(t, s, CodeUnreadable, CodeSkipped) // the FIFO, the folder
 	var order []string
@@ -122,7 +119,7 @@ func TestRead(t *testing.T) {
 func TestMissingPath(t *testing.T) {
 	dir := tempDir(t)
 	for _, path := range []string{dir + "/none.yaml", "/dev/null"} {
-		if _, err := Files([]string{dir, path}, Options{}); err == nil || !strings.Contains(err.Error(), path) {
+		if _, _, err := Read([]string{dir, path}); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: error %v", path, err)
 		}
 	}
@@ -131,7 +128,7 @@ func TestMissingPath(t *testing.T) {
 func TestNothingNewIsNotPublished(t *testing.T) {
 	dir := tempDir(t)
 	write(t, dir+"/a.yaml", entry("a", "a.example.com"))
-	s := open(t, dir)
+	s := reader(t, Options{}, dir)
 	s.Reload()
 	write(t, dir+"/a.yaml", entry("a", "a.example.com")) // the same again
 	s.Reload()
@@ -174,7 +171,7 @@ func TestLastGood(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := tempDir(t) + "/f.yaml"
 			write(t, path, a+b)
-			s := open(t, path)
+			s := reader(t, Options{}, path)
 			check(t, s, "a=a.example.com", "b=b.example.com")
 			checkCodes(t, s)
 			write(t, path, tt.then)
@@ -196,7 +193,7 @@ func TestDuplicateAcrossFiles(t *testing.T) {
 	dir := tempDir(t)
 	write(t, dir+"/1.yaml", entry("a", "first.example.com"))
 	write(t, dir+"/2.yaml", entry("b", "b.example.com")+entry("a", "second.example.com"))
-	s := open(t, dir)
+	s := reader(t, Options{}, dir)
 	check(t, s, "a=first.example.com", "b=b.example.com")
 	p := s.Current().Problems
 	if len(p) != 1 || p[0].Code != istioapi.CodeDuplicateObject || p[0].File != dir+"/2.yaml" || !strings.Contains(p[0].Message, dir+"/1.yaml:2") {
@@ -212,7 +209,7 @@ func TestRemovedAndUnreadable(t *testing.T) {
 	dir := tempDir(t)
 	write(t, dir+"/d/a.yaml", entry("a", "a.example.com"))
 	write(t, dir+"/b.yaml", entry("b", "b.example.com"))
-	s := open(t, dir+"/d", dir+"/b.yaml")
+	s := reader(t, Options{}, dir+"/d", dir+"/b.yaml")
 	must(t, os.Remove(dir+"/b.yaml"))
 	s.Reload()
 	check(t, s, "a=a.example.com")
@@ -242,7 +239,7 @@ func TestParentRenamed(t *testing.T) {
 	dir := tempDir(t)
 	write(t, dir+"/work/policy/a.yaml", entry("a", "a.example.com"))
 	write(t, dir+"/work/single.yaml", entry("s", "s.example.com"))
-	s := open(t, dir+"/work/policy", dir+"/work/single.yaml")
+	s := reader(t, Options{}, dir+"/work/policy", dir+"/work/single.yaml")
 	must(t, os.Rename(dir+"/work", dir+"/away"))
 	write(t, dir+"/work/policy/a.yaml", entry("a", "evil.example.com"))
 	write(t, dir+"/work/single.yaml", entry("s", "evil.example.com"))
@@ -265,7 +262,7 @@ func TestSymlinks(t *testing.T) {
 	must(t, os.Symlink("../shared/a.yaml", dir+"/policy/a.yaml"))
 	must(t, os.Symlink("policy", dir+"/link"))
 	must(t, os.Symlink("nowhere", dir+"/policy/dangling.yaml"))
-	s := open(t, dir+"/link")
+	s := reader(t, Options{}, dir+"/link")
 	check(t, s, "a=a.example.com")
 	want := []Protected{
 		{Path: dir + "/policy", Directory: true},
@@ -294,10 +291,33 @@ func TestSymlinks(t *testing.T) {
 	}
 }
 
+func TestPinFiles(t *testing.T) {
+	dir := tempDir(t)
+	write(t, dir+"/f.yaml", entry("f", "f.example.com"))
+	write(t, dir+"/d/d.yaml", entry("d", "d.example.com"))
+	write(t, dir+"/out/x.yaml", entry("x", "x.example.com"))
+	must(t, os.Symlink("../out/x.yaml", dir+"/d/x.yaml"))
+	s := reader(t, Options{PinFiles: true}, dir+"/f.yaml", dir+"/d")
+	if diff := cmp.Diff([]string{dir + "/d", dir + "/f.yaml", dir + "/out/x.yaml"}, s.Protected()); diff != "" {
+		t.Errorf("protected (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{dir + "/f.yaml", dir + "/out/x.yaml"}, s.Replaceable()); diff != "" {
+		t.Errorf("replaceable (-want +got):\n%s", diff)
+	}
+	for _, name := range []string{"f.yaml", "d/d.yaml", "out/x.yaml"} {
+		write(t, dir+"/new", entry(strings.TrimSuffix(filepath.Base(name), ".yaml"), "new.example.com"))
+		must(t, os.Rename(dir+"/new", dir+"/"+name))
+	}
+	write(t, dir+"/d/d.yaml", entry("d", "new.example.com"))
+	s.Reload()
+	check(t, s, "d=new.example.com", "f=f.example.com", "x=x.example.com")
+	checkCodes(t, s, CodeUnreadable, CodeUnreadable)
+}
+
 func TestHardLinks(t *testing.T) {
 	dir := tempDir(t)
 	write(t, dir+"/policy/a.yaml", entry("a", "a.example.com"))
-	s := open(t, dir+"/policy")
+	s := reader(t, Options{}, dir+"/policy")
 	if got := s.HardLinked(); len(got) != 0 {
 		t.Fatalf("hard linked: %v", got)
 	}
@@ -311,19 +331,12 @@ func TestHardLinks(t *testing.T) {
 }
 
 // watched runs the source and returns a function that waits for hosts.
-func watched(t *testing.T, o Options, paths ...string) (*FileSource, func(want ...string)) {
+func watched(t *testing.T, o Options, paths ...string) (*Watcher, func(want ...string)) {
 	t.Helper()
 	s, err := Files(paths, o)
 	must(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
 	states, unsubscribe := s.Subscribe()
 	t.Cleanup(func() {
-		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			t.Errorf("Run: %v", err)
-		}
 		unsubscribe()
 		must(t, s.Close())
 	})
@@ -411,7 +424,7 @@ func TestWatchLinkTarget(t *testing.T) {
 func TestSubscribe(t *testing.T) {
 	path := tempDir(t) + "/f.yaml"
 	write(t, path, entry("a", "a.example.com"))
-	s := open(t, path)
+	s := reader(t, Options{}, path)
 	states, cancel := s.Subscribe()
 	for i := range 5 {
 		write(t, path, entry("a", fmt.Sprintf("a%d.example.com", i)))

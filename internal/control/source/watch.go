@@ -13,9 +13,8 @@ import (
 // safetyNet is the time between looks at the files where changes are notified.
 const safetyNet = 30 * time.Second
 
-// Run watches the files until ctx ends; it returns ctx's error. Where the system
-// cannot notify (too many watches, no inotify), it looks every Options.Poll.
-func (s *FileSource) Run(ctx context.Context) error {
+// run watches the files until ctx ends.
+func (s *Watcher) run(ctx context.Context) {
 	var watcher *fsnotify.Watcher
 	if !s.options.NoNotify {
 		var err error
@@ -28,12 +27,12 @@ func (s *FileSource) Run(ctx context.Context) error {
 		defer watcher.Close()
 		w.events, w.errors = watcher.Events, watcher.Errors
 	}
-	return w.run(ctx)
+	w.run(ctx)
 }
 
-// watch is the state of Run. Its watcher is nil where only polling is possible.
+// watch is the state of a Watcher at work. Its watcher is nil where only polling is possible.
 type watch struct {
-	source  *FileSource
+	source  *Watcher
 	watcher *fsnotify.Watcher
 	events  chan fsnotify.Event
 	errors  chan error
@@ -41,7 +40,7 @@ type watch struct {
 	blind   bool                // a directory cannot be watched
 }
 
-func (w *watch) run(ctx context.Context) error {
+func (w *watch) run(ctx context.Context) {
 	options := w.source.options
 	w.look()
 	ticker := time.NewTicker(w.interval())
@@ -53,7 +52,7 @@ func (w *watch) run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		case e := <-w.events:
 			now := time.Now()
 			if latest.IsZero() {
@@ -127,7 +126,7 @@ func (w *watch) sync() bool {
 }
 
 // directories are the open directories that files are read from.
-func (s *FileSource) directories() []*os.File {
+func (s *Watcher) directories() []*os.File {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []*os.File
