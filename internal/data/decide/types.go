@@ -82,9 +82,12 @@ type Request struct {
 
 // RoutePlan is the decision for one HTTP request.
 type RoutePlan struct {
-	Verdict     Verdict
-	Reason      reason.Reason
-	Detail      string
+	Verdict Verdict
+	Reason  reason.Reason
+	Detail  string
+	// Status is what a denied request is answered with: 502, or 404 where a known
+	// host has no route (Envoy's NR, route_not_found).
+	Status      int
 	RouteConfig *resource.RouteConfiguration
 	VirtualHost *resource.VirtualHost
 	Route       *resource.Route

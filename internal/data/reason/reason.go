@@ -45,6 +45,9 @@ const (
 	DNSTypeRefused Reason = "dns_type_refused"
 	// ProtocolNotCaptured: a packet that is neither TCP nor DNS (UDP, ICMP, ...).
 	ProtocolNotCaptured Reason = "protocol_not_captured"
+	// ConfigRejected: the configuration for this destination was refused by the
+	// proxy (a NACK) and no earlier version of it was good.
+	ConfigRejected Reason = "config_rejected"
 	// SelfCall: the connection was addressed to the proxy's own port.
 	SelfCall Reason = "self_call"
 )
@@ -97,6 +100,7 @@ var denials = map[Reason]bool{
 	SNIMissing: true, ConnectNotAllowed: true, UpgradeNotAllowed: true,
 	AddressForbidden: true, PolicyChanged: true, DNSNotInRegistry: true,
 	DNSTypeRefused: true, ProtocolNotCaptured: true, SelfCall: true,
+	ConfigRejected: true, NotSupported: true,
 	BadRequest: true, HeadersTooLarge: true, HTTP2NotSupported: true,
 }
 

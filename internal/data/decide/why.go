@@ -1,0 +1,151 @@
+package decide
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/match"
+	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/resource"
+)
+
+// This file says why something was denied and what would allow it. It runs only
+// for denials, and may allocate.
+
+// Refusal is the reason and the sentence for a destination that the registry does
+// not have. host is what the client names (Host without port, SNI), "" for none;
+// protocol is "HTTP", "TLS" or "TCP". The proxy calls it too, for what it sniffs
+// on a connection that was refused already.
+func Refusal(cfg *config.Config, c *Conn, host, protocol string) (reason.Reason, string) {
+	port := c.Destination.Port()
+	host = strings.TrimSuffix(host, ".")
+	if host != "" && !c.agrees(cfg, host) {
+		if protocol == "TLS" {
+			return reason.SNIMismatch, mismatchDetail(cfg, c, host, "TLS server name")
+		}
+		return reason.HostMismatch, mismatchDetail(cfg, c, host, "Host header")
+	}
+	name := host
+	if _, literal := match.LiteralAddress(host); literal || name == "" {
+		name = c.opened(cfg)
+	}
+	switch {
+	case name == "" && host != "":
+		return reason.AddressNotInRegistry, addressDetail(host, port, protocol)
+	case name == "":
+		return reason.AddressNotInRegistry, addressDetail(c.Destination.Addr().Unmap().String(), port, protocol)
+	case c.Binding.Unregistered || !cfg.Registered(name):
+		return reason.NotInRegistry, notInRegistryDetail(name, port, protocol)
+	}
+	return reason.PortNotInRegistry, portDetail(cfg, name, port, protocol)
+}
+
+// whyConnection is Refusal for a TCP chain that leads to BlackHoleCluster.
+func whyConnection(cfg *config.Config, l *resource.Listener, c *Conn) (reason.Reason, string) {
+	if name := c.opened(cfg); c.Transport == "tls" && c.SNI == "" && name != "" && !c.Binding.Unregistered && l.HasServerName(name) {
+		return reason.SNIMissing, fmt.Sprintf("TLS to %s:%d carries no server name (SNI), and the name decides on this port; a client that sends the SNI %s would be let through",
+			printable(name), c.Destination.Port(), printable(name))
+	}
+	return Refusal(cfg, c, c.SNI, protocolOf(c))
+}
+
+func notInRegistryDetail(host string, port uint16, protocol string) string {
+	host = printable(host)
+	return fmt.Sprintf("%s is not in the registry (outboundTrafficPolicy REGISTRY_ONLY); a ServiceEntry with host %s and port %d (%s) would allow it", host, host, port, protocol)
+}
+
+func addressDetail(address string, port uint16, protocol string) string {
+	address = printable(address)
+	return fmt.Sprintf("the address %s is not in the registry (outboundTrafficPolicy REGISTRY_ONLY); a ServiceEntry with address %s and port %d (%s) would allow it", address, address, port, protocol)
+}
+
+func portDetail(cfg *config.Config, host string, port uint16, protocol string) string {
+	known := ""
+	if ports := knownPorts(cfg, host); len(ports) > 0 {
+		known = " (it is for " + strings.Join(ports, ", ") + ")"
+	}
+	host = printable(host)
+	return fmt.Sprintf("%s is in the registry, but not for port %d with %s%s; a ServiceEntry with host %s and port %d (%s) would allow it", host, port, protocol, known, host, port, protocol)
+}
+
+// knownPorts are the ports that a host is known for, as far as route
+// configurations ("80", "http.80") and server names tell.
+func knownPorts(cfg *config.Config, host string) []string {
+	var ports []int
+	for name, rc := range cfg.Routes {
+		n, err := strconv.Atoi(name[strings.LastIndexByte(name, '.')+1:])
+		if vh := rc.VirtualHost(host); err == nil && vh != nil && !vh.CatchAll() {
+			ports = append(ports, n)
+		}
+	}
+	for _, n := range cfg.ServerNamePorts(match.Lower(host)) {
+		ports = append(ports, int(n))
+	}
+	slices.Sort(ports)
+	var out []string
+	for _, n := range slices.Compact(ports) {
+		out = append(out, strconv.Itoa(n))
+	}
+	return out
+}
+
+func mismatchDetail(cfg *config.Config, c *Conn, host, what string) string {
+	opened := c.opened(cfg)
+	if opened == "" {
+		opened = "the address " + c.Destination.Addr().Unmap().String()
+	}
+	return fmt.Sprintf("the %s names %s, but the connection was opened to %s (port %d); a connection opened to %s by its name would be judged by that name",
+		what, printable(host), printable(opened), c.Destination.Port(), printable(host))
+}
+
+func noChainDetail(l *resource.Listener, c *Conn) string {
+	if c.Transport == "tls" && c.SNI == "" {
+		return fmt.Sprintf("no filter chain of listener %s takes TLS without a server name (SNI) on port %d; a client that sends one may be let through", l.Name, c.Destination.Port())
+	}
+	what := protocolOf(c)
+	if c.SNI != "" {
+		what += " with server name " + printable(c.SNI)
+		return fmt.Sprintf("no filter chain of listener %s takes %s on port %d; a Gateway server and a VirtualService with host %s would allow it", l.Name, what, c.Destination.Port(), printable(c.SNI))
+	}
+	return fmt.Sprintf("no filter chain of listener %s takes %s from %s to %s", l.Name, what, c.Source, c.Destination)
+}
+
+func noRouteDetail(rc *resource.RouteConfiguration, vh *resource.VirtualHost, r *Request) string {
+	host := printable(match.Name(r.Authority))
+	if vh == nil {
+		return fmt.Sprintf("no virtual host of route configuration %s names %s; a VirtualService with host %s for this gateway and port would allow it", rc.Name, host, host)
+	}
+	path, _, _ := strings.Cut(r.Path, "?")
+	return fmt.Sprintf("no route of virtual host %s matches %s %s; an http route of a VirtualService with host %s that matches it would allow it", vh.Name, printable(r.Method), printable(path), host)
+}
+
+func connectDetail(r *Request) string {
+	return fmt.Sprintf("no route allows CONNECT to %s; a plain request to the host would be judged by its own rules", printable(r.Authority))
+}
+
+func upgradeDetail(r *Request) string {
+	return fmt.Sprintf("the request asks to upgrade the connection to %s, which the configuration for %s does not allow", printable(r.Upgrade), printable(match.Name(r.Authority)))
+}
+
+// printable bounds a text from the network for a sentence: 253 bytes (the longest
+// host name), visible ASCII only.
+func printable(s string) string {
+	const most = 253
+	cut := len(s) > most
+	if cut {
+		s = s[:most]
+	}
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+	if cut {
+		s += "..."
+	}
+	return s
+}
