@@ -39,6 +39,8 @@ const (
 	CodeNotSupported = "not_supported"
 	// CodeNoEffect: valid, but it does nothing.
 	CodeNoEffect = "no_effect"
+	// CodeInsecure: it does what it says, which is less than most want.
+	CodeInsecure = "insecure"
 	// CodeUnreachableRule: an earlier rule takes everything this rule could match.
 	CodeUnreachableRule = "unreachable_rule"
 	// CodeDuplicateObject: the same kind, namespace and name twice.

@@ -72,7 +72,7 @@ func TestProblems(t *testing.T) {
 			}
 			for o := range objects.All() {
 				m := o.Common()
-				if bad[m.Ref] && m.Name != "in-a-list" {
+				if bad[m.Ref] && m.Name != "in-a-list" && m.Name != "istio" { // there are several of these names
 					t.Errorf("%s has an error and is among the objects", m.Ref)
 				}
 			}

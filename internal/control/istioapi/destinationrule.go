@@ -10,7 +10,12 @@ func (c *checker) destinationRule(r *networking.DestinationRule) {
 	} else {
 		c.host("spec.host", checkWildcard(r.Host))
 	}
-	c.refused(r.WorkloadSelector != nil, "spec.workloadSelector", "ignoring it would apply the rule to every workload; leave it out, or use exportTo")
+	if r.WorkloadSelector != nil {
+		c.selector("spec.workloadSelector.matchLabels", r.WorkloadSelector.MatchLabels)
+		if len(r.ExportTo) > 1 || len(r.ExportTo) == 1 && r.ExportTo[0] != "." && r.ExportTo[0] != c.m.Namespace {
+			c.fail(CodeConflict, "spec.exportTo", "a rule with a workloadSelector is for its own namespace only")
+		}
+	}
 	c.trafficPolicy(r.TrafficPolicy, "spec.trafficPolicy")
 	names := map[string]bool{}
 	for i, s := range r.Subsets {
@@ -57,8 +62,9 @@ func (c *checker) loadBalancer(l *networking.LoadBalancerSettings, at string) {
 	if l == nil {
 		return
 	}
-	c.refused(l.GetSimple() == networking.LoadBalancerSettings_PASSTHROUGH, at+".simple",
-		"PASSTHROUGH would connect to whatever address the workload chose; use a ServiceEntry with resolution NONE")
+	if l.GetSimple() == networking.LoadBalancerSettings_PASSTHROUGH {
+		c.warn(CodeInsecure, at+".simple", "PASSTHROUGH connects to whatever address the workload called, not to the host's own addresses")
+	}
 	c.ignored(l.GetConsistentHash() != nil, at+".consistentHash", "requests are balanced without regard to a key")
 	c.ignored(l.LocalityLbSetting != nil, at+".localityLbSetting", "endpoints are balanced without regard to their locality")
 	c.ignored(l.ZoneAwareLbSetting != nil, at+".zoneAwareLbSetting", "endpoints are balanced without regard to their zone")
@@ -67,10 +73,27 @@ func (c *checker) loadBalancer(l *networking.LoadBalancerSettings, at string) {
 }
 
 func (c *checker) connections(p *networking.ConnectionPoolSettings, o *networking.OutlierDetection, at string) {
-	c.ignored(p != nil, at+".connectionPool", "connections and requests are not limited by it")
 	c.ignored(o != nil, at+".outlierDetection", "a failing endpoint stays in use")
+	at += ".connectionPool"
 	if t := p.GetTcp(); t != nil {
-		c.duration(at+".connectionPool.tcp.connectTimeout", t.ConnectTimeout)
+		c.notNegative(at+".tcp.maxConnections", t.MaxConnections)
+		c.duration(at+".tcp.connectTimeout", t.ConnectTimeout)
+		c.ignored(t.MaxConnectionDuration != nil, at+".tcp.maxConnectionDuration", "connections may last as long as they are used")
+	}
+	if h := p.GetHttp(); h != nil {
+		c.notNegative(at+".http.http1MaxPendingRequests", h.Http1MaxPendingRequests)
+		c.notNegative(at+".http.http2MaxRequests", h.Http2MaxRequests)
+		c.notNegative(at+".http.maxRequestsPerConnection", h.MaxRequestsPerConnection)
+		c.notNegative(at+".http.maxRetries", h.MaxRetries)
+		c.ignored(h.H2UpgradePolicy == networking.ConnectionPoolSettings_HTTPSettings_UPGRADE, at+".http.h2UpgradePolicy", "HTTP/1 is spoken with the destination")
+		c.ignored(h.UseClientProtocol, at+".http.useClientProtocol", "HTTP/1 is spoken with the destination")
+		c.ignored(h.MaxConcurrentStreams != 0 || h.Http2KeepAlive != nil, at+".http", "HTTP/1 is spoken with the destination, so settings for HTTP/2 do nothing")
+	}
+}
+
+func (c *checker) notNegative(path string, n int32) {
+	if n < 0 {
+		c.fail(CodeInvalid, path, "is negative")
 	}
 }
 
@@ -80,7 +103,9 @@ func (c *checker) clientTLS(t *networking.ClientTLSSettings, at string) {
 	}
 	switch t.Mode {
 	case networking.ClientTLSSettings_MUTUAL:
-		c.fail(CodeNotSupported, at+".mode", "egret does not support MUTUAL yet: it has no client certificate to show. SIMPLE (TLS that checks the server) and DISABLE are supported")
+		if t.CredentialName == "" && (t.ClientCertificate == "" || t.PrivateKey == "") {
+			c.fail(CodeMissing, at, "MUTUAL needs clientCertificate and privateKey, the paths of files")
+		}
 	case networking.ClientTLSSettings_ISTIO_MUTUAL:
 		c.fail(CodeNotSupported, at+".mode", "egret does not support ISTIO_MUTUAL yet: its proxies have no mesh certificates. For the egress gateway leave tls out, the hop to it does not leave the machine; for external hosts use SIMPLE")
 	}
@@ -93,7 +118,7 @@ func (c *checker) clientTLS(t *networking.ClientTLSSettings, at string) {
 		if t.CaCertificates != "" || len(t.SubjectAltNames) > 0 {
 			c.fail(CodeConflict, at+".insecureSkipVerify", "cannot be set together with caCertificates or subjectAltNames")
 		} else {
-			c.warn(CodeInvalid, at+".insecureSkipVerify", "the server's certificate is not checked: anybody on the way can answer")
+			c.warn(CodeInsecure, at+".insecureSkipVerify", "the server's certificate is not checked: anybody on the way can answer")
 		}
 	}
 	if t.Sni != "" {

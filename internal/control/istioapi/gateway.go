@@ -90,7 +90,9 @@ func (c *checker) serverTLS(s *networking.Server, at string) {
 	case !plain:
 		c.fail(CodeNotSupported, at+".tls.mode", "egret's gateway does not support %s yet, it has no certificates to end TLS with; %s", tls.Mode, gatewayTLSSupport)
 	}
-	c.refused(tls.HttpsRedirect, at+".tls.httpsRedirect", "ignoring it would serve plain HTTP; write a VirtualService with redirect.scheme https instead")
+	if tls.HttpsRedirect && !isHTTP(s.Port.Protocol) {
+		c.fail(CodeConflict, at+".tls.httpsRedirect", "is possible only for HTTP servers")
+	}
 	if plain && secure && (tls.ServerCertificate != "" || tls.PrivateKey != "" || tls.CaCertificates != "" || tls.CaCrl != "" ||
 		tls.CredentialName != "" || len(tls.CredentialNames) > 0 || len(tls.TlsCertificates) > 0) {
 		c.warn(CodeNoEffect, at+".tls", "certificates have no effect with mode PASSTHROUGH")

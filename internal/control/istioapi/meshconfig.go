@@ -51,7 +51,7 @@ func (c *checker) meshConfig(m *meshconfig.MeshConfig) {
 
 func (c *checker) outboundPolicy(p *meshconfig.MeshConfig_OutboundTrafficPolicy, at string) {
 	if p == nil {
-		c.info(CodeNoEffect, at, "is not set: egret then takes REGISTRY_ONLY (Istio itself would take ALLOW_ANY)")
+		c.warn(CodeInsecure, at, "is not set, so that it is ALLOW_ANY (Istio's default for a MeshConfig): hosts that are not in the registry can be called. Set mode REGISTRY_ONLY to refuse them")
 		return
 	}
 	c.refused(p.Mode == meshconfig.MeshConfig_OutboundTrafficPolicy_ALLOW_ANY_DYNAMIC_DNS, at+".mode", "use REGISTRY_ONLY or ALLOW_ANY")

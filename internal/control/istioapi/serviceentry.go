@@ -170,6 +170,7 @@ func (c *checker) workloadEntry(w *networking.WorkloadEntry, at string, ports []
 	case w.Address == "":
 		c.warn(CodeNotImplemented, addressAt, "is not set: egret does not route by network, the endpoint is not used")
 	case isUnix:
+		c.ignored(true, addressAt, "a Unix socket is not connected to, the endpoint is left out")
 		abstract := strings.HasPrefix(socket, "@")
 		if !abstract && (!path.IsAbs(socket) || strings.HasSuffix(socket, "/")) {
 			c.fail(CodeInvalidAddress, addressAt, "%q is not an absolute path to a Unix socket", socket)

@@ -28,8 +28,15 @@ func (c *checker) sidecar(s *networking.Sidecar) {
 			ports[number] = true
 		}
 	}
-	if p := s.OutboundTrafficPolicy; p != nil {
-		c.refused(p.EgressProxy != nil, "spec.outboundTrafficPolicy.egressProxy", "ignoring it would send unknown traffic directly; route hosts with a VirtualService")
+	if proxy := s.OutboundTrafficPolicy.GetEgressProxy(); proxy != nil {
+		const at = "spec.outboundTrafficPolicy.egressProxy"
+		if s.OutboundTrafficPolicy.Mode != networking.OutboundTrafficPolicy_ALLOW_ANY {
+			c.fail(CodeConflict, at, "is possible only with mode ALLOW_ANY")
+		}
+		c.destination(proxy, at)
+		if proxy.Port == nil {
+			c.fail(CodeMissing, at+".port", "is required")
+		}
 	}
 }
 

@@ -68,7 +68,9 @@ func (c *checker) gatewayNames(path string, names []string) {
 		switch {
 		case !ok && strings.Contains(n, "."):
 			parts := strings.Split(n, ".")
-			c.fail(CodeNotSupported, at, "%q is the old form of a gateway's name; write %q", n, parts[1]+"/"+parts[0])
+			if c.host(at, checkFQDN(n)) {
+				c.warn(CodeNoEffect, at, "%q is the old form of a gateway's name; better write %q", n, parts[1]+"/"+parts[0])
+			}
 		case !ok && !IsLabel(n):
 			c.fail(CodeInvalid, at, "%q is not the name of a gateway", n)
 		case ok && (!IsLabel(namespace) || !IsLabel(name)):
@@ -94,6 +96,9 @@ func (c *checker) matchGateways(v *networking.VirtualService, at string, names [
 func (c *checker) gatewayName(n string) string {
 	if n == meshGateway || strings.Contains(n, "/") {
 		return n
+	}
+	if parts := strings.Split(n, "."); len(parts) > 1 {
+		return parts[1] + "/" + parts[0]
 	}
 	return c.m.Namespace + "/" + n
 }
