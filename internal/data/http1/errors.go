@@ -86,5 +86,4 @@ var (
 	errChunkEnd         = &Error{"chunk_end", 400, "chunk data is not followed by CRLF"}
 	errTrailersTooLarge = &Error{"trailers_too_large", 431, "the trailer section is over the limit"}
 	errTrailerForbidden = &Error{"trailer_forbidden", 400, "a trailer has a field that belongs into the header"}
-	errInterimTooMany   = &Error{"interim_responses", 400, "too many interim responses"}
 )

@@ -35,9 +35,27 @@ type Field struct {
 	removed     bool
 }
 
-// Fields is a header or trailer section. Removed fields stay in the list, unseen.
+// Fields is a header or trailer section. Removed fields stay in the list, unseen,
+// and what was parsed keeps its value, so that Original can still tell it.
 type Fields struct {
-	list []Field
+	list   []Field
+	parsed int // list[:parsed] came from the peer
+}
+
+// Original is the section as it was parsed, whatever has been edited since.
+type Original struct{ f *Fields }
+
+// Original views the section as it was parsed.
+func (f *Fields) Original() Original { return Original{f} }
+
+// Get is Fields.Get on the section as it was parsed.
+func (o Original) Get(name string) (string, bool) {
+	for i := range o.f.list[:o.f.parsed] {
+		if EqualFold(o.f.list[i].Name, name) {
+			return join(o.f.list[i:o.f.parsed], name, true), true
+		}
+	}
+	return "", false
 }
 
 // Get returns the value of the field with the lower-case name; several are joined
@@ -45,26 +63,25 @@ type Fields struct {
 func (f *Fields) Get(name string) (string, bool) {
 	for i := range f.list {
 		if x := &f.list[i]; !x.removed && EqualFold(x.Name, name) {
-			return f.join(i, name), true
+			return join(f.list[i:], name, false), true
 		}
 	}
 	return "", false
 }
 
-// join returns the value at first, or all values of the name from there.
-func (f *Fields) join(first int, name string) string {
-	value := f.list[first].Value
+// join returns the first field's value, or all values of the name joined.
+func join(list []Field, name string, removed bool) string {
 	var parts []string
-	for i := first + 1; i < len(f.list); i++ {
-		if x := &f.list[i]; !x.removed && EqualFold(x.Name, name) {
+	for i := 1; i < len(list); i++ {
+		if x := &list[i]; (removed || !x.removed) && EqualFold(x.Name, name) {
 			if parts == nil {
-				parts = append(parts, value)
+				parts = append(parts, list[0].Value)
 			}
 			parts = append(parts, x.Value)
 		}
 	}
 	if parts == nil {
-		return value
+		return list[0].Value
 	}
 	return strings.Join(parts, ",")
 }
@@ -114,23 +131,14 @@ func (f *Fields) Add(name, value string) {
 	f.list = append(f.list, Field{Name: name, Value: value, ID: identify(name)})
 }
 
-// Set replaces the first field with the name and removes the others, or appends one.
+// Set removes the fields with the name and appends one.
 func (f *Fields) Set(name, value string) {
-	found := false
 	for i := range f.list {
-		x := &f.list[i]
-		if x.removed || !equalFold(x.Name, name) {
-			continue
+		if equalFold(f.list[i].Name, name) {
+			f.list[i].removed = true
 		}
-		if found {
-			x.removed = true
-			continue
-		}
-		x.Value, found = value, true
 	}
-	if !found {
-		f.Add(name, value)
-	}
+	f.Add(name, value)
 }
 
 // Remove removes every field with the lower-case name.
@@ -152,9 +160,8 @@ func (f *Fields) RemoveKnown(id ID) {
 }
 
 // RemoveHop removes what belongs to one connection only (RFC 9110 section 7.6.1):
-// Connection and the fields it names, Keep-Alive, Proxy-*, TE, Upgrade, Expect is
-// left; and the framing fields, Host and Content-Length, which the writer writes
-// anew from the parsed form.
+// Connection and the fields it names, Keep-Alive, Proxy-*, TE, Upgrade; and Host and
+// the framing fields, which the writer writes anew from the parsed form. Expect stays.
 func (f *Fields) RemoveHop() {
 	for i := range f.list {
 		x := &f.list[i]
@@ -197,6 +204,7 @@ func (f *Fields) Append(dst []byte) []byte {
 func (f *Fields) Reset() {
 	clear(f.list)
 	f.list = f.list[:0]
+	f.parsed = 0
 }
 
 // hasToken reports whether the comma-separated list has the lower-case token.

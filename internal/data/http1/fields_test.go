@@ -38,7 +38,7 @@ func TestFieldsEdit(t *testing.T) {
 	f.Set("new", "5")
 	f.Remove("b")
 	f.Add("B", "6")
-	if got, want := list(f, new(Fields)), "A=4|new=5|B=6"; got != want {
+	if got, want := list(f, new(Fields)), "a=4|new=5|B=6"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	if f.Len() != 3 {
@@ -110,5 +110,25 @@ func TestLookalikes(t *testing.T) {
 		if framingLookalike(name) {
 			t.Errorf("%q is refused", name)
 		}
+	}
+}
+
+func TestOriginalKeepsWhatWasParsed(t *testing.T) {
+	var q Request
+	r := NewReader(strings.NewReader("GET / HTTP/1.1\r\nHost: a\r\nB: 1\r\nb: 2\r\nConnection: C\r\nC: 3\r\n\r\n"), new(Pool), Limits{})
+	if err := r.ReadRequest(&q); err != nil {
+		t.Fatal(err)
+	}
+	q.Fields.RemoveHop()
+	q.Fields.Set("b", "9")
+	q.Fields.Add("d", "4")
+	o := q.Fields.Original()
+	for name, want := range map[string]string{"host": "a", "b": "1,2", "c": "3", "d": ""} {
+		if got, _ := o.Get(name); got != want {
+			t.Errorf("Original %q = %q, want %q", name, got, want)
+		}
+	}
+	if got, _ := q.Fields.Get("b"); got != "9" {
+		t.Errorf("b = %q", got)
 	}
 }

@@ -176,6 +176,7 @@ func (r *Reader) parseFields(head []byte, from int, f *Fields) *Error {
 		}
 		start = int(end) + 1
 	}
+	f.parsed = len(f.list)
 	return nil
 }
 

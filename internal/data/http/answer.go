@@ -1,0 +1,186 @@
+package http
+
+import (
+	"strconv"
+	"unsafe"
+
+	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/record"
+)
+
+// view views b as a string without copying.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// fail answers with a reason of ours: a refusal, or a failure on an allowed way. The
+// connection can be used again where the request's body is no obstacle.
+func (x *exchange) fail(status int, why reason.Reason, detail string) {
+	if !x.drainable() {
+		x.close = true
+	}
+	x.answerError(status, why, detail, "")
+}
+
+// drainable reports whether the rest of the request body is small enough to be read
+// after an answer of ours.
+func (x *exchange) drainable() bool {
+	switch {
+	case x.reqBody.Done():
+		return true
+	case x.req.Expect100 || x.upload.running():
+		return false // the client may or may not send its body now
+	case x.req.Framing == http1.Length:
+		return x.reqBody.Left() <= x.h.limits.DrainBytes
+	}
+	return true
+}
+
+// answerError writes an error response of ours: the reason in a header, and a line of
+// text for people. The rule is the codec's, if it refused.
+func (x *exchange) answerError(status int, why reason.Reason, detail, rule string) {
+	x.entry.Reason, x.entry.Detail = why, detail
+	n := len(x.arena)
+	x.arena = append(x.arena, "egret: "...)
+	x.arena = append(x.arena, why...)
+	if rule != "" {
+		x.arena = append(append(x.arena, ": "...), rule...)
+	}
+	x.arena = appendPrintable(append(x.arena, ": "...), detail)
+	x.arena = append(x.arena, '\n')
+	body := x.arena[n:]
+	if rule != "" {
+		x.entry.Detail = x.intern([]byte(rule + ": " + detail))
+	}
+	f := &x.resp.Fields
+	f.Reset()
+	f.Add("content-type", "text/plain")
+	f.Add("x-egret-reason", string(why))
+	if rule != "" {
+		f.Add("x-egret-rule", rule)
+	}
+	x.answer(status, body)
+}
+
+// appendPrintable keeps a line a line, whatever names from the network are in it.
+func appendPrintable(dst []byte, s string) []byte {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c < 0x20 || c == 0x7f {
+			c = '?'
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+// answer writes a response of ours with the fields in x.resp.Fields.
+func (x *exchange) answer(status int, body []byte) {
+	x.entry.Status = status
+	x.entry.ResponseHeaders = &x.resp.Fields
+	x.resp.Status = status
+	x.finishFields()
+	x.back = http1.AppendStatusLine(x.back[:0], status, "")
+	x.back = x.resp.Fields.Append(x.back)
+	if status >= 200 && status != 204 && status != 304 {
+		x.back = http1.AppendLength(x.back, int64(len(body)))
+	} else {
+		body = nil
+	}
+	x.back = x.appendConnection(x.back)
+	x.back = append(x.back, "\r\n"...)
+	if x.req.Method != "HEAD" {
+		x.back = append(x.back, body...)
+		x.entry.BytesSent = int64(len(body))
+	}
+	x.answered = true
+	if _, err := x.s.c.Net.Write(x.back); err != nil {
+		x.close = true
+		x.flag("DC")
+	}
+}
+
+// finishFields sets the fields that every response has: date where there is none,
+// and server as the connection manager says.
+func (x *exchange) finishFields() {
+	f := &x.resp.Fields
+	if _, ok := f.Known(http1.Date); !ok {
+		f.Add("date", x.h.dateAt(x.start))
+	}
+	if x.hcm == nil || x.hcm.ServerName == "" {
+		return
+	}
+	if _, ok := f.Known(http1.Server); ok {
+		if x.hcm.ServerNameIfAbsent {
+			return
+		}
+		f.RemoveKnown(http1.Server)
+	}
+	f.Add("server", x.hcm.ServerName)
+}
+
+// appendConnection says whether the connection goes on, where the client cannot know.
+func (x *exchange) appendConnection(dst []byte) []byte {
+	if x.s.isDraining() {
+		x.close = true
+	}
+	switch {
+	case x.close:
+		return append(dst, "connection: close\r\n"...)
+	case x.req.HTTP10:
+		return append(dst, "connection: keep-alive\r\n"...)
+	}
+	return dst
+}
+
+// direct answers with the route's direct response.
+func (x *exchange) direct() {
+	d := x.plan.Route.Direct
+	x.entry.ResponseCodeDetails = "direct_response"
+	if !x.drainable() {
+		x.close = true
+	}
+	f := &x.resp.Fields
+	f.Reset()
+	if len(d.Body) > 0 {
+		f.Add("content-type", "text/plain")
+	}
+	x.editResponse()
+	x.answer(d.Status, d.Body)
+}
+
+// redirect answers with the route's redirect.
+func (x *exchange) redirect() {
+	r := x.plan.Route.Redirect
+	x.entry.ResponseCodeDetails = "direct_response"
+	if !x.drainable() {
+		x.close = true
+	}
+	location := redirectLocation(r, &x.plan.Route.Match, x.authority, x.path)
+	f := &x.resp.Fields
+	f.Reset()
+	f.Add("location", location)
+	x.editResponse()
+	x.answer(r.Status, nil)
+}
+
+// http2Debug is the GOAWAY's debug data, for whoever reads a trace.
+const http2Debug = "egret: http2_not_supported: use HTTP/1.1"
+
+// refuseHTTP2 answers an HTTP/2 preface: SETTINGS, then GOAWAY with HTTP_1_1_REQUIRED
+// (RFC 9113 sections 3.4, 6.8 and 7).
+func (x *exchange) refuseHTTP2() {
+	e := &x.entry
+	e.Protocol, e.Method, e.Path, e.Authority, e.Host = record.ProtocolHTTP2, "", "", "", ""
+	e.Reason, e.Detail = reason.HTTP2NotSupported, "the client spoke HTTP/2 with prior knowledge"
+	n := 8 + len(http2Debug)
+	b := append(x.back[:0], 0, 0, 0, 4, 0, 0, 0, 0, 0) // SETTINGS, empty
+	b = append(b, byte(n>>16), byte(n>>8), byte(n), 7, 0, 0, 0, 0, 0)
+	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0x0d)
+	x.back = append(b, http2Debug...)
+	if _, err := x.s.c.Net.Write(x.back); err != nil {
+		x.flag("DC")
+	}
+}
+
+// appendInt is strconv.AppendInt to base 10.
+func appendInt(dst []byte, n int64) []byte { return strconv.AppendInt(dst, n, 10) }

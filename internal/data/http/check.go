@@ -1,0 +1,106 @@
+package http
+
+import (
+	"time"
+
+	"github.com/egret-mesh/egret/internal/data/decide"
+	"github.com/egret-mesh/egret/internal/data/reason"
+)
+
+// startWatching begins the checks of a waiting exchange, or moves the next one
+// nearer. It returns false when the exchange has been interrupted.
+func (x *exchange) startWatching() bool {
+	return x.s.watch.set(causeCheck, x.nextCheck(x.h.now()))
+}
+
+// nextCheck is when to look again: soon, or when a timeout passes.
+func (x *exchange) nextCheck(now time.Duration) time.Duration {
+	next := now + x.h.checkEvery
+	for _, limit := range [2]int64{x.limit.Load(), x.tryLimit.Load()} {
+		if limit > 0 && time.Duration(limit) < next {
+			next = time.Duration(limit)
+		}
+	}
+	if x.streamIdle > 0 {
+		next = min(next, now+x.streamIdle)
+	}
+	return next
+}
+
+// check decides whether a waiting exchange goes on. It runs on the watch's timer,
+// while the exchange's own goroutine waits for I/O.
+func (x *exchange) check() (cause, time.Duration) {
+	now := x.h.now()
+	if limit := x.limit.Load(); limit > 0 && now >= time.Duration(limit) {
+		return causeRoute, 0
+	}
+	if limit := x.tryLimit.Load(); limit > 0 && now >= time.Duration(limit) {
+		return causeTry, 0
+	}
+	if moved := x.moved.Load(); moved != x.seen {
+		x.seen, x.seenAt = moved, now
+	}
+	if x.streamIdle > 0 && now >= max(x.seenAt, x.started)+x.streamIdle {
+		return causeStream, 0
+	}
+	if !x.tunnelling.Load() && !x.upload.running() && closedByPeer(x.s.c.Net) {
+		return causeGone, 0
+	}
+	if !x.stillAllowed() {
+		return causePolicy, 0
+	}
+	return causeNone, x.nextCheck(now)
+}
+
+// stillAllowed decides again when the configuration has changed. The request is
+// judged as it arrived.
+func (x *exchange) stillAllowed() bool {
+	cfg, plan := x.s.c.Plan()
+	if cfg == x.cfg || cfg == x.judged {
+		return true
+	}
+	if plan.Verdict != decide.Forward || plan.Chain == nil || plan.Chain.HTTP == nil {
+		x.lateReason, x.lateDetail = reason.PolicyChanged, lateDetail(plan.Reason, plan.Detail)
+		return false
+	}
+	if p := x.h.route(cfg, plan.Chain.HTTP, &x.dreq); p.Verdict != decide.Forward {
+		x.lateReason, x.lateDetail = reason.PolicyChanged, lateDetail(p.Reason, p.Detail)
+		return false
+	}
+	x.judged = cfg
+	return true
+}
+
+func lateDetail(why reason.Reason, detail string) string {
+	return "no longer allowed (" + string(why) + "): " + detail
+}
+
+// interruption is what the watch's cause means for an exchange that waits for its
+// response.
+func (x *exchange) interruption() *failure {
+	switch c := x.s.watch.interrupted(); c {
+	case causeRoute:
+		return &failure{kind: finalKind, status: 504, reason: reason.UpstreamTimeout, flag: "UT",
+			detail: "no complete response within the route's timeout of " + x.plan.Route.Forward.Timeout.String()}
+	case causeTry:
+		x.s.watch.resume()
+		return &failure{kind: timeoutKind, status: 504, reason: reason.UpstreamTimeout, flag: "UT",
+			detail: "no response within the timeout of one attempt"}
+	case causeStream:
+		return &failure{kind: finalKind, status: 504, reason: reason.UpstreamTimeout, flag: "SI",
+			detail: "nothing moved for " + x.streamIdle.String()}
+	case causePolicy:
+		return &failure{kind: finalKind, status: 502, reason: x.lateReason, detail: x.lateDetail}
+	case causeClosed:
+		f := &failure{kind: finalKind, status: 503, reason: x.s.closing.Reason, detail: x.s.closing.Detail}
+		if f.reason.Denied() {
+			f.status = 502
+		}
+		x.close = true
+		return f
+	case causeUpload:
+		return x.uploadFailure()
+	}
+	x.clientGone()
+	return &failure{kind: finalKind, reason: reason.DownstreamClosed, flag: "DC", detail: x.entry.Detail}
+}

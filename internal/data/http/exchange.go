@@ -1,0 +1,395 @@
+package http
+
+import (
+	"errors"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/decide"
+	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/record"
+	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/data/upstream"
+)
+
+// keepBuffer is the largest scratch buffer that an exchange keeps for the next request.
+const keepBuffer = 64 << 10
+
+// exchange is one request and its response. Its methods stand in the order of its
+// life: run, readHead, plan, then forward or one of the answers of our own, end.
+type exchange struct {
+	s       *session
+	h       *Handler
+	start   time.Time
+	started time.Duration // start on the handler's clock
+
+	req     http1.Request
+	reqBody http1.Body
+	// resp has the response's head as it is sent: the upstream's, edited, or ours.
+	resp     http1.Response
+	respBody http1.Body
+
+	cfg      *config.Config
+	cplan    decide.ConnPlan
+	hcm      *resource.HTTPConnectionManager
+	dreq     decide.Request
+	original http1.Original
+	plan     decide.RoutePlan
+
+	path      string // as it goes upstream
+	authority string // as it goes upstream
+	upgrade   string // lower-case token, "" for none
+	tunnel    bool   // CONNECT or an allowed upgrade
+
+	forwarding
+	upload upload
+
+	entry record.Entry
+	flags [3]string
+	out   []byte // to the upstream
+	back  []byte // to the client
+	arena []byte // what edited strings point into
+
+	// close: the connection ends after this exchange. answered: a final response head
+	// was written.
+	close, answered bool
+	// unread: the client may have sent what was not read, see linger.
+	unread bool
+
+	// moved counts what was copied in either direction; seen is what check saw last.
+	moved      atomic.Uint64
+	seen       uint64
+	seenAt     time.Duration
+	limit      atomic.Int64 // when the route's timeout passes; 0: never
+	tryLimit   atomic.Int64 // when that of one attempt passes
+	tunnelling atomic.Bool
+	streamIdle time.Duration
+	lateReason reason.Reason // of causePolicy
+	lateDetail string
+	judged     *config.Config // that the exchange was last found allowed by
+}
+
+// begin prepares for a request whose first bytes are there.
+func (x *exchange) begin(s *session) {
+	x.s, x.h = s, s.h
+	x.start = time.Now()
+	x.started = x.start.Sub(s.h.started)
+	x.entry = record.Entry{Start: x.start, Protocol: record.ProtocolHTTP11,
+		DownstreamLocal: s.c.Info.Destination, DownstreamRemote: s.c.Info.Source, SNI: s.c.Info.SNI}
+	s.x = x
+}
+
+// run serves the request and reports whether the connection may serve another.
+func (x *exchange) run() bool {
+	x.cfg, x.cplan, x.hcm = x.s.plan()
+	if !x.readHead() {
+		x.finish()
+		if x.unread {
+			x.s.linger()
+		}
+		return false
+	}
+	switch {
+	case x.s.isDraining() && x.s.closing != nil:
+		x.fail(503, x.s.closing.Reason, x.s.closing.Detail)
+	case x.hcm == nil:
+		x.denyConnection()
+	default:
+		x.route()
+	}
+	if !x.s.watch.clear() {
+		x.close = true
+	}
+	x.finish()
+	x.releaseUpstream()
+	if x.close {
+		if !x.reqBody.Done() || x.s.reader.Buffered() > 0 {
+			x.s.linger()
+		}
+		return false
+	}
+	return x.drainRequest()
+}
+
+// readHead reads and parses the head, and answers when that is not possible.
+func (x *exchange) readHead() bool {
+	s := x.s
+	timeout := x.h.limits.HeadTimeout
+	if x.hcm != nil && x.hcm.RequestHeadersTimeout > 0 {
+		timeout = x.hcm.RequestHeadersTimeout
+	}
+	if !s.watch.set(causeHead, x.started+timeout) {
+		x.failRead(nil)
+		return false
+	}
+	err := s.reader.ReadRequest(&x.req)
+	if err == nil && !s.watch.clear() {
+		err = errInterrupted
+	}
+	if x.req.HTTP10 {
+		x.entry.Protocol = record.ProtocolHTTP10
+	}
+	x.entry.Method, x.entry.Path, x.entry.Authority = x.req.Method, x.req.Path, x.req.Authority
+	x.entry.RequestHeaders = &x.req.Fields
+	x.entry.Host, _ = http1.SplitPort(x.req.Authority)
+	if err != nil {
+		x.failRead(err)
+		return false
+	}
+	x.reqBody.Start(s.reader, x.req.Framing, x.req.Length, true)
+	x.close = x.req.Close
+	if x.req.Framing == http1.NoBody {
+		x.entry.RequestDone = 1
+	}
+	return true
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// failRead answers a head that could not be read. The connection ends.
+func (x *exchange) failRead(err error) {
+	x.close = true
+	var e *http1.Error
+	switch {
+	case errors.As(err, &e):
+		x.unread = true
+		x.refuseRequest(e)
+	case err == http1.ErrHTTP2Preface:
+		x.unread = true
+		x.refuseHTTP2()
+	case x.s.watch.interrupted() == causeHead:
+		x.s.watch.resume()
+		x.answerError(408, reason.DownstreamTimeout, "the request head did not arrive in time", "")
+	case x.s.watch.interrupted() == causeClosed:
+		x.entry.Reason, x.entry.Detail = x.s.closing.Reason, x.s.closing.Detail
+		x.flag("DC")
+	default:
+		x.entry.Reason, x.entry.Detail = reason.DownstreamClosed, "the client closed inside the request head"
+		x.flag("DC")
+	}
+}
+
+// refuseRequest answers what the codec refused.
+func (x *exchange) refuseRequest(e *http1.Error) {
+	why := reason.BadRequest
+	if e.Status == 431 || e.Status == 414 {
+		why = reason.HeadersTooLarge
+	}
+	x.flag("DPE")
+	x.answerError(e.Status, why, e.Text, e.Rule)
+}
+
+// denyConnection answers a request on a connection that the plan denies.
+func (x *exchange) denyConnection() {
+	p := &x.cplan
+	why, detail := p.Reason, p.Detail
+	if p.Verdict == decide.Forward || why == "" {
+		why, detail = reason.PolicyChanged, "this connection is no longer served as HTTP"
+	}
+	if p.Chain != nil {
+		x.entry.Objects = p.Chain.Objects
+	}
+	x.fail(502, why, detail)
+}
+
+// route decides and acts.
+func (x *exchange) route() {
+	m := x.hcm
+	x.path, x.authority = x.req.Path, x.req.Authority
+	if m.NormalizePath || m.MergeSlashes {
+		x.path = x.normalisePath(m)
+		x.entry.Path = x.path
+	}
+	if x.req.Upgrade != "" {
+		x.upgrade = x.lowered(x.req.Upgrade)
+	}
+	x.original = x.req.Fields.Original()
+	x.dreq = decide.Request{Method: x.req.Method, Scheme: "http", Authority: x.req.Authority, Path: x.path,
+		Headers: &x.original, Upgrade: x.upgrade, Random: rand.Uint32(), Conn: &x.s.c.Info}
+	x.plan = x.h.route(x.cfg, m, &x.dreq)
+	x.describePlan()
+	switch x.plan.Verdict {
+	case decide.Forward:
+		x.forward()
+	case decide.Direct:
+		x.direct()
+	case decide.Redirect:
+		x.redirect()
+	default:
+		x.denyRequest()
+	}
+}
+
+// describePlan takes what the plan says into the entry.
+func (x *exchange) describePlan() {
+	switch p := &x.plan; {
+	case p.Route != nil:
+		x.entry.RouteName = p.Route.Name
+		x.entry.Objects = p.Route.Objects
+		if len(x.entry.Objects) == 0 && p.VirtualHost != nil {
+			x.entry.Objects = p.VirtualHost.Objects
+		}
+	case p.VirtualHost != nil:
+		x.entry.Objects = p.VirtualHost.Objects
+	}
+}
+
+// denyRequest answers what the route decision refuses.
+func (x *exchange) denyRequest() {
+	status := 502
+	switch x.plan.Reason {
+	case reason.UpgradeNotAllowed:
+		status = 403 // Envoy's answer to an upgrade that is not configured
+	case reason.NoRoute:
+		status = 404
+		x.flag("NR")
+	case reason.NoCluster:
+		status = 503
+		x.flag("NC")
+	}
+	x.fail(status, x.plan.Reason, x.plan.Detail)
+}
+
+// flag adds one of Envoy's response flags.
+func (x *exchange) flag(f string) {
+	n := len(x.entry.Flags)
+	if n == len(x.flags) {
+		return
+	}
+	for _, have := range x.entry.Flags {
+		if have == f {
+			return
+		}
+	}
+	x.flags[n] = f
+	x.entry.Flags = x.flags[:n+1]
+}
+
+// finish records the exchange: the one place where that is done.
+func (x *exchange) finish() {
+	x.entry.Duration = time.Since(x.start)
+	x.s.ended = x.started + x.entry.Duration
+	if x.entry.Host == "" {
+		x.entry.Host = x.hostOfConnection()
+	}
+	x.h.recorder.Record(&x.entry, x.logs())
+}
+
+func (x *exchange) hostOfConnection() string {
+	if name := x.s.c.Info.Binding.Name; name != "" {
+		return name
+	}
+	if d := x.s.c.Info.Destination; d.IsValid() {
+		return d.Addr().String()
+	}
+	return ""
+}
+
+// logs are the access logs that apply.
+func (x *exchange) logs() []resource.AccessLog {
+	c := x.cplan.Chain
+	switch {
+	case x.s.c.refusalLogs != nil:
+		return x.s.c.refusalLogs
+	case x.hcm != nil:
+		return x.hcm.AccessLogs
+	case c != nil && c.HTTP != nil:
+		return c.HTTP.AccessLogs
+	case c != nil && c.TCP != nil:
+		return c.TCP.AccessLogs
+	case x.cplan.Listener != nil:
+		return x.cplan.Listener.AccessLogs
+	}
+	return nil
+}
+
+// drainRequest reads what is left of a request body, so that the next request can
+// be read. It returns false when that is too much.
+func (x *exchange) drainRequest() bool {
+	if x.reqBody.Done() {
+		return true
+	}
+	if !x.s.watch.set(causeLinger, x.h.now()+x.h.limits.LingerTime) {
+		return false
+	}
+	for left := x.h.limits.DrainBytes; left > 0; {
+		p, err := x.reqBody.Next()
+		if err != nil || x.reqBody.Done() {
+			return x.reqBody.Done() && x.s.watch.clear()
+		}
+		left -= int64(len(p))
+	}
+	return false
+}
+
+// end gives back what the exchange held. Nothing may use its strings after it. (Not
+// one assignment: scratch memory stays, and atomics must not be copied.)
+func (x *exchange) end() {
+	x.s.reader.Release()
+	for _, f := range [...]*http1.Fields{&x.req.Fields, &x.reqBody.Trailers, &x.resp.Fields, &x.respBody.Trailers} {
+		f.Reset()
+	}
+	x.req, x.resp = http1.Request{Fields: x.req.Fields}, http1.Response{Fields: x.resp.Fields}
+	x.reqBody, x.respBody = http1.Body{Trailers: x.reqBody.Trailers}, http1.Body{Trailers: x.respBody.Trailers}
+	x.s, x.cfg, x.hcm, x.judged = nil, nil, nil, nil
+	x.cplan, x.plan, x.dreq = decide.ConnPlan{}, decide.RoutePlan{}, decide.Request{}
+	x.original = http1.Original{}
+	x.path, x.authority, x.upgrade, x.tunnel = "", "", "", false
+	x.forwarding.reset()
+	if x.upload.active {
+		x.upload.reset()
+	}
+	x.entry = record.Entry{}
+	x.out, x.back, x.arena = scratch(x.out), scratch(x.back), scratch(x.arena)
+	x.close, x.answered, x.unread = false, false, false
+	x.lateReason, x.lateDetail = "", ""
+	x.seen, x.seenAt, x.streamIdle = 0, 0, 0
+	x.moved.Store(0)
+	x.limit.Store(0)
+	x.tryLimit.Store(0)
+	x.tunnelling.Store(false)
+}
+
+// scratch is the buffer emptied, or nothing where it has grown large.
+func scratch(b []byte) []byte {
+	if cap(b) > keepBuffer {
+		return nil
+	}
+	return b[:0]
+}
+
+// intern copies b into the arena and returns it as a string that lives as long as
+// the exchange.
+func (x *exchange) intern(b []byte) string {
+	n := len(x.arena)
+	x.arena = append(x.arena, b...)
+	return view(x.arena[n:])
+}
+
+// lowered is s in lower case (ASCII).
+func (x *exchange) lowered(s string) string {
+	n := len(x.arena)
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		x.arena = append(x.arena, c)
+	}
+	return view(x.arena[n:])
+}
+
+// targetOf is what the request wants, for clusters that dial it.
+func (x *exchange) targetOf() upstream.Target {
+	info := &x.s.c.Info
+	host, _ := http1.SplitPort(x.authority)
+	t := upstream.Target{Destination: info.Destination, Authority: host}
+	if a := info.Destination.Addr(); a.Is4() && a.As4()[0] >= 240 {
+		// An address that stands for a name: nothing answers there.
+		t.Name = info.Binding.Name
+	}
+	return t
+}

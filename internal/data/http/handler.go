@@ -1,0 +1,175 @@
+// Package http is the life of HTTP requests on one downstream connection: read the
+// head, ask for the plan, route, edit, forward with retries and timeouts, answer,
+// record. It speaks HTTP/1.1 and 1.0 on both sides through the codec data/http1, and
+// keeps the pools of idle upstream connections.
+//
+// It must not accept connections (data/proxy), decide (data/decide), choose or dial
+// endpoints (data/upstream), or use net/http.
+package http
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/decide"
+	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/record"
+	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/data/upstream"
+)
+
+// Conn is one downstream connection that speaks HTTP.
+type Conn struct {
+	Net net.Conn
+	// Peeked is what was read while sniffing.
+	Peeked []byte
+	Info   decide.Conn
+	// Plan is called once per request, when its first bytes are there. A plan that
+	// denies, or whose chain does not serve HTTP, refuses the request.
+	Plan func() (*config.Config, decide.ConnPlan)
+
+	refusalLogs []resource.AccessLog
+}
+
+// Upstreams chooses and dials; *upstream.Manager does.
+type Upstreams interface {
+	Pick(ctx context.Context, c *config.Cluster, t *upstream.Target, avoid []*upstream.Host) (*upstream.Host, *upstream.Error)
+	Dial(ctx context.Context, c *config.Cluster, h *upstream.Host, t *upstream.Target) (net.Conn, *upstream.Error)
+	ConnKey(h *upstream.Host, t *upstream.Target) string
+}
+
+// Recorder takes finished requests; *record.Recorder does.
+type Recorder interface {
+	Record(e *record.Entry, logs []resource.AccessLog)
+}
+
+// RouteFunc decides for one request; decide.Route is the one. It must not allocate
+// where the request is forwarded, and is also called while the request runs.
+type RouteFunc func(cfg *config.Config, hcm *resource.HTTPConnectionManager, r *decide.Request) decide.RoutePlan
+
+// Limits are the bounds that configuration does not give. Zero means the default.
+type Limits struct {
+	http1.Limits
+	// HeadTimeout is how long a request head may take once it has begun, where the
+	// configuration has no request_headers_timeout. Default 60 s.
+	HeadTimeout time.Duration
+	// DrainBytes is how much of a refused request's body is read so that the
+	// connection can be used again. Default 64 KiB.
+	DrainBytes int64
+	// LingerTime bounds how long a connection is read after its last response, so
+	// that the response is not lost. Default 1 s.
+	LingerTime time.Duration
+	// IdlePerHost bounds the idle connections kept for one upstream host. Default 1024.
+	IdlePerHost int
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.HeadTimeout <= 0 {
+		l.HeadTimeout = 60 * time.Second
+	}
+	if l.DrainBytes <= 0 {
+		l.DrainBytes = 64 << 10
+	}
+	if l.LingerTime <= 0 {
+		l.LingerTime = time.Second
+	}
+	if l.IdlePerHost <= 0 {
+		l.IdlePerHost = 1024
+	}
+	return l
+}
+
+// Options of a Handler. Upstreams, Recorder and Route are needed.
+type Options struct {
+	Upstreams Upstreams
+	Recorder  Recorder
+	Route     RouteFunc
+	Logger    *slog.Logger // nil discards
+	Limits    Limits
+}
+
+// Handler serves connections. It is safe for concurrent use; Close it when no
+// connection is served any more.
+type Handler struct {
+	upstreams Upstreams
+	recorder  Recorder
+	route     RouteFunc
+	log       *slog.Logger
+	limits    Limits
+	started   time.Time // zero of the monotonic clock of all deadlines
+	buffers   http1.Pool
+	exchanges sync.Pool
+	pool      pool
+	date      atomic.Pointer[datestamp]
+	// checkEvery is how often a waiting request looks whether its client is still
+	// there and still allowed.
+	checkEvery time.Duration
+}
+
+// NewHandler makes a handler. It starts nothing before the first connection.
+func NewHandler(o Options) *Handler {
+	h := &Handler{
+		upstreams: o.Upstreams, recorder: o.Recorder, route: o.Route, log: o.Logger,
+		limits: o.Limits.withDefaults(), started: time.Now(), checkEvery: time.Second / 2,
+	}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	h.pool.limit = h.limits.IdlePerHost
+	h.exchanges.New = func() any { return new(exchange) }
+	return h
+}
+
+// Close closes the idle upstream connections.
+func (h *Handler) Close() { h.pool.close() }
+
+// Serve serves one downstream connection to its end and closes it. When ctx ends,
+// the request under way is finished and the connection then closed; where the cause
+// of its end is a *Closed, everything is closed at once and recorded with its reason.
+func (h *Handler) Serve(ctx context.Context, c *Conn) {
+	s := newSession(h, c)
+	defer s.close()
+	stop := context.AfterFunc(ctx, func() { s.cancelled(context.Cause(ctx)) })
+	defer stop()
+	s.ctx = ctx
+	for s.serveOne() {
+	}
+}
+
+// Refuse answers the requests of a denied connection with the denial. It is recorded
+// to logs, or where these are nil to the access logs of the plan's chain.
+func (h *Handler) Refuse(ctx context.Context, c *Conn, plan decide.ConnPlan, logs []resource.AccessLog) {
+	plan.Verdict = decide.Deny
+	cfg := (*config.Config)(nil)
+	if c.Plan != nil {
+		cfg, _ = c.Plan()
+	}
+	c.Plan = func() (*config.Config, decide.ConnPlan) { return cfg, plan }
+	c.refusalLogs = logs
+	h.Serve(ctx, c)
+}
+
+// now is the time since the handler was made.
+func (h *Handler) now() time.Duration { return time.Since(h.started) }
+
+// datestamp is a Date field value (RFC 9110 section 5.6.7) and the second it is for.
+type datestamp struct {
+	second int64
+	text   string
+}
+
+// dateAt formats a time as Date; within one second the same string is given.
+func (h *Handler) dateAt(t time.Time) string {
+	second := t.Unix()
+	if d := h.date.Load(); d != nil && d.second == second {
+		return d.text
+	}
+	d := &datestamp{second, t.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")}
+	h.date.Store(d)
+	return d.text
+}

@@ -1,0 +1,196 @@
+package http
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/resource"
+)
+
+// normalisePath is Envoy's normalize_path (RFC 3986 section 6.2.2: escapes of
+// unreserved characters are decoded, dot segments resolved, backslashes made slashes)
+// and merge_slashes. The query is left alone. A path that is normal already is
+// returned as it is.
+func (x *exchange) normalisePath(m *resource.HTTPConnectionManager) string {
+	p := x.path
+	if len(p) == 0 || p[0] != '/' {
+		return p
+	}
+	path, query := cutQuery(p)
+	if !needsNormalising(path, m.NormalizePath, m.MergeSlashes) {
+		return p
+	}
+	n := len(x.arena)
+	if m.NormalizePath {
+		x.arena = appendDecoded(x.arena, path)
+		x.arena = x.arena[:n+removeDotSegments(x.arena[n:])]
+	} else {
+		x.arena = append(x.arena, path...)
+	}
+	if m.MergeSlashes {
+		x.arena = x.arena[:n+mergeSlashes(x.arena[n:])]
+	}
+	x.arena = append(x.arena, query...)
+	return view(x.arena[n:])
+}
+
+// cutQuery splits "/path?query" before the question mark.
+func cutQuery(p string) (path, query string) {
+	if i := strings.IndexByte(p, '?'); i >= 0 {
+		return p[:i], p[i:]
+	}
+	return p, ""
+}
+
+func needsNormalising(path string, normalise, merge bool) bool {
+	for i := 0; i < len(path); i++ {
+		switch path[i] {
+		case '%', '\\':
+			if normalise {
+				return true
+			}
+		case '/':
+			if i+1 < len(path) && (merge && path[i+1] == '/' || normalise && path[i+1] == '.') {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// appendDecoded decodes escapes of unreserved characters and turns '\' into '/'.
+func appendDecoded(dst []byte, path string) []byte {
+	for i := 0; i < len(path); i++ {
+		c := path[i]
+		switch {
+		case c == '\\':
+			c = '/'
+		case c == '%' && i+2 < len(path):
+			if n, err := strconv.ParseUint(path[i+1:i+3], 16, 8); err == nil && unreserved(byte(n)) {
+				c = byte(n)
+				i += 2
+			}
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+func unreserved(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
+}
+
+// removeDotSegments resolves "." and ".." segments in place (RFC 3986 section 5.2.4)
+// and returns the new length. p begins with '/'.
+func removeDotSegments(p []byte) int {
+	w := 0
+	for r := 0; r < len(p); {
+		end := r + 1
+		for end < len(p) && p[end] != '/' {
+			end++
+		}
+		last := end == len(p)
+		switch string(p[r:end]) {
+		case "/.":
+			if last {
+				p[w] = '/'
+				w++
+			}
+		case "/..":
+			for w > 0 {
+				w--
+				if p[w] == '/' {
+					break
+				}
+			}
+			if last {
+				p[w] = '/'
+				w++
+			}
+		default:
+			w += copy(p[w:], p[r:end])
+		}
+		r = end
+	}
+	if w == 0 {
+		p[0] = '/'
+		w = 1
+	}
+	return w
+}
+
+func mergeSlashes(p []byte) int {
+	w := 0
+	for i, c := range p {
+		if c == '/' && i > 0 && p[i-1] == '/' {
+			continue
+		}
+		p[w] = c
+		w++
+	}
+	return w
+}
+
+// rewritePath applies the route's prefix or regex rewrite.
+func (x *exchange) rewritePath(f *resource.Forward, m *resource.RouteMatch) string {
+	switch {
+	case f.PrefixRewrite != "":
+		return replacePrefix(m, x.path, f.PrefixRewrite)
+	case f.RegexRewrite != nil:
+		path, query := cutQuery(x.path)
+		return f.RegexRewrite.Pattern.ReplaceAllString(path, f.RegexRewrite.Substitution) + query
+	}
+	return x.path
+}
+
+// replacePrefix replaces what the route's path match matched: a prefix, or the whole
+// path for an exact or regex match.
+func replacePrefix(m *resource.RouteMatch, path, with string) string {
+	bare, query := cutQuery(path)
+	rest := ""
+	if m.Kind == resource.PathPrefix || m.Kind == resource.PathSeparatedPrefix {
+		rest = bare[min(len(m.Path), len(bare)):]
+	}
+	return with + rest + query
+}
+
+// redirectLocation builds the Location of a redirect (Envoy's RedirectAction).
+func redirectLocation(r *resource.Redirect, m *resource.RouteMatch, authority, path string) string {
+	host, port := http1.SplitPort(authority)
+	scheme := "http"
+	switch {
+	case r.HTTPSRedirect:
+		scheme = "https"
+	case r.Scheme != "":
+		scheme = r.Scheme
+	}
+	if r.Host != "" {
+		host, port = r.Host, ""
+	}
+	if scheme != "http" && port == "80" || scheme != "https" && port == "443" {
+		port = "" // the other scheme's default
+	}
+	if r.Port != 0 {
+		port = strconv.FormatUint(uint64(r.Port), 10)
+	}
+	bare, query := cutQuery(path)
+	switch {
+	case r.Path != "":
+		if own, ownQuery := cutQuery(r.Path); ownQuery != "" {
+			bare, query = own, ownQuery
+		} else {
+			bare = r.Path
+		}
+	case r.PrefixRewrite != "":
+		bare = replacePrefix(m, bare, r.PrefixRewrite)
+	}
+	if r.StripQuery {
+		query = ""
+	}
+	location := scheme + "://" + host
+	if port != "" {
+		location += ":" + port
+	}
+	return location + bare + query
+}

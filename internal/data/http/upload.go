@@ -1,0 +1,87 @@
+package http
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/reason"
+)
+
+// upload is a request body on its way upstream, beside the wait for the response.
+type upload struct {
+	active   bool // it was started
+	done     chan struct{}
+	finished atomic.Bool
+	last     atomic.Bool // the last bytes are being written
+	err      error       // after done
+	pump     pump
+}
+
+// running reports whether the body is still being read from the client.
+func (u *upload) running() bool { return u.active && !u.finished.Load() }
+
+func (u *upload) reset() {
+	u.active, u.done, u.err, u.pump = false, nil, nil, pump{}
+	u.finished.Store(false)
+	u.last.Store(false)
+}
+
+// startUpload sends the head in x.out and the body from a goroutine of its own.
+func (x *exchange) startUpload() {
+	u := &x.upload
+	u.active, u.done = true, make(chan struct{})
+	u.pump = pump{body: &x.reqBody, src: x.s.wire.tcp, dst: x.conn.conn, chunked: x.req.Framing == http1.Chunked,
+		out: x.out, moved: &x.moved, beforeLast: func() { u.last.Store(true) }}
+	go x.runUpload()
+}
+
+func (x *exchange) runUpload() {
+	u := &x.upload
+	defer close(u.done)
+	u.err = u.pump.run()
+	x.entry.BytesReceived = u.pump.total
+	x.entry.RequestDone = time.Since(x.start)
+	u.finished.Store(true)
+	if u.err == nil {
+		if t := x.plan.Route.Forward.Timeout; t > 0 {
+			x.limit.Store(int64(x.h.now() + t)) // from the end of the request, as in Envoy
+			x.startWatching()
+		}
+		return
+	}
+	var w writeError
+	if errors.As(u.err, &w) {
+		return // the upstream does not want more; it may have answered already
+	}
+	x.s.watch.interrupt(causeUpload)
+}
+
+// stopUpload ends the upload and waits for it. The connections' deadlines are left in
+// the past where it had to be interrupted: neither can be used again.
+func (x *exchange) stopUpload() {
+	u := &x.upload
+	if !u.active {
+		return
+	}
+	if u.running() && !u.last.Load() {
+		x.close = true
+		_ = x.s.c.Net.SetReadDeadline(longAgo)
+		_ = x.conn.conn.SetWriteDeadline(longAgo)
+	}
+	<-u.done
+}
+
+// uploadFailure is the failure where the request body could not be read.
+func (x *exchange) uploadFailure() *failure {
+	<-x.upload.done
+	x.close = true
+	var e *http1.Error
+	if errors.As(x.upload.err, &e) {
+		x.flag("DPE")
+		return &failure{kind: finalKind, status: e.Status, reason: reason.BadRequest, detail: e.Rule + ": " + e.Text}
+	}
+	x.clientGone()
+	return &failure{kind: finalKind, reason: reason.DownstreamClosed, flag: "DC", detail: x.entry.Detail}
+}

@@ -1,0 +1,205 @@
+package http
+
+import (
+	"io"
+	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/egret-mesh/egret/internal/data/http1"
+)
+
+// wire is a connection with the few system calls that the fast path wants: to wait
+// for bytes without holding memory for them, and to send a request and wait for
+// the answer while noticing what came unasked. Both need the file descriptor; other
+// connections (TLS, in memory) do the same with more memory or fewer checks.
+type wire struct {
+	conn net.Conn
+	tcp  *net.TCPConn    // nil unless it can be spliced
+	raw  syscall.RawConn // nil unless conn itself is a socket
+	pool *http1.Pool
+
+	// Arguments and results of the callbacks below, which are made once: a closure
+	// per call would allocate.
+	receive, exchange func(fd uintptr) bool
+	buf               []byte
+	n                 int
+	err               error
+	out               []byte
+	sent              bool
+}
+
+func (w *wire) init(conn net.Conn, pool *http1.Pool) {
+	w.conn, w.pool = conn, pool
+	w.tcp, _ = conn.(*net.TCPConn)
+	var sc syscall.Conn
+	switch c := conn.(type) {
+	case *net.TCPConn:
+		sc = c
+	case *net.UnixConn:
+		sc = c
+	}
+	if sc != nil { // not any connection with a descriptor: others may buffer above it
+		if raw, err := sc.SyscallConn(); err == nil {
+			w.raw = raw
+			w.receive, w.exchange = w.tryReceive, w.tryExchange
+		}
+	}
+}
+
+// readFirst waits for bytes and returns them in a buffer of the pool.
+func (w *wire) readFirst() (buf []byte, n int, err error) {
+	if w.raw == nil {
+		return w.readPlain()
+	}
+	err = w.raw.Read(w.receive)
+	return w.received(err)
+}
+
+func (w *wire) readPlain() ([]byte, int, error) {
+	buf := w.pool.Small()
+	n, err := w.conn.Read(buf)
+	if n > 0 {
+		return buf, n, nil
+	}
+	w.pool.Return(buf)
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return nil, 0, err
+}
+
+// received hands out what a callback left.
+func (w *wire) received(err error) ([]byte, int, error) {
+	buf, n := w.buf, w.n
+	if err == nil {
+		err = w.err
+	}
+	w.buf, w.n, w.err = nil, 0, nil
+	if n > 0 {
+		return buf, n, nil
+	}
+	if buf != nil {
+		w.pool.Return(buf)
+	}
+	if err == nil {
+		err = io.EOF
+	}
+	return nil, 0, err
+}
+
+// tryReceive reads once; false means that nothing is there yet, and then no buffer is
+// kept while waiting.
+func (w *wire) tryReceive(fd uintptr) bool {
+	w.buf = w.pool.Small()
+	n, err := readFD(fd, w.buf)
+	if err == unix.EAGAIN {
+		w.pool.Return(w.buf)
+		w.buf = nil
+		return false
+	}
+	w.n = max(n, 0)
+	if err != 0 {
+		w.err = err
+	}
+	return true
+}
+
+// ask sends a request and waits for the first bytes of the answer. When unasked is
+// true the peer had closed, or sent something, before anything was sent: then the
+// request is as good as not made.
+func (w *wire) ask(request []byte) (buf []byte, n int, unasked bool, err error) {
+	if w.raw == nil {
+		if _, err := w.conn.Write(request); err != nil {
+			return nil, 0, false, err
+		}
+		buf, n, err = w.readPlain()
+		return buf, n, false, err
+	}
+	w.out, w.sent = request, false
+	err = w.raw.Read(w.exchange)
+	unasked = !w.sent
+	rest := w.out
+	w.out = nil
+	if unasked || len(rest) == 0 || err != nil {
+		buf, n, err = w.received(err)
+		return buf, n, unasked, err
+	}
+	// The socket's buffer was full: the slow way.
+	if _, err := w.conn.Write(rest); err != nil {
+		return nil, 0, false, err
+	}
+	buf, n, err = w.readFirst()
+	return buf, n, false, err
+}
+
+// tryExchange is called once before anything was sent, and again whenever the socket
+// becomes readable. The first read is expected to find nothing. It replaces the read
+// in vain that would follow the write, so the check costs no system call.
+func (w *wire) tryExchange(fd uintptr) bool {
+	if w.sent {
+		return w.tryReceive(fd)
+	}
+	if w.tryReceive(fd) {
+		return true
+	}
+	w.sent = true
+	n, err := writeFD(fd, w.out)
+	if err != 0 && err != unix.EAGAIN {
+		w.out, w.err = nil, err
+		return true
+	}
+	w.out = w.out[max(n, 0):]
+	return len(w.out) > 0
+}
+
+func readFD(fd uintptr, p []byte) (int, syscall.Errno) {
+	for {
+		n, err := unix.Read(int(fd), p)
+		if err == nil {
+			return n, 0
+		}
+		if errno, _ := err.(syscall.Errno); errno != unix.EINTR {
+			return 0, errno
+		}
+	}
+}
+
+func writeFD(fd uintptr, p []byte) (int, syscall.Errno) {
+	for {
+		n, err := unix.Write(int(fd), p)
+		if err == nil {
+			return n, 0
+		}
+		if errno, _ := err.(syscall.Errno); errno != unix.EINTR {
+			return 0, errno
+		}
+	}
+}
+
+// netConn is what TLS connections have.
+type netConn interface{ NetConn() net.Conn }
+
+// closedByPeer reports whether the peer is known to have closed or broken the
+// connection. It does not block or consume bytes.
+func closedByPeer(conn net.Conn) bool {
+	if t, ok := conn.(netConn); ok {
+		conn = t.NetConn()
+	}
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return true
+	}
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		n, err := unix.Poll(p, 0)
+		gone = err == nil && n > 0 && p[0].Revents != 0
+	})
+	return gone || err != nil
+}
