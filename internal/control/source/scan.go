@@ -159,7 +159,7 @@ func (l *look) file(r *root, name string) {
 	same := identity{dev: id.dev, ino: id.ino}
 	if first, known := r.first[name]; !known {
 		r.first[name] = same
-	} else if l.source.options.PinFiles && first != same && (r.base != "" || target != nil) {
+	} else if first != same && (r.base != "" || target != nil) && !l.source.trusted(f) {
 		l.unreadable(r, path, errReplaced)
 		return
 	}

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -54,12 +55,13 @@ type Options struct {
 	Poll time.Duration
 	// NoNotify only polls.
 	NoNotify bool
-	// PinFiles: a file that was given by its own path, and one that a link leads to
-	// outside of the given directories, is read only as long as it is the same
-	// file. When another one is renamed over it, the last good version stays in
-	// force. This is for callers that write-protect the files but not the folders
-	// around them (see Replaceable): the new file would not be protected.
-	PinFiles bool
+	// Trusted says whether nobody whom the objects govern can have written the file at
+	// this path (absolute, symbolic links resolved). It is asked when another file
+	// takes the place of one that was given by its own path, or that a link leads to
+	// outside of the given directories; when it says no, the last good version stays in
+	// force. This is for callers that write-protect the files that Protect lists, but
+	// not all the folders around them. Nil trusts every file.
+	Trusted func(path string) bool
 }
 
 // Watcher watches a set of files and directories. Its methods can be used at the same time.
@@ -197,4 +199,13 @@ func (s *Watcher) Close() error {
 		errs = append(errs, r.close())
 	}
 	return errors.Join(errs...)
+}
+
+// trusted asks Options.Trusted about an open file.
+func (s *Watcher) trusted(f *os.File) bool {
+	if s.options.Trusted == nil {
+		return true
+	}
+	path, err := where(f)
+	return err == nil && s.options.Trusted(path)
 }

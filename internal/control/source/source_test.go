@@ -291,26 +291,28 @@ func TestSymlinks(t *testing.T) {
 	}
 }
 
-func TestPinFiles(t *testing.T) {
+func TestReplacedFilesAreTrustedOrNot(t *testing.T) {
 	dir := tempDir(t)
 	write(t, dir+"/f.yaml", entry("f", "f.example.com"))
 	write(t, dir+"/d/d.yaml", entry("d", "d.example.com"))
 	write(t, dir+"/out/x.yaml", entry("x", "x.example.com"))
 	must(t, os.Symlink("../out/x.yaml", dir+"/d/x.yaml"))
-	s := reader(t, Options{PinFiles: true}, dir+"/f.yaml", dir+"/d")
-	if diff := cmp.Diff([]string{dir + "/d", dir + "/f.yaml", dir + "/out/x.yaml"}, s.Protected()); diff != "" {
+	write(t, dir+"/safe/s.yaml", entry("s", "s.example.com"))
+	trusted := func(path string) bool { return path == dir+"/safe/s.yaml" }
+	s := reader(t, Options{Trusted: trusted}, dir+"/f.yaml", dir+"/d", dir+"/safe/s.yaml")
+	if diff := cmp.Diff([]string{dir + "/d", dir + "/f.yaml", dir + "/out/x.yaml", dir + "/safe/s.yaml"}, s.Protected()); diff != "" {
 		t.Errorf("protected (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{dir + "/f.yaml", dir + "/out/x.yaml"}, s.Replaceable()); diff != "" {
+	if diff := cmp.Diff([]string{dir + "/f.yaml", dir + "/out/x.yaml", dir + "/safe/s.yaml"}, s.Replaceable()); diff != "" {
 		t.Errorf("replaceable (-want +got):\n%s", diff)
 	}
-	for _, name := range []string{"f.yaml", "d/d.yaml", "out/x.yaml"} {
+	for _, name := range []string{"f.yaml", "d/d.yaml", "out/x.yaml", "safe/s.yaml"} {
 		write(t, dir+"/new", entry(strings.TrimSuffix(filepath.Base(name), ".yaml"), "new.example.com"))
 		must(t, os.Rename(dir+"/new", dir+"/"+name))
 	}
 	write(t, dir+"/d/d.yaml", entry("d", "new.example.com"))
 	s.Reload()
-	check(t, s, "d=new.example.com", "f=f.example.com", "x=x.example.com")
+	check(t, s, "d=new.example.com", "f=f.example.com", "s=new.example.com", "x=x.example.com")
 	checkCodes(t, s, CodeUnreadable, CodeUnreadable)
 }
 
