@@ -71,7 +71,7 @@ func (b *builder) newAccessLogs() accessLogs {
 	})}
 	const name = "envoy.access_loggers.file"
 	return accessLogs{
-		traffic: []*accesslogv3.AccessLog{{Name: name, ConfigType: config}},
+		traffic: []*accesslogv3.AccessLog{frozen(&accesslogv3.AccessLog{Name: name, ConfigType: config})},
 		listener: []*accesslogv3.AccessLog{{Name: name, ConfigType: config, Filter: &accesslogv3.AccessLogFilter{
 			FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
 				ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"NR"}},

@@ -9,7 +9,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/egret-mesh/egret/internal/control/istioapi"
+	"github.com/egret-mesh/egret/internal/control/mesh"
 )
 
 // wildcardBind is the address of listeners that take connections to any address.
@@ -30,8 +30,9 @@ type draft struct {
 	route  string
 	chains []chain
 	// taken has the matches that a chain has already; Envoy refuses to have one twice.
-	taken   map[chainMatch]bool
-	objects []istioapi.Ref // of listeners bound to one address
+	taken map[chainMatch]bool
+	// services of listeners that are bound to one address.
+	services []*mesh.Service
 }
 
 // chain is one TCP filter chain.
@@ -39,8 +40,7 @@ type chain struct {
 	prefixes []netip.Prefix
 	sni      []string
 	target   tcpTarget
-	config   istioapi.Ref // the VirtualService, when one made it
-	objects  []istioapi.Ref
+	metadata *corev3.Metadata
 }
 
 // chainMatch is one pair of what a chain matches; invalid prefix and "" match anything.
@@ -120,7 +120,7 @@ func (b *builder) tcpChain(c *chain) *listenerv3.FilterChain {
 		FilterChainMatch:              c.match(),
 		Filters:                       b.tcpFilters(c.target, true),
 		TransportSocketConnectTimeout: b.shared.socketTimeout,
-		Metadata:                      (&provenance{config: c.config, objects: c.objects}).metadata(),
+		Metadata:                      c.metadata,
 	}
 }
 

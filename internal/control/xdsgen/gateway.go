@@ -184,10 +184,6 @@ func (b *builder) gatewayTCP(d *draft, s *gatewayServer, v *mesh.VirtualService)
 }
 
 func (b *builder) gatewayChain(s *gatewayServer, v *mesh.VirtualService, sni []string, routes []*networking.RouteDestination) chain {
-	return chain{
-		sni:     sni,
-		target:  b.l4Target(v, routes, s.port()),
-		config:  v.Ref,
-		objects: []istioapi.Ref{v.Ref, s.gateway.Ref},
-	}
+	p := provenance{config: v.Ref, objects: []istioapi.Ref{v.Ref, s.gateway.Ref}}
+	return chain{sni: sni, target: b.l4Target(v, routes, s.port()), metadata: p.metadata()}
 }

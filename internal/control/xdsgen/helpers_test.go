@@ -1,6 +1,8 @@
 package xdsgen
 
 import (
+	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -136,4 +138,32 @@ func sharedDir(t *testing.T) string {
 		}
 		dir = parent
 	}
+}
+
+// cluster is a cluster's type and the endpoints that are known.
+func (g generated) cluster(name string) string {
+	c := g.clusters[name]
+	if c == nil {
+		return "none"
+	}
+	out := c.GetType().String()
+	a := c.GetLoadAssignment()
+	if a == nil {
+		a = g.endpoints[name]
+	}
+	for _, l := range a.GetEndpoints() {
+		for _, e := range l.GetLbEndpoints() {
+			s := e.GetEndpoint().GetAddress().GetSocketAddress()
+			out += fmt.Sprintf(" %s:%d", s.GetAddress(), s.GetPortValue())
+		}
+	}
+	return out
+}
+
+func parseAddresses(list ...string) []netip.Addr {
+	out := make([]netip.Addr, len(list))
+	for i, s := range list {
+		out[i] = netip.MustParseAddr(s)
+	}
+	return out
 }

@@ -63,11 +63,8 @@ func (s *sidecarDrafts) draft(bind string, port uint32, bindToPort bool) *draft 
 func (s *sidecarDrafts) addListener(l *mesh.EgressListener) {
 	bindToPort := l.CaptureMode == networking.CaptureMode_NONE
 	bind := l.Bind
-	if bind == "" && l.Port != nil {
-		bind = wildcardBind
-		if bindToPort {
-			bind = "127.0.0.1"
-		}
+	if bind == "" && bindToPort {
+		bind = "127.0.0.1"
 	}
 	for _, svc := range l.Services {
 		for _, p := range svc.Ports {
@@ -106,7 +103,7 @@ func (s *sidecarDrafts) addPort(l *mesh.EgressListener, svc *mesh.Service, p mes
 			continue
 		}
 		if address != wildcardBind {
-			d.objects = append(d.objects, svc.Sources...)
+			d.services = append(d.services, svc)
 		}
 		bySNI := address == wildcardBind
 		added := false
@@ -170,7 +167,7 @@ func (b *builder) sidecarListener(d *draft) *listenerv3.Listener {
 		BindToPort:                       b.shared.no,
 		ListenerFiltersTimeout:           b.shared.sniffTimeout,
 		ContinueOnListenerFiltersTimeout: true,
-		Metadata:                         (&provenance{objects: d.objects}).metadata(),
+		Metadata:                         b.servicesMetadata(d.services),
 	}
 	if d.bindToPort {
 		l.BindToPort = nil

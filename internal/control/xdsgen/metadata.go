@@ -1,6 +1,7 @@
 package xdsgen
 
 import (
+	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -45,7 +46,7 @@ func (p *provenance) metadata() *corev3.Metadata {
 func (p *provenance) encodeObjects() []byte {
 	var list []byte
 	for i, o := range p.objects {
-		if o == (istioapi.Ref{}) || contains(p.objects[:i], o) {
+		if o == (istioapi.Ref{}) || slices.Contains(p.objects[:i], o) {
 			continue
 		}
 		list = appendListItem(list, stringValue(o.Kind+"/"+o.Namespace+"/"+o.Name))
@@ -54,15 +55,6 @@ func (p *provenance) encodeObjects() []byte {
 		return nil
 	}
 	return listValue(list)
-}
-
-func contains(list []istioapi.Ref, r istioapi.Ref) bool {
-	for _, o := range list {
-		if o == r {
-			return true
-		}
-	}
-	return false
 }
 
 // encodeIstio is the Struct that Istio puts under "istio".
@@ -109,14 +101,20 @@ func configPath(r istioapi.Ref) string {
 // = 3, Value.bool_value = 4, Value.struct_value = 5, Value.list_value = 6,
 // ListValue.values = 1. Metadata.filter_metadata = 1 (map) has the same shape as a Struct.
 
-func appendMapEntry(b []byte, key string, value []byte) []byte {
-	entry := appendBytes(make([]byte, 0, len(key)+len(value)+8), 1, []byte(key))
-	return appendBytes(b, 1, appendBytes(entry, 2, value))
+func appendMapEntry[V []byte | string](b []byte, key string, value V) []byte {
+	size := sizeOf(len(key)) + sizeOf(len(value))
+	b = slices.Grow(b, sizeOf(size))
+	b = protowire.AppendTag(b, 1, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(size))
+	return appendBytes(appendBytes(b, 1, key), 2, value)
 }
+
+// sizeOf is the size of a length-delimited field (with a number under 16) of n bytes.
+func sizeOf(n int) int { return 1 + protowire.SizeBytes(n) }
 
 func appendField(b []byte, key string, value []byte) []byte { return appendMapEntry(b, key, value) }
 func appendListItem(b, value []byte) []byte                 { return appendBytes(b, 1, value) }
-func stringValue(s string) []byte                           { return appendBytes(nil, 3, []byte(s)) }
+func stringValue(s string) []byte                           { return appendBytes(nil, 3, s) }
 func structValue(fields []byte) []byte                      { return appendBytes(nil, 5, fields) }
 func listValue(items []byte) []byte                         { return appendBytes(nil, 6, items) }
 
@@ -124,8 +122,10 @@ func boolValue(v bool) []byte {
 	return protowire.AppendVarint(protowire.AppendTag(nil, 4, protowire.VarintType), protowire.EncodeBool(v))
 }
 
-func appendBytes(b []byte, field protowire.Number, value []byte) []byte {
-	return protowire.AppendBytes(protowire.AppendTag(b, field, protowire.BytesType), value)
+func appendBytes[V []byte | string](b []byte, field protowire.Number, value V) []byte {
+	b = slices.Grow(b, sizeOf(len(value)))
+	b = protowire.AppendTag(b, field, protowire.BytesType)
+	return append(protowire.AppendVarint(b, uint64(len(value))), value...)
 }
 
 // facts keeps the metadata of services, which many resources share.
@@ -144,6 +144,18 @@ func (b *builder) serviceMetadata(s *mesh.Service) *corev3.Metadata {
 	m := (&provenance{objects: s.Sources}).metadata()
 	b.facts.service[s] = m
 	return m
+}
+
+// servicesMetadata names the objects of several services; nil for none.
+func (b *builder) servicesMetadata(list []*mesh.Service) *corev3.Metadata {
+	if len(list) == 1 {
+		return b.serviceMetadata(list[0])
+	}
+	var p provenance
+	for _, s := range list {
+		p.objects = append(p.objects, s.Sources...)
+	}
+	return p.metadata()
 }
 
 // policyMetadata names the object that decided the outbound traffic policy; nil when

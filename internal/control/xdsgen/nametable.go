@@ -87,9 +87,7 @@ func nameInfo(s *mesh.Service, domain string) NameInfo {
 func (t NameTable) Encode() []byte {
 	var b []byte
 	for _, name := range slices.Sorted(maps.Keys(t)) {
-		info := t[name].encode()
-		entry := appendBytes(make([]byte, 0, len(name)+len(info)+8), 1, []byte(name))
-		b = appendBytes(b, 1, appendBytes(entry, 2, info))
+		b = appendMapEntry(b, name, t[name].encode())
 	}
 	return b
 }
@@ -97,11 +95,11 @@ func (t NameTable) Encode() []byte {
 func (n NameInfo) encode() []byte {
 	var b []byte
 	for _, ip := range n.IPs {
-		b = appendBytes(b, 1, []byte(ip))
+		b = appendBytes(b, 1, ip)
 	}
 	for i, s := range []string{n.Registry, n.Shortname, n.Namespace} {
 		if s != "" {
-			b = appendBytes(b, protowire.Number(i+2), []byte(s))
+			b = appendBytes(b, protowire.Number(i+2), s)
 		}
 	}
 	return b

@@ -61,19 +61,21 @@ func newShared(s *mesh.Snapshot) shared {
 	if d := s.Config().GetProtocolDetectionTimeout(); d != nil {
 		h.sniffTimeout = d
 	}
-	h.ads = &corev3.ConfigSource{
+	h.ads = frozen(&corev3.ConfigSource{
 		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
 		InitialFetchTimeout:   h.zero,
 		ResourceApiVersion:    corev3.ApiVersion_V3,
-	}
-	h.breakers = breakers(&clusterv3.CircuitBreakers_Thresholds{})
+	})
+	h.breakers = frozen(breakers(&clusterv3.CircuitBreakers_Thresholds{}))
 	h.previousHosts = []*routev3.RetryPolicy_RetryHostPredicate{{
 		Name: "envoy.retry_host_predicates.previous_hosts",
 		ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{
 			TypedConfig: constant(&previoushostsv3.PreviousHostsPredicate{}),
 		},
 	}}
-	h.retry = retryPolicy(s.Config().GetDefaultHttpRetryPolicy(), h.previousHosts)
+	if r := retryPolicy(s.Config().GetDefaultHttpRetryPolicy(), h.previousHosts); r != nil {
+		h.retry = frozen(r)
+	}
 	h.tlsInspector = &listenerv3.ListenerFilter{
 		Name: "envoy.filters.listener.tls_inspector",
 		ConfigType: &listenerv3.ListenerFilter_TypedConfig{
@@ -100,6 +102,19 @@ func constant(m proto.Message) *anypb.Any {
 		panic(err)
 	}
 	return a
+}
+
+// frozen is m with its body already encoded, carried as unrecognized bytes: for parts
+// that many resources contain, so that each is encoded once. On the wire it is the
+// same message. Nobody may look into it.
+func frozen[M proto.Message](m M) M {
+	body, err := marshal.Marshal(m)
+	if err != nil {
+		return m // whoever packs it is told
+	}
+	out := m.ProtoReflect().New()
+	out.SetUnknown(body)
+	return out.Interface().(M)
 }
 
 // breakers fills the limits that t leaves out with "unlimited", as Istio does

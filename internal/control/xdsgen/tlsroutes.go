@@ -121,14 +121,15 @@ func (b *builder) l4Applies(v *mesh.VirtualService, m l4Scope, gateway string, p
 }
 
 func (b *builder) routeChain(v *mesh.VirtualService, svc *mesh.Service, t tcpTarget) chain {
-	return chain{target: t, config: v.Ref, objects: refs([]istioapi.Ref{v.Ref}, svc.Sources)}
+	p := provenance{config: v.Ref, objects: refs([]istioapi.Ref{v.Ref}, svc.Sources)}
+	return chain{target: t, metadata: p.metadata()}
 }
 
 func (b *builder) serviceChain(svc *mesh.Service, p mesh.Port, prefixes []netip.Prefix) chain {
 	return chain{
 		prefixes: prefixes,
 		target:   singleTarget(clusterName(p.Number, "", svc.Host), svc),
-		objects:  svc.Sources,
+		metadata: b.serviceMetadata(svc),
 	}
 }
 
