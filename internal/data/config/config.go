@@ -94,9 +94,9 @@ func (c *Config) Listener(name string) *resource.Listener { return c.byName[name
 // ListenerFor is the listener that a connection to dst is handed to by a listener
 // with use_original_dst: the one for exactly this address and port, else the one
 // for any address and this port. Listeners that are bound to a port of their own
-// are not looked at. As in Envoy the any-address of the other family serves too; an
-// IPv6 connection finds 0.0.0.0:80 (Envoy: only [::]:80), so that the same rules
-// hold for both families. It is nil where there is none.
+// are not looked at. Unlike in Envoy the any-address of the other family serves
+// too: an IPv6 connection finds 0.0.0.0:80, so that the same rules hold for both
+// families. It is nil where there is none.
 func (c *Config) ListenerFor(dst netip.AddrPort) *resource.Listener {
 	return lookup(c.byAddress, dst)
 }

@@ -207,7 +207,7 @@ func TestNoAllocation(t *testing.T) {
 		h.Match("not a number", true)
 		q.Match("/?b=1&a=1")
 		s.Match("www.example.com")
-		Host("*.example.com", "www.example.com")
+		_ = Host("*.example.com", "www.example.com")
 		LiteralAddress("www.example.com")
 		Name("www.example.com.:80")
 		Lower("www.example.com")

@@ -1,5 +1,7 @@
 package resource
 
+//lint:file-ignore SA1019 Deprecated fields are read because control planes still send them.
+
 import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -55,7 +57,6 @@ func (c *decoding) fileLog(p *path, l *AccessLog, f *fileaccesslogv3.FileAccessL
 	if l.Path == "" {
 		c.fail(p.field("path"), "a file access log needs a path")
 	}
-	//lint:ignore SA1019 the older fields are still sent by control planes
 	switch format := f.GetAccessLogFormat().(type) {
 	case *fileaccesslogv3.FileAccessLog_Format:
 		l.Text = format.Format

@@ -1,5 +1,7 @@
 package resource
 
+//lint:file-ignore SA1019 Deprecated fields are read because control planes still send them.
+
 import (
 	"math"
 	"net/netip"
@@ -205,13 +207,9 @@ func (c *decoding) circuitBreakers(p *path, cl *Cluster, m *clusterv3.CircuitBre
 }
 
 func (c *decoding) protocols(p *path, cl *Cluster, m *clusterv3.Cluster) {
-	//lint:ignore SA1019 the older fields are still sent by control planes
 	cl.MaxRequestsPerConn = m.GetMaxRequestsPerConnection().GetValue()
-	//lint:ignore SA1019 as above
 	cl.HTTP2 = m.GetHttp2ProtocolOptions() != nil
-	//lint:ignore SA1019 as above
 	c.commonProtocol(p, cl, m.GetCommonHttpProtocolOptions())
-	//lint:ignore SA1019 as above
 	c.autoSNI(cl, m.GetUpstreamHttpProtocolOptions())
 	for key, a := range m.GetTypedExtensionProtocolOptions() {
 		at := p.field("typed_extension_protocol_options")

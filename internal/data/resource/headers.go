@@ -1,5 +1,7 @@
 package resource
 
+//lint:file-ignore SA1019 Deprecated fields are read because control planes still send them.
+
 import (
 	"strings"
 
@@ -37,7 +39,6 @@ func (c *decoding) headerEdits(p *path, field string, add []*corev3.HeaderValueO
 }
 
 func (c *decoding) headerAction(p *path, o *corev3.HeaderValueOption) HeaderAction {
-	//lint:ignore SA1019 the older field is still sent by control planes
 	if appendTo := o.GetAppend(); appendTo != nil {
 		if appendTo.GetValue() {
 			return AppendIfExistsOrAdd
@@ -88,7 +89,6 @@ func (c *decoding) headerMatcher(p *path, m *routev3.HeaderMatcher) match.Header
 	if h.Name == "" {
 		c.fail(p.field("name"), "no name")
 	}
-	//lint:ignore SA1019 the older fields are still sent by control planes
 	switch s := m.GetHeaderMatchSpecifier().(type) {
 	case nil:
 		h.Value = match.String{Kind: match.Present}

@@ -1,5 +1,7 @@
 package resource
 
+//lint:file-ignore SA1019 Deprecated fields are read because control planes still send them.
+
 import (
 	"net/netip"
 	"strings"

@@ -114,3 +114,24 @@ func checkReferenceClusters(t *testing.T, clusters map[string]*resource.Cluster)
 		t.Errorf("%+v", in)
 	}
 }
+
+func BenchmarkCluster(b *testing.B) {
+	rec := resourcetest.Reference(b, "registry_only", "sidecar")
+	for b.Loop() {
+		for _, a := range rec.Clusters {
+			if _, err := resource.DecodeCluster(a); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*len(rec.Clusters)), "µs/cluster")
+}
+
+func BenchmarkListener(b *testing.B) {
+	rec := resourcetest.Reference(b, "registry_only", "sidecar")
+	for b.Loop() {
+		if _, err := resource.DecodeListener(rec.Listeners[0]); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,5 +1,7 @@
 package resource
 
+//lint:file-ignore SA1019 Deprecated fields are read because control planes still send them.
+
 import (
 	"crypto/tls"
 	"fmt"
@@ -133,7 +135,6 @@ func (c *decoding) validation(p *path, out *UpstreamTLS, m *tlsv3.CertificateVal
 	}
 	out.SkipVerify = out.CAFile == "" && len(out.InlineCA) == 0 && !out.SystemCA ||
 		m.GetTrustChainVerification() == tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED
-	//lint:ignore SA1019 the older field is still sent by control planes
 	for i, san := range m.GetMatchSubjectAltNames() {
 		out.SANs = append(out.SANs, c.stringMatcher(p.at("match_subject_alt_names", i), san))
 	}

@@ -1,0 +1,135 @@
+package resource
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+)
+
+var update = flag.Bool("update", false, "write docs/envoy-fields.md")
+
+// Each message and field of the table exists, and messages that a used field
+// leads to are in the table.
+func TestFieldTable(t *testing.T) {
+	for name, fields := range fieldTable {
+		d := descriptor(t, name)
+		for field, use := range fields {
+			f := d.Fields().ByName(field)
+			if f == nil {
+				t.Errorf("%s has no field %s", name, field)
+				continue
+			}
+			if use != fieldUsed || f.IsMap() || f.Message() == nil || strings.HasPrefix(string(f.Message().FullName()), "google.protobuf.") {
+				continue
+			}
+			if _, ok := fieldTable[f.Message().FullName()]; !ok {
+				t.Errorf("%s.%s is used, but %s is not in the table", name, field, f.Message().FullName())
+			}
+		}
+	}
+}
+
+func descriptor(t *testing.T, name protoreflect.FullName) protoreflect.MessageDescriptor {
+	t.Helper()
+	mt, err := protoregistry.GlobalTypes.FindMessageByName(name)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return mt.Descriptor()
+}
+
+// docs/envoy-fields.md is made from the table (go test -update).
+func TestFieldDocument(t *testing.T) {
+	file := filepath.Join("..", "..", "..", "docs", "envoy-fields.md")
+	want := fieldDocument(t)
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("%s does not agree with the table; run: go test ./internal/data/resource -run TestFieldDocument -update", file)
+	}
+}
+
+const documentHead = `# Envoy fields that Egret's proxy knows
+
+Made by ` + "`go test ./internal/data/resource -run TestFieldDocument -update`" + ` from the decoder's own table; do not edit.
+
+A resource is decoded field by field. A field that is set is **used**, **left out** because it is cosmetic for
+Egret (statistics, tracing, buffer sizes, hints for balancing; it changes neither what is allowed nor where
+bytes go), or **refused**: then the resource is answered with a NACK that names the resource, the path of the
+field and its value, and the last good version stays in force. A refused listener that never was good refuses the
+connections that would have come to it. What a newer Envoy adds is refused until it is in the table.
+
+Left out, and worth knowing: outlier detection and the choice of TLS cipher suites (Go's own secure list is used),
+limits on how long a connection or stream may live, ` + "`append_x_forwarded_host`" + `, the response code for a cluster
+that is not there, and ` + "`local_reply_config`" + `.
+
+Some used fields are refused for particular values:
+
+* network filters: ` + "`http_connection_manager`" + ` and ` + "`tcp_proxy`" + `, one, at the end; others (RBAC, Lua, Wasm, rate limits, ...) are refused;
+* HTTP filters: the router; ` + "`fault`" + ` and ` + "`cors`" + ` without content are left out, with content (also per route) refused; request mirroring, RBAC, Lua, Wasm, external processing and all others are refused, also when they are marked optional;
+* listener filters: ` + "`original_dst`, `tls_inspector`, `http_inspector`" + `;
+* access logs: files, stdout and stderr are used; logs to services are left out; CEL filters are refused;
+* a filter chain that terminates TLS is decoded, and refuses its connections (` + "`not_supported`" + `);
+* upstream TLS: CA and certificates from files, inline CA, the system's roots, and Istio's secret names ` + "`file-root:system`, `file-root:PATH`, `file-cert:CERT~KEY`" + `. A context that needs an agent (SDS) or anything else is accepted, and a connection that needs it fails with ` + "`upstream_tls_failed`" + `;
+* load balancing: round robin, least request, random, and the one of ORIGINAL_DST; hash policies on routes are left out, ring hash and maglev clusters refused;
+* endpoints: socket addresses; from EDS and in static clusters IP addresses only;
+* header edits: not of pseudo headers, ` + "`host`" + ` or headers that frame a message.
+
+Filters that are left out by type:
+
+`
+
+func fieldDocument(t *testing.T) string {
+	var b strings.Builder
+	b.WriteString(documentHead)
+	var filters []string
+	for name := range cosmeticFilters {
+		filters = append(filters, name)
+	}
+	slices.Sort(filters)
+	for _, name := range filters {
+		fmt.Fprintf(&b, "* `%s`\n", name)
+	}
+	b.WriteString("\n## Messages\n")
+	var names []protoreflect.FullName
+	for name := range fieldTable {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		lists := map[fieldUse][]string{}
+		fields := descriptor(t, name).Fields()
+		for i := range fields.Len() {
+			f := fields.Get(i).Name()
+			use := fieldTable[name][f]
+			lists[use] = append(lists[use], string(f))
+		}
+		if len(lists) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "\n### %s\n\n", name)
+		for _, line := range []struct {
+			title string
+			use   fieldUse
+		}{{"Used", fieldUsed}, {"Left out", fieldSkipped}, {"Refused", fieldRefused}} {
+			if list := lists[line.use]; len(list) > 0 {
+				fmt.Fprintf(&b, "* %s: %s\n", line.title, strings.Join(list, ", "))
+			}
+		}
+	}
+	return b.String()
+}
