@@ -190,7 +190,7 @@ func (d *decoder) object(n *yaml.Node) {
 		case isMesh && (f.name == "binaryData" || f.name == "immutable"):
 		default:
 			d.report(Error, CodeUnknownField, f.name, d.line(f.key), "no such field%s",
-				suggest(f.name, []string{"apiVersion", "kind", "metadata", "spec"}))
+				Suggest(f.name, []string{"apiVersion", "kind", "metadata", "spec"}))
 		}
 	}
 	if !hasMetadata {
@@ -290,7 +290,7 @@ func (d *decoder) metadata(n *yaml.Node) {
 			d.meta.Created, _ = time.Parse(time.RFC3339, f.value.Value)
 		default:
 			if !slices.Contains(metadataFields, f.name) {
-				d.report(Error, CodeUnknownField, at, d.line(f.key), "no such field%s", suggest(f.name, metadataFields))
+				d.report(Error, CodeUnknownField, at, d.line(f.key), "no such field%s", Suggest(f.name, metadataFields))
 			}
 		}
 	}

@@ -269,7 +269,7 @@ func (c *checker) retries(r *networking.HTTPRetry, at string) {
 	for word := range strings.SplitSeq(r.RetryOn, ",") {
 		status, _ := strconv.Atoi(word)
 		if http.StatusText(status) == "" && !slices.Contains(retryConditions, word) {
-			c.fail(CodeInvalid, at+".retryOn", "%q is neither a retry condition nor an HTTP status%s", word, suggest(word, retryConditions))
+			c.fail(CodeInvalid, at+".retryOn", "%q is neither a retry condition nor an HTTP status%s", word, Suggest(word, retryConditions))
 		}
 	}
 }

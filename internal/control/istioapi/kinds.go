@@ -90,7 +90,7 @@ func (d *decoder) unused(group, kind string) {
 		if group == networkingGroup {
 			names = append(names, usedKinds...)
 		}
-		d.report(Error, CodeUnknownKind, "kind", line, "%q has no kind %q%s", group, kind, suggest(kind, names))
+		d.report(Error, CodeUnknownKind, "kind", line, "%q has no kind %q%s", group, kind, Suggest(kind, names))
 	case slices.Contains(usedKinds, kind) && group != "gateway.networking.k8s.io":
 		d.report(Error, CodeUnknownKind, "apiVersion", line, "%q has no kind %q%s", d.meta.APIVersion, kind, apiVersionHint(kind))
 	case group == "gateway.networking.k8s.io":

@@ -58,7 +58,7 @@ func (d *decoder) unknownField(all protoreflect.FieldDescriptors, f field, path 
 	for i := range names {
 		names[i] = all.Get(i).JSONName()
 	}
-	d.report(d.unknown, CodeUnknownField, join(path, f.name), d.line(f.key), "no such field%s", suggest(f.name, names))
+	d.report(d.unknown, CodeUnknownField, join(path, f.name), d.line(f.key), "no such field%s", Suggest(f.name, names))
 }
 
 func (d *decoder) setField(m protoreflect.Message, fd protoreflect.FieldDescriptor, n *yaml.Node, path string, depth int) {
@@ -205,7 +205,7 @@ func (d *decoder) enum(fd protoreflect.FieldDescriptor, n *yaml.Node, path strin
 	for i := range names {
 		names[i] = string(values.Get(i).Name())
 	}
-	d.fail(CodeInvalid, path, n, "%q is not one of %s%s", n.Value, strings.Join(names, ", "), suggest(n.Value, names))
+	d.fail(CodeInvalid, path, n, "%q is not one of %s%s", n.Value, strings.Join(names, ", "), Suggest(n.Value, names))
 	return protoreflect.Value{}, false
 }
 

@@ -189,7 +189,7 @@ func (c *checker) workloadEntry(w *networking.WorkloadEntry, at string, ports []
 	for _, name := range sortedKeys(w.Ports) {
 		portAt := join(at+".ports", name)
 		if ports != nil && !slices.Contains(ports, name) {
-			c.fail(CodeInvalid, portAt, "spec.ports has no port of this name%s", suggest(name, ports))
+			c.fail(CodeInvalid, portAt, "spec.ports has no port of this name%s", Suggest(name, ports))
 		}
 		c.label(portAt, "port name", name)
 		c.port(portAt, w.Ports[name])

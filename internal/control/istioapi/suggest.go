@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// suggest is "; did you mean %q?" for the candidate nearest to word, or "" when
+// Suggest is "; did you mean %q?" for the candidate nearest to word, or "" when
 // none is near.
-func suggest(word string, candidates []string) string {
+func Suggest(word string, candidates []string) string {
 	best, bestDistance := "", max(1, len(word)/3)+1
 	for _, c := range candidates {
 		if d := distance(strings.ToLower(word), strings.ToLower(c), bestDistance); d < bestDistance {

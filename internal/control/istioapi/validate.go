@@ -197,6 +197,6 @@ func (c *checker) regex(path, expression string) {
 func (c *checker) protocol(path, protocol string) {
 	if _, ok := protocols[strings.ToLower(protocol)]; !ok {
 		c.fail(CodeInvalid, path, "%q is not a protocol; use one of %s%s", protocol,
-			strings.Join(protocolNames, ", "), suggest(protocol, protocolNames))
+			strings.Join(protocolNames, ", "), Suggest(protocol, protocolNames))
 	}
 }

@@ -88,7 +88,7 @@ func (c *checker) matchGateways(v *networking.VirtualService, at string, names [
 	}
 	for i, n := range names {
 		if !slices.ContainsFunc(bound, func(b string) bool { return c.gatewayName(b) == c.gatewayName(n) }) {
-			c.warn(CodeNoEffect, index(at+".gateways", i), "%q is not in spec.gateways, so this never matches%s", n, suggest(n, bound))
+			c.warn(CodeNoEffect, index(at+".gateways", i), "%q is not in spec.gateways, so this never matches%s", n, Suggest(n, bound))
 		}
 	}
 }
