@@ -154,47 +154,42 @@ func (c *decoding) check(p *path, m protoreflect.Message) bool {
 		c.fail(p, "%s has fields that this version does not know (%d bytes)", d.FullName(), len(unknown))
 		good = false
 	}
-	fields := d.Fields()
-	for i := 0; i < fields.Len(); i++ {
-		f := fields.Get(i)
-		if !m.Has(f) {
-			continue
-		}
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		switch known[f.Name()] {
 		case fieldUsed:
-			good = c.checkValue(p, m, f) && good
+			good = c.checkValue(p, f, v) && good
 		case fieldSkipped:
 			c.skipped(string(f.FullName()))
 		default:
-			c.fail(p.field(string(f.Name())), "%s is not supported", valueText(m, f))
+			c.fail(p.field(string(f.Name())), "%s is not supported", valueText(f, v))
 			good = false
 		}
-	}
+		return true
+	})
 	return good
 }
 
 // checkValue goes into a used field's messages. Well-known types and maps are left
 // to the decoder of the field.
-func (c *decoding) checkValue(p *path, m protoreflect.Message, f protoreflect.FieldDescriptor) bool {
+func (c *decoding) checkValue(p *path, f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 	if f.Message() == nil || f.IsMap() || strings.HasPrefix(string(f.Message().FullName()), "google.protobuf.") {
 		return true
 	}
 	if !f.IsList() {
-		return c.check(p.field(string(f.Name())), m.Get(f).Message())
+		return c.check(p.field(string(f.Name())), v.Message())
 	}
 	good := true
-	for i, l := 0, m.Get(f).List(); i < l.Len(); i++ {
+	for i, l := 0, v.List(); i < l.Len(); i++ {
 		good = c.check(p.at(string(f.Name()), i), l.Get(i).Message()) && good
 	}
 	return good
 }
 
 // valueText is a field's value for an error message.
-func valueText(m protoreflect.Message, f protoreflect.FieldDescriptor) string {
+func valueText(f protoreflect.FieldDescriptor, v protoreflect.Value) string {
 	if f.IsMap() || f.IsList() {
 		return fmt.Sprintf("%q", string(f.Name()))
 	}
-	v := m.Get(f)
 	switch {
 	case f.Message() != nil:
 		if a, ok := v.Message().Interface().(*anypb.Any); ok {
