@@ -225,30 +225,31 @@ func (x *exchange) route() {
 
 // describePlan takes what the plan says into the entry.
 func (x *exchange) describePlan() {
-	switch p := &x.plan; {
-	case p.Route != nil:
+	p := &x.plan
+	if p.Route != nil {
 		x.entry.RouteName = p.Route.Name
-		x.entry.Objects = p.Route.Objects
-		if len(x.entry.Objects) == 0 && p.VirtualHost != nil {
-			x.entry.Objects = p.VirtualHost.Objects
-		}
-	case p.VirtualHost != nil:
+	}
+	if p.Verdict != decide.Forward {
+		x.entry.Objects = p.Objects(x.cfg)
+		return
+	}
+	x.entry.Objects = p.Route.Objects // the nearest; to join all would allocate
+	if len(x.entry.Objects) == 0 {
 		x.entry.Objects = p.VirtualHost.Objects
 	}
 }
 
 // denyRequest answers what the route decision refuses.
 func (x *exchange) denyRequest() {
-	status := 502
+	status := x.plan.Status
 	switch x.plan.Reason {
 	case reason.UpgradeNotAllowed:
 		status = 403 // Envoy's answer to an upgrade that is not configured
 	case reason.NoRoute:
-		status = 404
 		x.flag("NR")
-	case reason.NoCluster:
-		status = 503
-		x.flag("NC")
+	}
+	if status == 0 {
+		status = 502
 	}
 	x.fail(status, x.plan.Reason, x.plan.Detail)
 }

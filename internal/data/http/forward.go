@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
@@ -100,7 +101,7 @@ func (x *exchange) forward() {
 // returns false where that is not possible.
 func (x *exchange) prepare() bool {
 	f := x.plan.Route.Forward
-	x.weighted = chooseCluster(f.Clusters)
+	x.weighted = decide.PickCluster(f.Clusters, rand.Uint32())
 	if x.weighted == nil || x.cfg == nil || x.cfg.Clusters[x.weighted.Name] == nil {
 		name := ""
 		if x.weighted != nil {
@@ -139,29 +140,6 @@ func (x *exchange) prepare() bool {
 		x.limit.Store(int64(x.started + x.entry.RequestDone + f.Timeout))
 	}
 	return true
-}
-
-// chooseCluster takes one by weight.
-func chooseCluster(clusters []resource.WeightedCluster) *resource.WeightedCluster {
-	if len(clusters) == 1 {
-		return &clusters[0]
-	}
-	var total uint64
-	for i := range clusters {
-		total += uint64(clusters[i].Weight)
-	}
-	if total == 0 {
-		return nil
-	}
-	n := rand.Uint64N(total)
-	for i := range clusters {
-		w := uint64(clusters[i].Weight)
-		if n < w {
-			return &clusters[i]
-		}
-		n -= w
-	}
-	return nil
 }
 
 // takeSmallBody reads a small body before anything is sent: then it goes in one write

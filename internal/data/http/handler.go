@@ -48,8 +48,8 @@ type Recorder interface {
 	Record(e *record.Entry, logs []resource.AccessLog)
 }
 
-// RouteFunc decides for one request; decide.Route is the one. It must not allocate
-// where the request is forwarded, and is also called while the request runs.
+// RouteFunc decides for one request, as decide.Route does. It must not allocate where
+// the request is forwarded, and is also called while the request runs.
 type RouteFunc func(cfg *config.Config, hcm *resource.HTTPConnectionManager, r *decide.Request) decide.RoutePlan
 
 // Limits are the bounds that configuration does not give. Zero means the default.
@@ -84,11 +84,11 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Options of a Handler. Upstreams, Recorder and Route are needed.
+// Options of a Handler. Upstreams and Recorder are needed.
 type Options struct {
 	Upstreams Upstreams
 	Recorder  Recorder
-	Route     RouteFunc
+	Route     RouteFunc    // nil: decide.Route
 	Logger    *slog.Logger // nil discards
 	Limits    Limits
 }
@@ -119,6 +119,9 @@ func NewHandler(o Options) *Handler {
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
+	}
+	if h.route == nil {
+		h.route = decide.Route
 	}
 	h.pool.limit = h.limits.IdlePerHost
 	h.exchanges.New = func() any { return new(exchange) }
