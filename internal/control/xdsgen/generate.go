@@ -1,7 +1,9 @@
 package xdsgen
 
 import (
+	"errors"
 	"fmt"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -15,12 +17,15 @@ var marshal = proto.MarshalOptions{Deterministic: true}
 
 // builder makes the resources of one node.
 type builder struct {
+	// The same for all builders of one generation; read-only.
 	mesh   *mesh.Snapshot
 	node   mesh.Node
 	scope  *mesh.Scope
 	logs   accessLogs
 	shared shared
-	facts  facts
+
+	// Its own.
+	facts facts
 	// routes of a VirtualService by what they depend on.
 	routes map[routesKey][]*routeEntry
 	out    xds.Snapshot
@@ -28,34 +33,41 @@ type builder struct {
 }
 
 // Generate makes all resources of a node. The cost is linear in the services that
-// the node sees.
+// the node sees. Clusters and listeners are made side by side.
 func Generate(snapshot *mesh.Snapshot, node mesh.Node) (xds.Snapshot, error) {
-	b := &builder{
-		mesh:   snapshot,
-		node:   node,
-		scope:  snapshot.Scope(node),
-		routes: map[routesKey][]*routeEntry{},
-		out: xds.Snapshot{
-			xds.ListenerType: {}, xds.RouteType: {}, xds.ClusterType: {}, xds.EndpointType: {}, xds.NameTableType: {},
-		},
-	}
-	b.facts = newFacts()
-	b.shared = newShared(snapshot)
-	b.logs = b.newAccessLogs()
-	b.clusters()
-	switch node.Type {
-	case mesh.NodeSidecar:
-		b.sidecar()
-	case mesh.NodeRouter:
-		b.gateway()
-	default:
+	if node.Type != mesh.NodeSidecar && node.Type != mesh.NodeRouter {
 		return nil, fmt.Errorf("node %q has type %q; known are %q and %q", node.ID, node.Type, mesh.NodeSidecar, mesh.NodeRouter)
 	}
+	b := &builder{mesh: snapshot, node: node, scope: snapshot.Scope(node), shared: newShared(snapshot)}
+	b.logs = b.newAccessLogs()
+	b.begin()
+	clusters := *b
+	clusters.begin()
+	var work sync.WaitGroup
+	work.Go(clusters.clusters)
+	if node.Type == mesh.NodeSidecar {
+		b.sidecar()
+	} else {
+		b.gateway()
+	}
 	b.nameTable()
-	if b.err != nil {
-		return nil, fmt.Errorf("generate resources for node %q: %w", node.ID, b.err)
+	work.Wait()
+	b.out[xds.ClusterType] = clusters.out[xds.ClusterType]
+	b.out[xds.EndpointType] = clusters.out[xds.EndpointType]
+	if err := errors.Join(b.err, clusters.err); err != nil {
+		return nil, fmt.Errorf("generate resources for node %q: %w", node.ID, err)
 	}
 	return b.out, nil
+}
+
+// begin gives b what it fills in itself.
+func (b *builder) begin() {
+	b.facts = newFacts()
+	b.routes = map[routesKey][]*routeEntry{}
+	b.out = xds.Snapshot{}
+	for _, typeURL := range []string{xds.ListenerType, xds.RouteType, xds.ClusterType, xds.EndpointType, xds.NameTableType} {
+		b.out[typeURL] = map[string]xds.Resource{}
+	}
 }
 
 // pack is m as an Any. Only text that is not valid UTF-8 can fail; it is remembered.
