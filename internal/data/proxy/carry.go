@@ -1,0 +1,169 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/egret-mesh/egret/internal/data/reason"
+)
+
+// defaultIdleTimeout is Envoy's tcp_proxy idle_timeout.
+const defaultIdleTimeout = time.Hour
+
+// carry copies both ways until both have ended, or nothing moved for the chain's idle
+// timeout.
+func (c *connection) carry(up net.Conn) {
+	idle := defaultIdleTimeout
+	if t := c.plan.Chain.TCP; t != nil && t.IdleTimeout > 0 {
+		idle = t.IdleTimeout
+	}
+	w := watchIdle(c.net, up, idle, func() {
+		c.kill(ending{reason: reason.DownstreamTimeout, flags: []string{"SI"}, detail: fmt.Sprintf("no data for %s", idle)})
+	})
+	defer w.stop()
+	var back sync.WaitGroup
+	var sent int64
+	back.Go(func() { sent, _ = copyThenHalfClose(c.net, up, w) })
+	received, _ := copyThenHalfClose(up, c.net, w)
+	back.Wait()
+	c.entry.BytesReceived += received
+	c.entry.BytesSent += sent
+}
+
+// copyThenHalfClose copies src to dst to its end, and passes that end on. A failure
+// of either side ends both at once, since what follows could not be complete.
+func copyThenHalfClose(dst, src net.Conn, w *idleWatch) (int64, error) {
+	n, err := pump(dst, src, w)
+	if err == nil {
+		err = closeWrite(dst)
+	}
+	if err != nil {
+		reset(dst)
+		reset(src)
+	}
+	return n, err
+}
+
+// closeWrite passes on an end of data. A connection that cannot be closed half is closed.
+func closeWrite(conn net.Conn) error {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		err := half.CloseWrite()
+		if errors.Is(err, net.ErrClosed) || isNotConnected(err) {
+			return nil // the peer has closed everything already
+		}
+		return err
+	}
+	return conn.Close()
+}
+
+// plain is the connection that conn carries the bytes of, unchanged, for connections
+// that say so (in-process ones that have addresses of their own).
+func plain(conn net.Conn) net.Conn {
+	if p, ok := conn.(interface{ Plain() net.Conn }); ok {
+		return p.Plain()
+	}
+	return conn
+}
+
+// splices reports whether the kernel can move the bytes between the two: io.Copy
+// reaches splice(2) between TCP connections, and between TCP and Unix ones.
+func splices(dst, src net.Conn) bool {
+	_, dstTCP := dst.(*net.TCPConn)
+	_, srcTCP := src.(*net.TCPConn)
+	_, dstUnix := dst.(*net.UnixConn)
+	_, srcUnix := src.(*net.UnixConn)
+	return dstTCP && (srcTCP || srcUnix) || dstUnix && srcTCP
+}
+
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
+// pump moves all bytes of src to dst.
+func pump(dst, src net.Conn, w *idleWatch) (int64, error) {
+	if d, s := plain(dst), plain(src); splices(d, s) {
+		return io.Copy(d, s)
+	}
+	p := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(p)
+	var total int64
+	for {
+		n, err := src.Read(*p)
+		if n > 0 {
+			w.moved()
+			m, werr := dst.Write((*p)[:n])
+			total += int64(m)
+			if werr != nil {
+				return total, werr
+			}
+		}
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// idleWatch calls f when nothing moved between two connections for a time. Spliced
+// bytes never pass through the proxy, so it asks the kernel when data was last seen
+// (TCP_INFO), and only when the timeout could have passed: one timer per connection
+// and two system calls per timeout. Where the proxy copies itself, moved tells it.
+type idleWatch struct {
+	a, b    net.Conn
+	timeout time.Duration
+	idle    func()
+	last    atomic.Int64 // nanoseconds since start of the last moved
+	start   time.Time
+
+	mu    sync.Mutex
+	timer *time.Timer
+	over  bool
+}
+
+func watchIdle(a, b net.Conn, timeout time.Duration, idle func()) *idleWatch {
+	w := &idleWatch{a: a, b: b, timeout: timeout, idle: idle, start: time.Now()}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer = time.AfterFunc(timeout, w.check)
+	return w
+}
+
+func (w *idleWatch) moved() { w.last.Store(int64(time.Since(w.start))) }
+
+func (w *idleWatch) check() {
+	quiet := time.Since(w.start) - time.Duration(w.last.Load())
+	for _, conn := range []net.Conn{w.a, w.b} {
+		if q, ok := quietFor(conn); ok {
+			quiet = min(quiet, q)
+		}
+	}
+	w.mu.Lock()
+	over := w.over
+	if !over && quiet < w.timeout {
+		w.timer.Reset(w.timeout - quiet)
+	}
+	w.mu.Unlock()
+	if !over && quiet >= w.timeout {
+		w.idle()
+	}
+}
+
+func (w *idleWatch) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+	w.timer.Stop()
+}
+
+// reset closes conn so that the peer sees it at once, and nothing more is sent.
+func reset(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
+}

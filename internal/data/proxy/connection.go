@@ -1,0 +1,348 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/decide"
+	"github.com/egret-mesh/egret/internal/data/http"
+	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/record"
+	"github.com/egret-mesh/egret/internal/data/resource"
+)
+
+// connection is one accepted connection. Its methods stand in the order of its life:
+// run, identify, settle (sniff and decide), then one of refuse, serve and forward, and
+// end, which records it.
+type connection struct {
+	p        *Proxy
+	acceptor *acceptor
+	net      net.Conn
+	start    time.Time
+	ctx      context.Context // ends when the connection is killed
+	cancel   context.CancelFunc
+
+	// Of the connection's own goroutine.
+	info       decide.Conn
+	seen       sniffed
+	lookedTLS  bool
+	lookedHTTP bool
+	plan       decide.ConnPlan // the verdict's; when refused, in the words for that
+	entry      record.Entry
+	told       bool // the HTTP handler records
+
+	// verdict is nil until the connection is decided, and while it is refused.
+	verdict atomic.Pointer[verdict]
+
+	mu       sync.Mutex
+	upstream net.Conn // of a TCP connection, once dialled
+	ending   *ending  // why it was killed
+}
+
+// verdict is a decision with all that it came from. It never changes.
+type verdict struct {
+	cfg      *config.Config
+	accepted *resource.Listener
+	info     decide.Conn
+	plan     decide.ConnPlan
+	cluster  string // of a TCP connection that is forwarded
+}
+
+const rawBuffer = "raw_buffer"
+
+// ending is why the proxy ends a connection before its time.
+type ending struct {
+	reason reason.Reason
+	detail string
+	flags  []string
+}
+
+var draining = ending{reason: reason.Draining, detail: "the proxy is shutting down"}
+
+// begin starts the life of an accepted connection, or ends it at once when there are
+// too many.
+func (p *Proxy) begin(conn net.Conn, a *acceptor) {
+	c := &connection{p: p, acceptor: a, net: conn, start: time.Now()}
+	if p.count.Add(1) > int64(p.maxConnections) {
+		c.tooMany()
+		p.count.Add(-1)
+		return
+	}
+	c.ctx, c.cancel = context.WithCancel(p.living)
+	p.enter(c)
+	p.handlers.Go(c.run)
+}
+
+// run is the whole life.
+func (c *connection) run() {
+	defer c.end()
+	c.identify()
+	c.settle()
+	switch {
+	case c.seen.closed && c.plan.Verdict == decide.Forward:
+		c.entry.Reason, c.entry.Detail = reason.DownstreamClosed, "the client went away before it was known what it speaks"
+		c.entry.Flags = []string{"DC"}
+	case c.plan.Verdict != decide.Forward:
+		c.refuse()
+	case c.plan.Chain.HTTP != nil:
+		c.serve()
+	default:
+		c.forward()
+	}
+}
+
+// identify finds out where the connection wanted to go and what the DNS proxy knows of
+// that address. A connection that was not redirected wanted the address it arrived at.
+func (c *connection) identify() {
+	c.info.Source = addrPort(c.net.RemoteAddr())
+	c.info.Destination = addrPort(c.net.LocalAddr())
+	c.info.Transport = rawBuffer // Envoy's default, until something else is found
+	l := c.acceptor.listener.Load()
+	if l.UseOriginalDst || l.OriginalDst {
+		dst, err := c.p.sockets.OriginalDestination(c.net)
+		if err != nil {
+			c.p.log.Debug("no original destination", "listener", l.Name, "source", c.info.Source, "error", err)
+		} else {
+			c.info.Destination = unmap(dst)
+		}
+	}
+	if c.p.binder != nil && c.info.Destination.IsValid() {
+		c.info.Binding = c.p.binder.Binding(c.info.Destination.Addr())
+	}
+}
+
+// settle sniffs as far as the configuration asks and decides, until that was done
+// under the configuration that is current afterwards: so each connection is either
+// decided under a new configuration or seen by the judging that follows it.
+func (c *connection) settle() {
+	for {
+		cfg := c.p.source.Current()
+		v := &verdict{cfg: cfg, accepted: c.acceptor.in(cfg)}
+		v.plan = c.decide(cfg, v.accepted)
+		v.info = c.info
+		if v.plan.Verdict == decide.Forward && v.plan.Chain.HTTP == nil {
+			v.cluster = choose(v.plan.Clusters)
+		}
+		c.plan = v.plan
+		c.verdict.Store(v)
+		if c.p.source.Current() == cfg {
+			return
+		}
+	}
+}
+
+// decide sniffs and decides under one configuration.
+func (c *connection) decide(cfg *config.Config, accepted *resource.Listener) decide.ConnPlan {
+	if accepted == nil {
+		return gone
+	}
+	tls, http, timeout := decide.Inspect(cfg, accepted, c.info.Destination)
+	if tls && !c.lookedTLS || http && !c.lookedHTTP {
+		if timeout <= 0 || timeout > defaultSniffTimeout {
+			timeout = defaultSniffTimeout
+		}
+		c.look(tls, http, timeout, timeout)
+	}
+	if plan, bad := c.unacceptable(accepted); bad {
+		return plan
+	}
+	plan := decide.Connection(cfg, accepted, &c.info)
+	if l := plan.Listener; c.seen.timedOut && l != nil && l.InspectorsTimeout > 0 && !l.ContinueOnTimeout {
+		plan.Verdict, plan.Reason = decide.Deny, reason.DownstreamTimeout
+		plan.Detail = fmt.Sprintf("the client said nothing within %s, as listener %q asks for", timeout, l.Name)
+	}
+	return plan
+}
+
+// look sniffs and takes what was found into what the decision sees.
+func (c *connection) look(tls, http bool, first, rest time.Duration) {
+	c.seen.look(c.net, tls, http, first, rest)
+	c.lookedTLS, c.lookedHTTP = c.lookedTLS || tls, c.lookedHTTP || http
+	if c.seen.tls {
+		c.info.Transport, c.info.SNI, c.info.Application = "tls", c.seen.hello.sni, c.seen.hello.alpn
+	} else if c.seen.http != "" {
+		c.info.Application = []string{c.seen.http}
+	}
+}
+
+// unacceptable refuses bytes that no chain may have.
+func (c *connection) unacceptable(accepted *resource.Listener) (decide.ConnPlan, bool) {
+	plan := decide.ConnPlan{Verdict: decide.Deny, Listener: accepted}
+	switch {
+	case c.seen.bad == nil:
+		return plan, false
+	case errors.Is(c.seen.bad, errHelloTimeout):
+		plan.Reason = reason.DownstreamTimeout
+	default:
+		plan.Reason = reason.BadRequest
+	}
+	plan.Detail = c.seen.bad.Error()
+	return plan, true
+}
+
+// serve hands an HTTP connection over; the handler records each request.
+func (c *connection) serve() {
+	c.told = true
+	c.p.http.Serve(c.p.serving, &http.Conn{Net: c.net, Peeked: c.seen.bytes, Info: c.info, Plan: c.current})
+}
+
+// current is the plan under the newest configuration, for the next request or for the
+// one under way. It costs nothing while the configuration stays, and may be called
+// from another goroutine than the connection's.
+func (c *connection) current() (*config.Config, decide.ConnPlan) {
+	v := c.verdict.Load()
+	if cfg := c.p.source.Current(); cfg != v.cfg {
+		v = &verdict{cfg: cfg, accepted: c.acceptor.in(cfg), info: v.info}
+		v.plan = planFor(v)
+		c.verdict.Store(v)
+	}
+	return v.cfg, v.plan
+}
+
+// planFor decides about an HTTP connection again, with what is known of it.
+func planFor(v *verdict) decide.ConnPlan {
+	if v.accepted == nil {
+		return gone
+	}
+	plan := decide.Connection(v.cfg, v.accepted, &v.info)
+	if plan.Verdict == decide.Forward && plan.Chain.HTTP == nil {
+		plan.Verdict, plan.Reason = decide.Deny, reason.PolicyChanged
+		plan.Detail = "the configuration no longer routes this connection as HTTP"
+	}
+	return plan
+}
+
+// gone is the plan where the listener that accepted is no longer there.
+var gone = decide.ConnPlan{Reason: reason.NoFilterChain, Detail: "the listener is no longer in the configuration"}
+
+// kill ends the connection from outside. The first reason counts.
+func (c *connection) kill(e ending) {
+	c.mu.Lock()
+	first := c.ending == nil
+	if first {
+		c.ending = &e
+	}
+	up := c.upstream
+	c.mu.Unlock()
+	if !first {
+		return
+	}
+	c.cancel()
+	reset(c.net)
+	if up != nil {
+		reset(up)
+	}
+}
+
+// end closes and records.
+func (c *connection) end() {
+	c.p.leave(c)
+	c.cancel()
+	_ = c.net.Close()
+	c.mu.Lock()
+	why := c.ending
+	c.mu.Unlock()
+	if !c.told {
+		if why != nil {
+			c.entry.Reason, c.entry.Detail, c.entry.Flags = why.reason, why.detail, why.flags
+		}
+		c.record()
+	}
+}
+
+// record tells the connection; HTTP requests are told by the HTTP handler.
+func (c *connection) record() {
+	e := &c.entry
+	e.Start, e.Duration = c.start, time.Since(c.start)
+	e.DownstreamLocal, e.DownstreamRemote = c.info.Destination, c.info.Source
+	e.SNI, e.Host = c.info.SNI, c.host()
+	e.Objects = c.objects()
+	c.p.recorder.Record(e, c.accessLogs())
+}
+
+// tooMany ends a connection for which there is no place.
+func (c *connection) tooMany() {
+	reset(c.net)
+	c.plan.Listener = c.acceptor.listener.Load()
+	c.info.Source, c.info.Destination = addrPort(c.net.RemoteAddr()), addrPort(c.net.LocalAddr())
+	c.entry.Reason, c.entry.Flags = reason.TooManyConnections, []string{"UO"}
+	c.entry.Detail = fmt.Sprintf("there are %d connections already", c.p.maxConnections)
+	c.record()
+}
+
+// host is the name for metrics and denials.
+func (c *connection) host() string {
+	switch {
+	case c.info.SNI != "":
+		return c.info.SNI
+	case c.info.Binding.Name != "":
+		return c.info.Binding.Name
+	case c.info.Destination.IsValid():
+		return c.info.Destination.Addr().String()
+	}
+	return ""
+}
+
+func (c *connection) objects() []resource.Object {
+	if c.plan.Chain != nil && len(c.plan.Chain.Objects) > 0 {
+		return c.plan.Chain.Objects
+	}
+	if c.plan.Listener != nil {
+		return c.plan.Listener.Objects
+	}
+	return nil
+}
+
+// accessLogs are those of the chain, and where no chain was found the listener's.
+func (c *connection) accessLogs() []resource.AccessLog {
+	switch ch := c.plan.Chain; {
+	case ch != nil && ch.HTTP != nil:
+		return ch.HTTP.AccessLogs
+	case ch != nil && ch.TCP != nil:
+		return ch.TCP.AccessLogs
+	case c.plan.Listener != nil && len(c.plan.Listener.AccessLogs) > 0:
+		return c.plan.Listener.AccessLogs
+	}
+	return c.acceptor.listener.Load().AccessLogs
+}
+
+// in finds the acceptor's listener in a configuration: by name, and when that names
+// another one, by addresses. nil: it is not there any more.
+func (a *acceptor) in(cfg *config.Config) *resource.Listener {
+	l := a.listener.Load()
+	if found := cfg.Listener(l.Name); found == l || found != nil && found.BindToPort && addressKey(found) == a.key {
+		return found
+	}
+	for _, found := range cfg.Listeners {
+		if found.BindToPort && addressKey(found) == a.key {
+			return found
+		}
+	}
+	return nil
+}
+
+// addrPort is the IP address of a; not valid for other kinds of address.
+func addrPort(a net.Addr) netip.AddrPort {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return unmap(tcp.AddrPort())
+	}
+	if a == nil {
+		return netip.AddrPort{}
+	}
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return unmap(ap)
+}
+
+func unmap(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}

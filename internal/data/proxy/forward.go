@@ -1,0 +1,114 @@
+package proxy
+
+import (
+	"math/rand/v2"
+	"net"
+	"net/netip"
+
+	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/data/upstream"
+)
+
+// madeUp reports whether an address is of the ranges from which the DNS proxy and the
+// control plane give addresses to names (240.240/16, 240.241/16, 240.242/16). Nothing
+// listens there: a connection to one of them goes to the name.
+func madeUp(a netip.Addr) bool {
+	b := a.Unmap().As16()
+	return a.Unmap().Is4() && b[12] == 240 && b[13] >= 240 && b[13] <= 242
+}
+
+// choose takes one of weighted clusters by chance.
+func choose(clusters []resource.WeightedCluster) string {
+	if len(clusters) == 1 {
+		return clusters[0].Name
+	}
+	var total uint64
+	for i := range clusters {
+		total += uint64(clusters[i].Weight)
+	}
+	if total == 0 {
+		return ""
+	}
+	n := rand.Uint64N(total)
+	for i := range clusters {
+		w := uint64(clusters[i].Weight)
+		if n < w {
+			return clusters[i].Name
+		}
+		n -= w
+	}
+	return ""
+}
+
+// forward dials and copies.
+func (c *connection) forward() {
+	v := c.verdict.Load()
+	c.entry.UpstreamCluster = v.cluster
+	if v.cluster == resource.BlackHoleCluster { // one of several clusters of a chain
+		c.plan.Reason, c.plan.Detail = reason.NotInRegistry, "the route leads to "+resource.BlackHoleCluster
+		c.refuse()
+		return
+	}
+	up, host := c.dial(v)
+	if up == nil {
+		reset(c.net)
+		return
+	}
+	defer up.Close()
+	host.Begin()
+	defer host.End()
+	c.entry.Host = c.host()
+	c.p.recorder.Opened(&c.entry)
+	if first := c.seen.bytes; len(first) > 0 {
+		c.seen.bytes = nil
+		n, err := up.Write(first)
+		c.entry.BytesReceived = int64(n)
+		if err != nil {
+			reset(c.net)
+			c.entry.Reason, c.entry.Flags = reason.UpstreamReset, []string{"UC"}
+			c.entry.Detail = "the upstream closed before it took the first bytes"
+			return
+		}
+	}
+	c.carry(up)
+}
+
+// dial connects to the cluster. It returns nil when that failed, with the failure in
+// the entry, or when the connection was killed meanwhile.
+func (c *connection) dial(v *verdict) (net.Conn, *upstream.Host) {
+	cluster := v.cfg.Clusters[v.cluster]
+	if cluster == nil {
+		c.failed(&upstream.Error{Reason: reason.NoCluster, Flag: "NC", Detail: "there is no cluster " + v.cluster})
+		return nil, nil
+	}
+	target := &upstream.Target{Destination: c.info.Destination, Authority: c.info.SNI}
+	if madeUp(c.info.Destination.Addr()) {
+		target.Name = c.info.Binding.Name
+	}
+	up, host, err := c.p.upstreams.Connect(c.ctx, cluster, target)
+	if err != nil {
+		c.failed(err)
+		return nil, nil
+	}
+	c.entry.UpstreamHost, c.entry.Attempts = host.String(), 1
+	c.entry.UpstreamLocalAddress = addrPort(up.LocalAddr())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending != nil {
+		reset(up)
+		return nil, nil
+	}
+	c.upstream = up
+	return up, host
+}
+
+func (c *connection) failed(err *upstream.Error) {
+	c.entry.Reason, c.entry.Detail, c.entry.UpstreamHost = err.Reason, err.Error(), err.Host
+	if err.Flag != "" {
+		c.entry.Flags = []string{err.Flag}
+	}
+	if err.Reason == reason.UpstreamTLSFailed || err.Reason == reason.UpstreamConnectFailed {
+		c.entry.UpstreamTransportFailure = err.Error()
+	}
+}

@@ -1,0 +1,54 @@
+package proxy
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/decide"
+	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/resource"
+)
+
+// judgeAll asks again for every live connection whether it is allowed, under a new
+// configuration. Those that are not are closed and recorded as policy_changed; the
+// others notice nothing.
+func (p *Proxy) judgeAll(cfg *config.Config) {
+	for _, c := range p.snapshot() {
+		c.judge(cfg)
+	}
+}
+
+// judge closes a TCP connection if cfg no longer lets it go where it goes. One that
+// is not decided yet decides under the newest configuration itself; HTTP connections
+// ask for the current plan with each request and while one is under way.
+func (c *connection) judge(cfg *config.Config) {
+	v := c.verdict.Load()
+	if v == nil || v.cfg == cfg || v.cluster == "" {
+		return
+	}
+	if why := c.stillGoes(cfg, v); why != "" {
+		c.kill(ending{reason: reason.PolicyChanged, detail: "the configuration changed: " + why, flags: []string{"UH"}})
+	}
+}
+
+// stillGoes says why a TCP connection may not go to its cluster under cfg; "": it may.
+func (c *connection) stillGoes(cfg *config.Config, v *verdict) string {
+	accepted := c.acceptor.in(cfg)
+	if accepted == nil {
+		return gone.Detail
+	}
+	plan := decide.Connection(cfg, accepted, &v.info)
+	same := func(w resource.WeightedCluster) bool { return w.Name == v.cluster }
+	switch {
+	case plan.Verdict != decide.Forward:
+		return plan.Detail
+	case plan.Chain.HTTP != nil:
+		return "what goes there must be HTTP now"
+	case !slices.ContainsFunc(plan.Clusters, same):
+		return fmt.Sprintf("its way is no longer %q", v.cluster)
+	case cfg.Clusters[v.cluster] == nil:
+		return fmt.Sprintf("there is no cluster %q any more", v.cluster)
+	}
+	return ""
+}
