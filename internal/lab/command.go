@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -15,6 +16,10 @@ import (
 
 // commandTimeout bounds one command of the lab.
 const commandTimeout = 30 * time.Second
+
+// styling is what curl adds for a terminal: bold, and links (ECMA-48 control sequences
+// and operating system commands).
+var styling = regexp.MustCompile(`\x1b\[[0-9;]*[A-Za-z]|\x1b\][^\x1b\x07]*(?:\x1b\\|\x07)`)
 
 // typeCommand runs a line in a shell on a terminal of its own, as a user would.
 func typeCommand(ctx context.Context, dir string, env []string, line string) (Command, error) {
@@ -43,6 +48,6 @@ func typeCommand(ctx context.Context, dir string, env []string, line string) (Co
 		}
 	}
 	result.ExitCode = cmd.ProcessState.ExitCode()
-	result.Output = strings.ReplaceAll(out.String(), "\r\n", "\n")
+	result.Output = strings.ReplaceAll(styling.ReplaceAllString(out.String(), ""), "\r\n", "\n")
 	return result, nil
 }

@@ -160,7 +160,7 @@ func networkRequests() ([]netns.Request, error) {
 	}
 	// The rules come before the routes: nothing is ever let through.
 	capture := netns.Request{Name: "capture the network", Protocol: unix.NETLINK_NETFILTER, Data: batch, Fallback: silent}
-	return append([]netns.Request{capture}, netns.Loopback(address4, address6)...), nil
+	return append([]netns.Request{capture}, intercept.Loopback(address4, address6)...), nil
 }
 
 // Rules is the packet filter of a sandbox.
@@ -208,3 +208,6 @@ func terminal(stdio [3]*os.File) string {
 	}
 	return ""
 }
+
+// Address is the command's own IPv4 address in its namespace, besides 127.0.0.1.
+func Address() netip.Addr { return address4 }

@@ -1,0 +1,156 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/egret-mesh/egret/internal/control/istioapi"
+	"github.com/egret-mesh/egret/internal/control/source"
+	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/explain"
+	"github.com/egret-mesh/egret/internal/standalone"
+)
+
+func explainCommand(s Streams) *cobra.Command {
+	var (
+		paths    []string
+		workload standalone.Workload
+		output   string
+	)
+	cmd := &cobra.Command{
+		Use:   "explain [flags] URL|HOST:PORT",
+		Short: "Say what would happen to a call, and why",
+		Long: `Says what would happen to a call of the workload: verdict, reason, each hop (sidecar,
+gateway), and the object that decided, with file and line, or the one that is missing. It
+asks the proxy's own decision code. The exit status is 1 when the call would be refused.`,
+		Example: `  egret explain -f policy/ https://www.wikipedia.org
+  egret explain -f policy/ -n build -l app=ci db.example.com:3306`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := checkOutput(output); err != nil {
+				return err
+			}
+			return runExplain(s, paths, workload, output, args[0])
+		},
+	}
+	pathFlags(cmd, &paths, &workload)
+	outputFlag(cmd, &output)
+	return cmd
+}
+
+func runExplain(s Streams, paths []string, w standalone.Workload, output, target string) error {
+	call, err := explain.ParseCall(target)
+	if err != nil {
+		return err
+	}
+	objects, problems, err := source.Read(paths)
+	if err != nil {
+		return err
+	}
+	for _, p := range problems {
+		if p.Severity == istioapi.Error {
+			fmt.Fprintln(s.Err, p)
+		}
+	}
+	result, err := standalone.Explain(objects, w, call)
+	if err != nil {
+		return err
+	}
+	where := positions(objects)
+	if output == "json" {
+		err = printResultJSON(s.Out, result, where)
+	} else {
+		err = printResult(s.Out, result, where)
+	}
+	if err != nil {
+		return err
+	}
+	if result.Verdict != "allowed" {
+		return &exitError{code: 1}
+	}
+	return nil
+}
+
+// positions of objects in the YAML.
+func positions(objects istioapi.Objects) map[resource.Object]istioapi.Position {
+	where := map[resource.Object]istioapi.Position{}
+	for o := range objects.All() {
+		m := o.Common()
+		where[resource.Object{Kind: m.Kind, Namespace: m.Namespace, Name: m.Name}] = m.Position
+	}
+	return where
+}
+
+func printResult(out io.Writer, r explain.Result, where map[resource.Object]istioapi.Position) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n", r.Call, r.Verdict)
+	if r.Reason != "" {
+		fmt.Fprintf(&b, "reason: %s: %s\n", r.Reason, r.Detail)
+	}
+	for i, h := range r.Hops {
+		fmt.Fprintf(&b, "\n%d. %s, called for %s: %s\n", i+1, h.Proxy, h.Destination, h.Action)
+		field := func(name, value string) {
+			if value != "" {
+				fmt.Fprintf(&b, "   %-13s %s\n", name, value)
+			}
+		}
+		field("listener", h.Listener)
+		field("filter chain", h.FilterChain)
+		field("virtual host", h.VirtualHost)
+		field("route", h.Route)
+		for _, c := range h.Clusters {
+			field("cluster", c)
+		}
+		for _, e := range h.Endpoints {
+			field("endpoint", e)
+		}
+		for _, o := range h.Objects {
+			line := o.String()
+			if at, ok := where[o]; ok {
+				line += " (" + at.String() + ")"
+			}
+			field("because of", line)
+		}
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// objectJSON is an object with its place.
+type objectJSON struct {
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	File      string `json:"file,omitempty"`
+	Line      int    `json:"line,omitempty"`
+}
+
+type hopJSON struct {
+	explain.Hop
+	Objects []objectJSON `json:"objects"`
+}
+
+type resultJSON struct {
+	explain.Result
+	Hops []hopJSON `json:"hops"`
+}
+
+func printResultJSON(out io.Writer, r explain.Result, where map[resource.Object]istioapi.Position) error {
+	full := resultJSON{Result: r, Hops: []hopJSON{}}
+	for _, h := range r.Hops {
+		hop := hopJSON{Hop: h, Objects: []objectJSON{}}
+		for _, o := range h.Objects {
+			at := where[o]
+			hop.Objects = append(hop.Objects, objectJSON{o.Kind, o.Namespace, o.Name, at.File, at.Line})
+		}
+		full.Hops = append(full.Hops, hop)
+	}
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(full)
+}

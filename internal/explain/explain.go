@@ -1,0 +1,302 @@
+// Package explain says what would happen to a call and why, hop by hop. It asks the
+// functions of data/decide that the proxies themselves use, with the configuration
+// that they would have; it has no matching of its own and opens nothing.
+package explain
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/decide"
+	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/resource"
+)
+
+// Call is what a workload would do.
+type Call struct {
+	Host   string // name or address literal
+	Port   uint16
+	Scheme string // "http", "https" or "tcp"
+	Method string // of http; "" means GET
+	Path   string // of http, with query; "" means /
+}
+
+// ParseCall reads "http://host[:port]/path", "https://host[:port]" or "host:port".
+// For host:port the scheme is guessed from the port: 80 and 8080 http, 443 and 8443
+// https, else tcp.
+func ParseCall(s string) (Call, error) {
+	if strings.Contains(s, "://") {
+		return parseURL(s)
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return Call{}, fmt.Errorf("%q is neither a URL nor HOST:PORT", s)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 || host == "" {
+		return Call{}, fmt.Errorf("%q: the port must be a number from 1 to 65535", s)
+	}
+	c := Call{Host: strings.ToLower(host), Port: uint16(n), Scheme: "tcp", Path: "/"}
+	switch n {
+	case 80, 8080:
+		c.Scheme = "http"
+	case 443, 8443:
+		c.Scheme = "https"
+	}
+	return c, nil
+}
+
+func parseURL(s string) (Call, error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return Call{}, err
+	}
+	ports := map[string]uint16{"http": 80, "https": 443, "tcp": 0, "tls": 443}
+	port, ok := ports[u.Scheme]
+	if !ok {
+		return Call{}, fmt.Errorf("%q: the scheme must be http, https, tls or tcp", s)
+	}
+	if p := u.Port(); p != "" {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil || n == 0 {
+			return Call{}, fmt.Errorf("%q: the port must be a number from 1 to 65535", s)
+		}
+		port = uint16(n)
+	}
+	if u.Hostname() == "" || port == 0 {
+		return Call{}, fmt.Errorf("%q: host and port are needed", s)
+	}
+	if u.Scheme == "tls" {
+		u.Scheme = "https"
+	}
+	return Call{Host: strings.ToLower(u.Hostname()), Port: port, Scheme: u.Scheme, Path: u.RequestURI()}, nil
+}
+
+// authority is the Host header that a client would send.
+func (c Call) authority() string {
+	host := c.Host
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if c.Port == 80 {
+		return host
+	}
+	return host + ":" + strconv.Itoa(int(c.Port))
+}
+
+// Proxy is one proxy on the way.
+type Proxy struct {
+	Name   string // "sidecar", "istio-egressgateway"
+	Config *config.Config
+	// Accepts is the listener that accepts the connection; nil: found by the
+	// destination's port.
+	Accepts *resource.Listener
+}
+
+// Resolver says what the workload's DNS would answer, and what is known of an
+// address, as the DNS proxy does.
+type Resolver interface {
+	Resolve(name string) (netip.Addr, error)
+	Binding(netip.Addr) decide.Binding
+}
+
+// Mesh is what Explain needs to know.
+type Mesh struct {
+	Sidecar  Proxy
+	Resolver Resolver
+	// Next finds the proxy that an endpoint's address belongs to, if any.
+	Next func(netip.AddrPort) (Proxy, bool)
+}
+
+// Result is the answer.
+type Result struct {
+	Call    string        `json:"call"`
+	Verdict string        `json:"verdict"` // "allowed" or "denied"
+	Reason  reason.Reason `json:"reason,omitempty"`
+	Detail  string        `json:"detail,omitempty"`
+	Hops    []Hop         `json:"hops"`
+}
+
+// Hop is what one proxy decides.
+type Hop struct {
+	Proxy       string            `json:"proxy"`
+	Destination string            `json:"destination"`
+	Listener    string            `json:"listener,omitempty"`
+	FilterChain string            `json:"filter_chain,omitempty"`
+	VirtualHost string            `json:"virtual_host,omitempty"`
+	Route       string            `json:"route,omitempty"`
+	Action      string            `json:"action"`
+	Clusters    []string          `json:"clusters,omitempty"`
+	Endpoints   []string          `json:"endpoints,omitempty"`
+	Reason      reason.Reason     `json:"reason,omitempty"`
+	Detail      string            `json:"detail,omitempty"`
+	Objects     []resource.Object `json:"-"`
+}
+
+// maxHops ends ways that lead in a circle.
+const maxHops = 4
+
+// Explain follows a call from the sidecar to where it leaves.
+func Explain(m Mesh, c Call) (Result, error) {
+	res := Result{Call: fmt.Sprintf("%s://%s:%d", c.Scheme, c.Host, c.Port), Verdict: "allowed"}
+	addr, err := netip.ParseAddr(c.Host)
+	if err != nil {
+		if addr, err = m.Resolver.Resolve(c.Host); err != nil {
+			return res, err
+		}
+	}
+	dst, proxy := netip.AddrPortFrom(addr, c.Port), m.Sidecar
+	binding := m.Resolver.Binding(addr)
+	for range maxHops {
+		hop, next := explainHop(proxy, c, dst, binding)
+		res.Hops = append(res.Hops, hop)
+		if hop.Reason != "" {
+			res.Reason, res.Detail = hop.Reason, hop.Detail
+		}
+		if hop.Action == "deny" {
+			res.Verdict = "denied"
+			return res, nil
+		}
+		if !next.IsValid() {
+			return res, nil
+		}
+		var ok bool
+		if proxy, ok = m.Next(next); !ok {
+			return res, nil
+		}
+		dst, binding = next, decide.Binding{}
+	}
+	return res, fmt.Errorf("the way goes through more than %d proxies: a circle?", maxHops)
+}
+
+// explainHop is one proxy's decision, and the endpoint that it would dial first.
+func explainHop(p Proxy, c Call, dst netip.AddrPort, b decide.Binding) (Hop, netip.AddrPort) {
+	conn := decide.Conn{Source: netip.MustParseAddrPort("240.243.0.1:32768"), Destination: dst, Binding: b, Transport: "raw_buffer"}
+	switch c.Scheme {
+	case "http":
+		conn.Application = []string{"http/1.1"}
+	case "https":
+		conn.Transport = "tls"
+		if _, err := netip.ParseAddr(c.Host); err != nil {
+			conn.SNI = c.Host
+		}
+		conn.Application = []string{"h2", "http/1.1"}
+	}
+	accepted := p.Accepts
+	if accepted == nil {
+		accepted = p.Config.BoundListener(dst)
+	}
+	hop := Hop{Proxy: p.Name, Destination: dst.String()}
+	if b.Name != "" {
+		hop.Destination = b.Name + ":" + strconv.Itoa(int(dst.Port()))
+	}
+	if accepted == nil {
+		hop.Action, hop.Reason = "deny", reason.NoFilterChain
+		hop.Detail = fmt.Sprintf("%s does not listen on port %d; a Gateway server with that port would make it", p.Name, dst.Port())
+		return hop, netip.AddrPort{}
+	}
+	plan := decide.Connection(p.Config, accepted, &conn)
+	if plan.Listener != nil {
+		hop.Listener = plan.Listener.Name
+	}
+	if plan.Chain != nil {
+		hop.FilterChain = plan.Chain.Name
+		hop.add(plan.Chain.Objects)
+	}
+	if plan.Verdict == decide.Deny {
+		return hop.deny(plan.Reason, plan.Detail), netip.AddrPort{}
+	}
+	if plan.Chain.HTTP != nil {
+		return explainRequest(p, c, &conn, plan, hop)
+	}
+	return forward(p, hop, plan.Clusters)
+}
+
+func explainRequest(p Proxy, c Call, conn *decide.Conn, plan decide.ConnPlan, hop Hop) (Hop, netip.AddrPort) {
+	method := c.Method
+	if method == "" {
+		method = "GET"
+	}
+	r := decide.Request{Method: method, Scheme: "http", Authority: c.authority(), Path: c.Path, Headers: noHeaders{}, Conn: conn}
+	route := decide.Route(p.Config, plan.Chain.HTTP, &r)
+	if route.VirtualHost != nil {
+		hop.VirtualHost = route.VirtualHost.Name
+		hop.add(route.VirtualHost.Objects)
+	}
+	if route.Route != nil {
+		hop.Route = route.Route.Name
+		hop.add(route.Route.Objects)
+	}
+	switch route.Verdict {
+	case decide.Forward:
+		return forward(p, hop, route.Route.Forward.Clusters)
+	case decide.Redirect:
+		hop.Action = fmt.Sprintf("redirect with status %d", route.Route.Redirect.Status)
+	case decide.Direct:
+		hop.Action = fmt.Sprintf("answer with status %d", route.Route.Direct.Status)
+	default:
+		return hop.deny(route.Reason, route.Detail), netip.AddrPort{}
+	}
+	return hop, netip.AddrPort{}
+}
+
+// forward tells the clusters, and finds the first endpoint with a fixed address.
+func forward(p Proxy, hop Hop, clusters []resource.WeightedCluster) (Hop, netip.AddrPort) {
+	hop.Action = "forward"
+	var first netip.AddrPort
+	for _, wc := range clusters {
+		hop.Clusters = append(hop.Clusters, wc.Name)
+		cluster := p.Config.Clusters[wc.Name]
+		if cluster == nil {
+			hop.Reason, hop.Detail = reason.NoCluster, fmt.Sprintf("the cluster %s does not exist: calls fail with 503", wc.Name)
+			continue
+		}
+		hop.add(cluster.Objects)
+		if cluster.Discovery == resource.DiscoveryOriginalDst {
+			hop.Endpoints = append(hop.Endpoints, "the address that the workload called")
+			continue
+		}
+		if cluster.Endpoints == nil {
+			continue
+		}
+		for _, l := range cluster.Endpoints.Localities {
+			for _, e := range l.Endpoints {
+				hop.Endpoints = append(hop.Endpoints, net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))))
+				if !first.IsValid() {
+					first = e.Address
+				}
+			}
+		}
+	}
+	if len(hop.Endpoints) == 0 && hop.Reason == "" {
+		hop.Reason, hop.Detail = reason.NoHealthyUpstream, "the cluster has no endpoint: calls fail with 503"
+	}
+	return hop, first
+}
+
+func (h Hop) deny(r reason.Reason, detail string) Hop {
+	h.Action, h.Reason, h.Detail = "deny", r, detail
+	return h
+}
+
+// add appends objects that are not told yet.
+func (h *Hop) add(objects []resource.Object) {
+next:
+	for _, o := range objects {
+		for _, have := range h.Objects {
+			if have == o {
+				continue next
+			}
+		}
+		h.Objects = append(h.Objects, o)
+	}
+}
+
+type noHeaders struct{}
+
+func (noHeaders) Get(string) (string, bool) { return "", false }

@@ -1,0 +1,190 @@
+// Package standalone is the mesh on one machine: it puts the control plane, a
+// sidecar, an egress gateway and the sandbox together, in one process. It has no
+// policy and no forwarding of its own.
+package standalone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/egret-mesh/egret/internal/control/istioapi"
+	"github.com/egret-mesh/egret/internal/control/source"
+	"github.com/egret-mesh/egret/internal/control/xdsgen"
+	"github.com/egret-mesh/egret/internal/data/dns"
+	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/record"
+	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/data/upstream"
+	"github.com/egret-mesh/egret/internal/host/intercept"
+	"github.com/egret-mesh/egret/internal/host/sandbox"
+	"github.com/egret-mesh/egret/internal/xds"
+)
+
+// Workload is what the command is to the mesh.
+type Workload struct {
+	Name, Namespace string
+	Labels          map[string]string
+}
+
+// workloadAddress is the workload's own address inside its namespace.
+var workloadAddress = sandbox.Address()
+
+// meshDomain is Istio's default.
+const meshDomain = "cluster.local"
+
+// meshOptions are the parts that a mesh is made of.
+type meshOptions struct {
+	files     *source.Watcher
+	workload  Workload
+	logFolder string // of the access logs; "": none
+	jail      *sandbox.Sandbox
+	logger    *slog.Logger
+	tell      func([]istioapi.Problem)
+}
+
+// running is a mesh at work.
+type running struct {
+	control  *controlPlane
+	pipe     *xds.Pipe
+	sidecar  *instance
+	gateway  *instance
+	resolver *dns.Server
+	jail     *sandbox.Sandbox
+}
+
+func newRunning(o meshOptions) (*running, error) {
+	r := &running{jail: o.jail, control: newControlPlane(o.files, o.logger.With("part", "control"), o.tell)}
+	var err error
+	if r.pipe, err = xds.NewPipe(r.control.server); err != nil {
+		return nil, err
+	}
+	inside := newNetwork()
+	lookup := upstream.NewResolver(upstream.ResolverOptions{Logger: o.logger})
+	r.sidecar, err = newInstance(r.pipe, proxyOptions{
+		node:     xdsgen.EncodeNode(SidecarNode(o.workload), meshDomain),
+		workload: record.Workload{Name: o.workload.Name, Namespace: o.workload.Namespace, App: o.workload.Labels["app"]},
+		logFile:  logFile(o.logFolder, "sidecar.log"),
+		sockets:  sandboxSockets{o.jail},
+		dialer:   inside,
+		resolver: lookup,
+		logger:   o.logger.With("part", "sidecar"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.gateway, err = newInstance(r.pipe, proxyOptions{
+		node:     xdsgen.EncodeNode(GatewayNode(), meshDomain),
+		workload: record.Workload{Name: gatewayName, Namespace: gatewayNamespace, App: gatewayName},
+		logFile:  logFile(o.logFolder, gatewayName+".log"),
+		sockets:  gatewaySockets{inside},
+		dialer:   inside,
+		resolver: lookup,
+		logger:   o.logger.With("part", "gateway"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.resolver = dns.New(dns.Options{
+		Source: r.sidecar.store, Resolver: lookup, Recorder: r.sidecar.recorder,
+		Logger: o.logger.With("part", "dns"),
+	})
+	return r, nil
+}
+
+func logFile(folder, name string) string {
+	if folder == "" {
+		return ""
+	}
+	return filepath.Join(folder, name)
+}
+
+// run serves until ctx ends.
+func (r *running) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.control.run(ctx) })
+	g.Go(func() error { return r.sidecar.run(ctx, r.resolver) })
+	g.Go(func() error { return r.gateway.run(ctx, noBinder{}) })
+	for _, pc := range r.jail.DNSPackets() {
+		g.Go(func() error { return ignoreEnd(ctx, r.resolver.ServePacket(ctx, pc)) })
+	}
+	for _, ln := range r.jail.DNSStreams() {
+		g.Go(func() error { return ignoreEnd(ctx, r.resolver.ServeStream(ctx, ln)) })
+	}
+	g.Go(func() error { r.recordPackets(ctx); return nil })
+	return g.Wait()
+}
+
+// ready waits until both proxies have their first complete configuration.
+func (r *running) ready(ctx context.Context) error {
+	for _, p := range []*instance{r.sidecar, r.gateway} {
+		changed, unsubscribe := p.store.Subscribe()
+		for p.store.Current() == nil {
+			select {
+			case <-ctx.Done():
+				unsubscribe()
+				return fmt.Errorf("the proxy %q got no configuration: %w", p.options.node.GetId(), ctx.Err())
+			case <-changed:
+			}
+		}
+		unsubscribe()
+	}
+	return nil
+}
+
+// close ends what is left after run; the error is about logs that were not written.
+func (r *running) close() error {
+	return errors.Join(r.sidecar.close(), r.gateway.close(), r.pipe.Close())
+}
+
+// recordPackets records what the packet filter refused.
+func (r *running) recordPackets(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case p, ok := <-r.jail.Packets():
+			if !ok {
+				return
+			}
+			host := p.Destination.Addr().String()
+			if b := r.resolver.Binding(p.Destination.Addr()); b.Name != "" {
+				host = b.Name
+			}
+			to := p.Destination.Addr().String()
+			if p.Destination.Port() != 0 {
+				to = p.Destination.String()
+			}
+			r.sidecar.recorder.Record(&record.Entry{
+				Start:            time.Now(),
+				Protocol:         record.ProtocolPacket,
+				Reason:           reason.ProtocolNotCaptured,
+				Detail:           fmt.Sprintf("%s to %s was refused: only TCP and DNS can leave", p.ProtocolName(), to),
+				DownstreamLocal:  p.Destination,
+				DownstreamRemote: p.Source,
+				Host:             host,
+			}, nil)
+		}
+	}
+}
+
+// sandboxSockets hands out the listeners that were made inside the sandbox.
+type sandboxSockets struct{ jail *sandbox.Sandbox }
+
+func (s sandboxSockets) Listen(_ context.Context, l *resource.Listener) ([]net.Listener, error) {
+	if l.Address.Port() != intercept.TCPPort {
+		return nil, fmt.Errorf("the listener %q wants port %d; in a sandbox only %d is captured", l.Name, l.Address.Port(), intercept.TCPPort)
+	}
+	return s.jail.TCP(), nil
+}
+
+func (sandboxSockets) OriginalDestination(c net.Conn) (netip.AddrPort, error) {
+	return intercept.OriginalDestination(c)
+}

@@ -1,0 +1,148 @@
+package standalone
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/decide"
+	"github.com/egret-mesh/egret/internal/data/http"
+	"github.com/egret-mesh/egret/internal/data/proxy"
+	"github.com/egret-mesh/egret/internal/data/record"
+	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/data/upstream"
+	"github.com/egret-mesh/egret/internal/xds"
+)
+
+// proxyOptions say what differs between the sidecar and the gateway.
+type proxyOptions struct {
+	node *corev3.Node
+	// workload is whose calls the metrics tell.
+	workload record.Workload
+	// logFile is where the access log goes that the configuration calls /dev/stdout;
+	// "": nowhere.
+	logFile  string
+	sockets  proxy.Sockets
+	dialer   upstream.Dialer
+	resolver upstream.Resolver
+	logger   *slog.Logger
+}
+
+// instance is one proxy of the data half, with all its parts.
+type instance struct {
+	store    *config.Store
+	client   *xds.Client
+	manager  *upstream.Manager
+	recorder *record.Recorder
+	handler  *http.Handler
+	options  proxyOptions
+}
+
+func newInstance(conn grpc.ClientConnInterface, o proxyOptions) (*instance, error) {
+	open, err := openLog(o.logFile)
+	if err != nil {
+		return nil, fmt.Errorf("access log: %w", err)
+	}
+	p := &instance{options: o, store: config.NewStore(config.StoreOptions{Logger: o.logger})}
+	p.client = xds.NewClient(conn, xds.ClientOptions{Node: o.node, Delta: true, Handler: p.store, Logger: o.logger})
+	p.store.Attach(p.client)
+	p.recorder, err = record.New(record.Options{
+		Open:      open,
+		DenialLog: resource.AccessLog{Path: standardLog},
+		Workload:  o.workload,
+		Hostname:  o.workload.Name,
+		Logger:    o.logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.manager = upstream.NewManager(upstream.Options{Source: p.store, Dialer: o.dialer, Resolver: o.resolver, Logger: o.logger})
+	p.handler = http.NewHandler(http.Options{Upstreams: p.manager, Recorder: p.recorder, Logger: o.logger})
+	return p, nil
+}
+
+// run serves until ctx ends, and drains.
+func (p *instance) run(ctx context.Context, binder proxy.Binder) error {
+	server := proxy.New(proxy.Options{
+		Source: p.store, Sockets: p.options.sockets, Upstreams: p.manager, HTTP: p.handler,
+		Recorder: p.recorder, Binder: binder, Logger: p.options.logger,
+	})
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return ignoreEnd(ctx, p.client.Run(ctx)) })
+	g.Go(func() error { return ignoreEnd(ctx, server.Run(ctx)) })
+	return g.Wait()
+}
+
+// close ends what outlives run: pools, names, the log.
+func (p *instance) close() error {
+	p.handler.Close()
+	p.manager.Close()
+	return p.recorder.Close()
+}
+
+// ignoreEnd drops the error of something that ended because it was told to.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// standardLog is the path by which Istio's configuration names the proxy's standard
+// output.
+const standardLog = "/dev/stdout"
+
+// openLog opens the log files of one proxy. What the configuration calls standard
+// output is file, which exists from the start, so that it can be followed; other paths
+// are not opened: the YAML's author decides what is recorded, the operator where to.
+func openLog(file string) (func(string) (io.WriteCloser, error), error) {
+	if file == "" {
+		return func(string) (io.WriteCloser, error) { return discard{}, nil }, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return nil, err
+	}
+	open := func(string) (io.WriteCloser, error) {
+		return os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	}
+	first, err := open(file)
+	if err != nil {
+		return nil, err
+	}
+	return open, first.Close()
+}
+
+type discard struct{}
+
+func (discard) Write(b []byte) (int, error) { return len(b), nil }
+func (discard) Close() error                { return nil }
+
+// gatewaySockets listens on the gateway's address in the network of this process.
+type gatewaySockets struct{ network *network }
+
+func (s gatewaySockets) Listen(_ context.Context, l *resource.Listener) ([]net.Listener, error) {
+	ln, err := s.network.listen(netip.AddrPortFrom(gatewayAddress, l.Address.Port()))
+	if err != nil {
+		return nil, err
+	}
+	return []net.Listener{ln}, nil
+}
+
+func (gatewaySockets) OriginalDestination(c net.Conn) (netip.AddrPort, error) {
+	return netip.ParseAddrPort(c.LocalAddr().String())
+}
+
+// noBinder is for proxies whose clients have another resolver.
+type noBinder struct{}
+
+func (noBinder) Binding(netip.Addr) decide.Binding { return decide.Binding{} }

@@ -1,0 +1,187 @@
+package standalone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/egret-mesh/egret/internal/control/istioapi"
+	"github.com/egret-mesh/egret/internal/control/source"
+	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/record"
+	"github.com/egret-mesh/egret/internal/host/sandbox"
+)
+
+// Options of Run.
+type Options struct {
+	Command []string
+	// Env and Dir are the command's; Home is the user's home folder.
+	Env       []string
+	Dir, Home string
+	Paths     []string // of YAML
+	Workload  Workload
+	// AccessLog is the folder of the access logs; "": none are written.
+	AccessLog string
+	// Expose are paths of the machine that the command may see although they would be
+	// hidden (sockets and their folders).
+	Expose []string
+	Quiet  bool // no denials on Stderr
+	Logger *slog.Logger
+
+	Stdin, Stdout, Stderr *os.File
+}
+
+// ProblemsError is YAML that cannot be used; nothing was started.
+type ProblemsError struct{ Problems []istioapi.Problem }
+
+func (e *ProblemsError) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// readyLimit bounds the wait for the first configuration.
+const readyLimit = 30 * time.Second
+
+// Run runs the command in the mesh until it ends, and says how it ended. The error is
+// about egret itself; then the command was not started, or was killed.
+func Run(ctx context.Context, o Options) (sandbox.ExitStatus, error) {
+	var guard guard
+	files, err := source.Files(o.Paths, source.Options{Logger: o.Logger, Trusted: guard.trusted})
+	if err != nil {
+		return sandbox.ExitStatus{}, err
+	}
+	defer func() { _ = files.Close() }()
+	if bad := onlyErrors(files.Current().Problems); len(bad) > 0 {
+		return sandbox.ExitStatus{}, &ProblemsError{bad}
+	}
+	if err := refuseHardLinks(files); err != nil {
+		return sandbox.ExitStatus{}, err
+	}
+	jail, err := sandbox.Start(ctx, sandbox.Spec{
+		Path: o.Command[0], Args: o.Command, Env: o.Env, Dir: o.Dir, Home: o.Home,
+		ReadOnly: guard.protect(files.Protect(), o.Dir, o.Home),
+		Expose:   o.Expose,
+		Stdin:    o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr,
+		Logger: o.Logger.With("part", "sandbox"),
+	})
+	if err != nil {
+		return sandbox.ExitStatus{}, err
+	}
+	defer func() { _ = jail.Close() }()
+	voice := &voice{out: o.Stderr, quiet: o.Quiet, said: map[string]bool{}}
+	m, err := newRunning(meshOptions{
+		files: files, workload: o.Workload, logFolder: o.AccessLog, jail: jail,
+		logger: o.Logger, tell: voice.problems,
+	})
+	if err != nil {
+		return sandbox.ExitStatus{}, err
+	}
+	return m.runCommand(ctx, voice)
+}
+
+// runCommand serves, lets the command go when all is ready, and waits for its end.
+func (r *running) runCommand(ctx context.Context, voice *voice) (sandbox.ExitStatus, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	served := make(chan error, 1)
+	go func() {
+		defer cancel() // a mesh that fails takes the command along
+		served <- r.run(ctx)
+	}()
+	told := voice.follow(r.sidecar.recorder, r.gateway.recorder)
+	status, err := r.command(ctx)
+	cancel()
+	err = errors.Join(err, <-served, r.close())
+	told.Wait()
+	return status, err
+}
+
+func (r *running) command(ctx context.Context) (sandbox.ExitStatus, error) {
+	stop := r.jail.Relay()
+	defer stop()
+	limit, cancel := context.WithTimeout(ctx, readyLimit)
+	defer cancel()
+	if err := r.ready(limit); err != nil {
+		return sandbox.ExitStatus{}, err
+	}
+	if err := r.jail.Go(); err != nil {
+		return sandbox.ExitStatus{}, err
+	}
+	failed := context.AfterFunc(ctx, func() { _ = r.jail.Close() })
+	defer failed()
+	return r.jail.Wait()
+}
+
+func onlyErrors(problems []istioapi.Problem) []istioapi.Problem {
+	var bad []istioapi.Problem
+	for _, p := range problems {
+		if p.Severity == istioapi.Error {
+			bad = append(bad, p)
+		}
+	}
+	return bad
+}
+
+// voice tells people on stderr, each thing once.
+type voice struct {
+	out   io.Writer
+	quiet bool
+
+	mu   sync.Mutex
+	said map[string]bool
+}
+
+// say tells line, unless something was said for the same key before.
+func (v *voice) say(key, line string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.said[key] || len(v.said) >= maxSaid {
+		return
+	}
+	v.said[key] = true
+	fmt.Fprintln(v.out, "egret: "+line)
+}
+
+// maxSaid bounds what is remembered, and so what is said.
+const maxSaid = 10000
+
+// problems tells what is wrong with the YAML now.
+func (v *voice) problems(problems []istioapi.Problem) {
+	for _, p := range problems {
+		if p.Severity >= istioapi.Warning {
+			v.say(p.String(), p.String())
+		}
+	}
+}
+
+// follow tells the denials of recorders until they are closed.
+func (v *voice) follow(recorders ...*record.Recorder) *sync.WaitGroup {
+	var wg sync.WaitGroup
+	for _, r := range recorders {
+		denials, _ := r.Denials() // ends when the recorder is closed
+		wg.Go(func() {
+			for d := range denials {
+				if !v.quiet && !foreseen(d) {
+					key := fmt.Sprintf("%s %s %s:%d", d.Reason, d.Protocol, d.Host, d.Port)
+					v.say(key, string(d.Reason)+": "+d.Detail)
+				}
+			}
+		})
+	}
+	return &wg
+}
+
+// foreseen says whether a denial has another one coming that tells more: a name that
+// is not registered gets an address all the same, and the call to it is refused.
+func foreseen(d record.Denial) bool {
+	return d.Reason == reason.DNSNotInRegistry && (d.Method == "A" || d.Method == "AAAA")
+}
