@@ -57,7 +57,9 @@ type Store struct {
 	goneRoutes map[string]bool // removed while a listener still names them
 	clusters   map[string]*resource.Cluster
 	endpoints  map[string]*resource.Endpoints
-	users      map[string]map[string]bool // EDS name -> clusters that need it
+	// goneEndpoints were removed while a cluster still needs them.
+	goneEndpoints map[string]bool
+	users         map[string]map[string]bool // EDS name -> clusters that need it
 	// usersChanged: a name came or went since the last subscription.
 	usersChanged bool
 	ready        map[string]*Cluster // clusters as they are published
@@ -87,7 +89,7 @@ func NewStore(o StoreOptions) *Store {
 		seen: map[string]bool{}, skipped: map[string]int{}, hashes: map[string]map[string]uint64{},
 		listeners: map[string]*listenerState{}, routes: map[string]*resource.RouteConfiguration{},
 		badRoutes: map[string]bool{}, goneRoutes: map[string]bool{},
-		clusters: map[string]*resource.Cluster{}, endpoints: map[string]*resource.Endpoints{},
+		clusters: map[string]*resource.Cluster{}, endpoints: map[string]*resource.Endpoints{}, goneEndpoints: map[string]bool{},
 		users: map[string]map[string]bool{}, ready: map[string]*Cluster{},
 		subscribers: map[int]chan struct{}{},
 	}
@@ -276,7 +278,9 @@ func (s *Store) putCluster(name string, a *anypb.Any) error {
 	if err != nil {
 		return err
 	}
-	s.unuse(s.clusters[name])
+	if old := s.clusters[name]; old != nil && old.EDSServiceName != cl.EDSServiceName {
+		s.unuse(old)
+	}
 	s.clusters[name] = cl
 	if cl.Discovery == resource.DiscoveryEDS {
 		if s.users[cl.EDSServiceName] == nil {
@@ -298,6 +302,10 @@ func (s *Store) unuse(cl *resource.Cluster) {
 	if len(s.users[cl.EDSServiceName]) == 0 {
 		delete(s.users, cl.EDSServiceName)
 		s.usersChanged = true
+		if s.goneEndpoints[cl.EDSServiceName] {
+			delete(s.goneEndpoints, cl.EDSServiceName)
+			delete(s.endpoints, cl.EDSServiceName)
+		}
 	}
 }
 
@@ -330,26 +338,23 @@ func (s *Store) putEndpoints(name string, a *anypb.Any) error {
 	if err != nil {
 		return err
 	}
-	s.setEndpoints(name, e)
-	return nil
-}
-
-func (s *Store) setEndpoints(name string, e *resource.Endpoints) {
+	delete(s.goneEndpoints, name)
 	s.endpoints[name] = e
 	for cluster := range s.users[name] {
 		s.readyCluster(cluster)
 	}
+	return nil
 }
 
-// removeEndpoints: endpoints that a cluster still needs and that the control plane
-// removed are none.
+// removeEndpoints drops what no cluster needs. Like Envoy it keeps what one still
+// needs: the cluster goes on with the last endpoints.
 func (s *Store) removeEndpoints(names []string) {
 	for _, name := range names {
 		if len(s.users[name]) == 0 {
 			delete(s.endpoints, name)
-			continue
+		} else if s.endpoints[name] != nil {
+			s.goneEndpoints[name] = true
 		}
-		s.setEndpoints(name, &resource.Endpoints{ClusterName: name})
 	}
 }
 

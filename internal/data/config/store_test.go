@@ -245,8 +245,13 @@ func TestRemovals(t *testing.T) {
 	}
 	h.good(xds.EndpointType, bodies("c", endpoints(t, "c", "10.0.0.2")))
 	h.apply(xds.EndpointType, []string{"c"}, nil)
-	if e := h.Current().Clusters["c"].Endpoints; e == nil || len(e.Localities) != 0 {
-		t.Errorf("removed endpoints: %+v", e)
+	if e := h.Current().Clusters["c"].Endpoints; e == nil || len(e.Localities) != 1 {
+		t.Errorf("a cluster lost its endpoints: %+v", e)
+	}
+	h.apply(xds.ClusterType, []string{"c"}, nil)
+	h.good(xds.ClusterType, bodies("c", edsCluster(t, "c")))
+	if h.Current().Clusters["c"] != nil {
+		t.Error("a cluster came back with removed endpoints")
 	}
 }
 
