@@ -80,7 +80,8 @@ func NewClient(cc grpc.ClientConnInterface, o ClientOptions) *Client {
 
 // Subscribe replaces the names that are wanted of a type; nil means all of them, an
 // empty list none. It may be called at any time, also before Run and from inside
-// Handler.Apply. Names that are no longer wanted reach the handler as removed.
+// Handler.Apply. Names that are no longer wanted reach the handler as removed. From all
+// to none is possible on a delta stream only; the other form cannot say it.
 func (c *Client) Subscribe(typeURL string, names []string) {
 	c.mu.Lock()
 	w := c.watches[typeURL]
@@ -276,6 +277,7 @@ func (c *Client) next() *request {
 
 // take hands a response to the handler and makes its answer.
 func (c *Client) take(r *response) error {
+	c.drop()
 	c.mu.Lock()
 	w := c.watches[r.typeURL]
 	if w == nil || !w.started {
@@ -317,12 +319,7 @@ func (c *Client) drops() []Update {
 	defer c.mu.Unlock()
 	var out []Update
 	for _, typeURL := range slices.SortedFunc(maps.Keys(c.watches), comparePushOrder) {
-		w := c.watches[typeURL]
-		names := w.dropped()
-		for _, n := range names {
-			delete(w.have, n)
-		}
-		if len(names) > 0 {
+		if names := c.watches[typeURL].dropped(); len(names) > 0 {
 			out = append(out, Update{TypeURL: typeURL, Removed: names})
 		}
 	}

@@ -262,7 +262,7 @@ func (s *subscription) status(nodeID string) TypeStatus {
 		Version: s.version, Accepted: s.accepted,
 	}
 	for n, h := range s.held {
-		if h.version != "" {
+		if h.version != "" && h.version != unknownVersion {
 			t.Held++
 		}
 		switch {

@@ -32,6 +32,9 @@ type holding struct {
 	state   ackState
 }
 
+// settled reports whether no answer is due.
+func (h holding) settled() bool { return h.state != ackPending || h.seq == 0 }
+
 // unknownVersion is never equal to a version: the resource is sent, or its removal told.
 const unknownVersion = "\x00"
 
@@ -78,15 +81,19 @@ func (s *subscription) open(r *request) {
 	s.replace(r.names)
 }
 
-// next takes a later request. The names of a state-of-the-world request that answers
-// an older response are ignored, for the client will answer the newer one too.
+// next takes a later request. A state-of-the-world request that answers an older response
+// is not answered, for the client will answer the newer one too; but what it
+// no longer names is forgotten, so that it is sent when a later one names it again.
 func (s *subscription) next(r *request) {
 	seq, version, ok := parseNonce(r.nonce)
 	ok = ok && seq <= s.seq
-	if s.delta {
+	switch {
+	case s.delta:
 		s.change(r.subscribe, r.unsubscribe)
-	} else if ok && seq == s.seq || r.nonce == "" && s.seq == 0 {
+	case ok && seq == s.seq || r.nonce == "" && s.seq == 0:
 		s.replace(r.names)
+	default:
+		s.shrink(r.names)
 	}
 	if ok {
 		s.settle(seq, version, r)
@@ -95,30 +102,35 @@ func (s *subscription) next(r *request) {
 
 // replace sets the names, as a state-of-the-world request does.
 func (s *subscription) replace(names []string) {
-	if len(names) == 0 {
-		s.wildcard = !s.named && legacyWildcard(s.typeURL)
-		s.change(nil, slices.Collect(maps.Keys(s.names)))
-		s.prune()
+	if len(names) == 0 && !s.named {
+		s.wildcard = legacyWildcard(s.typeURL)
+		return
+	}
+	s.shrink(names)
+	s.change(slices.DeleteFunc(slices.Clone(names), func(n string) bool {
+		_, ok := s.names[n]
+		return ok
+	}), nil)
+}
+
+// shrink drops what is not among the names, and adds nothing.
+func (s *subscription) shrink(names []string) {
+	if len(names) == 0 && !s.named {
 		return
 	}
 	want := make(map[string]struct{}, len(names))
 	for _, n := range names {
 		want[n] = struct{}{}
 	}
-	var add, drop []string
-	for n := range want {
-		if _, ok := s.names[n]; !ok && n != wildcardName {
-			add = append(add, n)
-		}
-	}
+	var drop []string
 	for n := range s.names {
 		if _, ok := want[n]; !ok {
 			drop = append(drop, n)
 		}
 	}
 	_, star := want[wildcardName]
-	s.named, s.wildcard = true, star
-	s.change(add, drop)
+	s.named, s.wildcard = true, s.wildcard && star
+	s.change(nil, drop)
 	s.prune()
 }
 
@@ -126,6 +138,9 @@ func (s *subscription) replace(names []string) {
 // again is sent again, and one that is unsubscribed under a wildcard too: the client
 // may have forgotten it (xDS protocol, "Unsubscribing from resources").
 func (s *subscription) change(subscribe, unsubscribe []string) {
+	if slices.Contains(subscribe, wildcardName) {
+		s.widen()
+	}
 	for _, n := range unsubscribe {
 		if n == wildcardName {
 			s.wildcard = false
@@ -133,21 +148,41 @@ func (s *subscription) change(subscribe, unsubscribe []string) {
 			continue
 		}
 		delete(s.names, n)
-		delete(s.held, n)
 		if s.wildcard {
-			s.held[n] = holding{version: unknownVersion}
+			s.doubt(n)
+		} else if s.held[n].settled() {
+			delete(s.held, n)
 		}
 	}
 	for _, n := range subscribe {
 		s.named = true
 		if n == wildcardName {
-			s.answered = s.answered && s.wildcard
-			s.wildcard = true
 			continue
 		}
 		s.names[n] = struct{}{}
-		delete(s.held, n)
+		s.doubt(n)
 	}
+}
+
+// doubt makes a resource be sent, or its absence be told, whatever was sent before.
+func (s *subscription) doubt(name string) {
+	h := s.held[name]
+	h.version = unknownVersion
+	s.held[name] = h
+}
+
+// widen subscribes to everything. What was on its way when it was dropped is sent again:
+// the client may have taken it or not.
+func (s *subscription) widen() {
+	if s.wildcard {
+		return
+	}
+	for n := range s.held {
+		if !s.wants(n) {
+			s.doubt(n)
+		}
+	}
+	s.wildcard, s.answered = true, false
 }
 
 func (s *subscription) wants(name string) bool {
@@ -155,9 +190,10 @@ func (s *subscription) wants(name string) bool {
 	return ok || s.wildcard
 }
 
-// prune forgets what is no longer wanted.
+// prune forgets what is no longer wanted. What is on its way is remembered until it is
+// answered: if the client wants everything before that, it keeps it.
 func (s *subscription) prune() {
-	maps.DeleteFunc(s.held, func(n string, _ holding) bool { return !s.wants(n) })
+	maps.DeleteFunc(s.held, func(n string, h holding) bool { return !s.wants(n) && h.settled() })
 }
 
 // size is a bound on the memory of what the client named, in bytes.
@@ -184,6 +220,10 @@ func (s *subscription) settle(seq uint64, version string, r *request) {
 		if h.seq == seq && seq != 0 {
 			h.state = state
 			s.held[n] = h
+			if !s.wants(n) {
+				delete(s.held, n)
+				continue
+			}
 		}
 		remain = remain || h.state == ackRefused
 	}
@@ -231,13 +271,7 @@ func (s *subscription) difference(current map[string]Resource) (changed []Resour
 		changed = append(changed, refused...)
 	}
 	for n, h := range s.held {
-		if _, ok := current[n]; !ok && h.version != "" {
-			removed = append(removed, n)
-		}
-	}
-	for n := range s.names {
-		_, exists := current[n]
-		if _, known := s.held[n]; !exists && !known {
+		if _, ok := current[n]; !ok && h.version != "" && s.wants(n) {
 			removed = append(removed, n)
 		}
 	}
@@ -283,17 +317,18 @@ func (s *subscription) take(current, old map[string]Resource, p phase, generatio
 		out.resources = append(s.wanted(current), lingering...)
 		slices.SortFunc(out.resources, func(a, b Resource) int { return strings.Compare(a.Name, b.Name) })
 	}
-	s.mark(out, current, gone)
 	if !s.delta {
 		out.removed = nil
+		if len(out.resources) == 0 && !fullState(s.typeURL) {
+			s.mark(nil, current, gone, 0) // only removals: this form cannot tell them
+			return nil, nil
+		}
 		if fullState(s.typeURL) {
 			out.version = setVersion(out.resources)
 		}
-		if len(out.resources) == 0 && !fullState(s.typeURL) {
-			s.seq-- // only removals: not told in this form
-			return nil, nil
-		}
 	}
+	s.seq++
+	s.mark(out.resources, current, gone, s.seq)
 	out.nonce = makeNonce(out.version, s.seq)
 	s.version, s.answered = out.version, true
 	for _, r := range news {
@@ -303,16 +338,15 @@ func (s *subscription) take(current, old map[string]Resource, p phase, generatio
 }
 
 // mark notes that the client is about to get a response.
-func (s *subscription) mark(out *response, current map[string]Resource, gone []string) {
-	s.seq++
-	for _, r := range out.resources {
+func (s *subscription) mark(sent []Resource, current map[string]Resource, gone []string, seq uint64) {
+	for _, r := range sent {
 		if _, ok := current[r.Name]; ok {
-			s.held[r.Name] = holding{version: r.Version, seq: s.seq}
+			s.held[r.Name] = holding{version: r.Version, seq: seq}
 		}
 	}
 	for _, n := range gone {
 		if _, named := s.names[n]; named {
-			s.held[n] = holding{seq: s.seq}
+			s.held[n] = holding{seq: seq}
 		} else {
 			delete(s.held, n)
 		}

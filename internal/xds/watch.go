@@ -52,6 +52,7 @@ type watch struct {
 	delta   bool
 	wanted  interest
 	have    map[string]string // name -> version, as applied
+	doomed  []string          // no longer subscribed to, and the handler does not know yet
 	known   bool              // a wildcard's first answer has come
 
 	// On this stream:
@@ -61,6 +62,7 @@ type watch struct {
 	nonce    string
 	acks     []ack
 	accepted string // version of the last response without an error; survives the stream
+	partial  bool   // not all of that version was kept: do not claim it on a new stream
 }
 
 func newWatch(typeURL string, delta bool) *watch {
@@ -76,14 +78,22 @@ func (w *watch) want(i interest) {
 // restart forgets what belongs to a stream.
 func (w *watch) restart() {
 	w.started, w.named, w.told, w.nonce, w.acks = false, false, interest{}, "", nil
+	w.doom()
+	if w.partial {
+		w.accepted = ""
+	}
 }
 
 // next is the next request to send, or nil.
 func (w *watch) next() *request {
+	wanted := w.wanted
+	if !w.delta && w.told.wildcard && !w.named && wanted.empty() {
+		wanted = w.told // no names still mean all: there is no way to say "none"
+	}
 	switch {
-	case !w.started && w.wanted.empty():
+	case !w.started && wanted.empty():
 		return nil
-	case w.started && len(w.acks) == 0 && w.wanted.equal(w.told):
+	case w.started && len(w.acks) == 0 && wanted.equal(w.told):
 		return nil
 	}
 	r := &request{typeURL: w.typeURL, nonce: w.nonce, version: w.accepted}
@@ -99,7 +109,8 @@ func (w *watch) next() *request {
 	} else {
 		r.names = w.sotwNames()
 	}
-	w.started, w.told = true, w.wanted
+	w.started, w.told = true, wanted
+	w.doom()
 	return r
 }
 
@@ -144,15 +155,28 @@ func (w *watch) deltaNames(r *request) {
 	}
 }
 
-// dropped is what is there but no longer subscribed to, as far as the server was told
-// so too: a name that is dropped and taken back before that is kept.
-func (w *watch) dropped() []string {
-	var out []string
+// keeps reports whether a resource stays. As long as the server was not told that it is
+// no longer wanted it does; for when it is wanted again before that, it is not sent again.
+func (w *watch) keeps(name string) bool { return w.wanted.has(name) || w.told.has(name) }
+
+// doom notes what is there but no longer subscribed to. From here on it counts as not
+// there: if it is wanted again, the server sends it again.
+func (w *watch) doom() {
 	for n := range w.have {
-		if !w.wanted.has(n) && !w.told.has(n) {
-			out = append(out, n)
+		if !w.keeps(n) {
+			delete(w.have, n)
+			w.partial = true
+			w.doomed = append(w.doomed, n)
 		}
 	}
+}
+
+// dropped is what the handler has but no longer gets; it has to be told before it is
+// given anything newer.
+func (w *watch) dropped() []string {
+	w.doom()
+	out := w.doomed
+	w.doomed = nil
 	slices.Sort(out)
 	return out
 }
@@ -178,7 +202,7 @@ func (w *watch) difference(r *response) (u Update, errs map[string]error, give b
 			continue
 		}
 		seen[name] = true
-		if version, ok := w.have[name]; w.wanted.has(name) && (!ok || version != res.Version) {
+		if version, ok := w.have[name]; w.keeps(name) && (!ok || version != res.Version) {
 			u.Changed = append(u.Changed, res)
 		}
 	}
@@ -240,7 +264,7 @@ func (w *watch) applied(r *response, u Update, errs map[string]error) {
 	if a.refused {
 		a.problem = problem(errs)
 	} else {
-		w.accepted = r.version
+		w.accepted, w.partial = r.version, len(r.resources) != len(w.have)
 	}
 	a.version = w.accepted
 	w.acks = append(w.acks, a)
