@@ -29,7 +29,7 @@ type value struct {
 	kind kind
 	s    string
 	n    int64
-	addr netip.AddrPort
+	addr *netip.AddrPort
 }
 
 func word(s string) value {
@@ -48,14 +48,14 @@ func foreign(s string) value {
 
 func number(n int64) value { return value{kind: kindNumber, n: n} }
 
-func address(a netip.AddrPort, k kind) value {
+func address(a *netip.AddrPort, k kind) value {
 	if !a.Addr().IsValid() {
 		return value{}
 	}
 	return value{kind: k, addr: a}
 }
 
-func port(a netip.AddrPort) value {
+func port(a *netip.AddrPort) value {
 	if !a.Addr().IsValid() {
 		return value{}
 	}
@@ -106,20 +106,20 @@ var operators = map[string]operator{
 	},
 	"UPSTREAM_CLUSTER":       func(_ *Recorder, e *Entry) value { return foreign(e.UpstreamCluster) },
 	"UPSTREAM_CLUSTER_RAW":   func(_ *Recorder, e *Entry) value { return foreign(e.UpstreamCluster) },
-	"UPSTREAM_LOCAL_ADDRESS": func(_ *Recorder, e *Entry) value { return address(e.UpstreamLocalAddress, kindAddrPort) },
+	"UPSTREAM_LOCAL_ADDRESS": func(_ *Recorder, e *Entry) value { return address(&e.UpstreamLocalAddress, kindAddrPort) },
 	"UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT": func(_ *Recorder, e *Entry) value {
-		return address(e.UpstreamLocalAddress, kindAddr)
+		return address(&e.UpstreamLocalAddress, kindAddr)
 	},
-	"UPSTREAM_LOCAL_PORT": func(_ *Recorder, e *Entry) value { return port(e.UpstreamLocalAddress) },
+	"UPSTREAM_LOCAL_PORT": func(_ *Recorder, e *Entry) value { return port(&e.UpstreamLocalAddress) },
 	"UPSTREAM_REQUEST_ATTEMPT_COUNT": func(_ *Recorder, e *Entry) value {
 		return number(int64(e.Attempts))
 	},
 
-	"DOWNSTREAM_LOCAL_ADDRESS": func(_ *Recorder, e *Entry) value { return address(e.DownstreamLocal, kindAddrPort) },
+	"DOWNSTREAM_LOCAL_ADDRESS": func(_ *Recorder, e *Entry) value { return address(&e.DownstreamLocal, kindAddrPort) },
 	"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT": func(_ *Recorder, e *Entry) value {
-		return address(e.DownstreamLocal, kindAddr)
+		return address(&e.DownstreamLocal, kindAddr)
 	},
-	"DOWNSTREAM_LOCAL_PORT":                         func(_ *Recorder, e *Entry) value { return port(e.DownstreamLocal) },
+	"DOWNSTREAM_LOCAL_PORT":                         func(_ *Recorder, e *Entry) value { return port(&e.DownstreamLocal) },
 	"DOWNSTREAM_REMOTE_ADDRESS":                     remote,
 	"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":        remoteHost,
 	"DOWNSTREAM_REMOTE_PORT":                        remotePort,
@@ -151,9 +151,9 @@ var absent = map[string]bool{
 	"DOWNSTREAM_WIRE_BYTES_RECEIVED": true, "DOWNSTREAM_WIRE_BYTES_SENT": true,
 }
 
-func remote(_ *Recorder, e *Entry) value     { return address(e.DownstreamRemote, kindAddrPort) }
-func remoteHost(_ *Recorder, e *Entry) value { return address(e.DownstreamRemote, kindAddr) }
-func remotePort(_ *Recorder, e *Entry) value { return port(e.DownstreamRemote) }
+func remote(_ *Recorder, e *Entry) value     { return address(&e.DownstreamRemote, kindAddrPort) }
+func remoteHost(_ *Recorder, e *Entry) value { return address(&e.DownstreamRemote, kindAddr) }
+func remotePort(_ *Recorder, e *Entry) value { return port(&e.DownstreamRemote) }
 
 // details is RESPONSE_CODE_DETAILS: Envoy's word where there is one, and for a
 // denial the reason, so that Istio's default format shows it.
