@@ -230,27 +230,14 @@ func classify(t *resource.NameTable, search []string, name string) (Kind, string
 	return Unknown, "", nil
 }
 
-// find looks a name up: itself, then the longest wildcard. The key "*" alone is not
-// a wildcard but a permission.
+// find looks a name of a host up: itself, then the longest wildcard. The key "*" is
+// not a wildcard but a permission.
 func find(t *resource.NameTable, name string) (string, resource.NameInfo, bool) {
-	if name == "" || name[0] == '*' || !plausible(name) {
+	if !plausible(name) {
 		return "", resource.NameInfo{}, false
 	}
-	if info, ok := t.Names[name]; ok {
-		return name, info, true
-	}
-	for i := strings.IndexByte(name, '.'); i >= 0; {
-		key := "*" + name[i:]
-		if info, ok := t.Names[key]; ok {
-			return key, info, true
-		}
-		next := strings.IndexByte(name[i+1:], '.')
-		if next < 0 {
-			break
-		}
-		i += 1 + next
-	}
-	return "", resource.NameInfo{}, false
+	info, key, ok := t.Lookup(name)
+	return key, info, ok
 }
 
 // Binding tells which name a connection to addr was opened to. Whether the name is
