@@ -54,8 +54,37 @@ func (b *Body) Start(r *Reader, f Framing, length int64, request bool) {
 // Done reports whether the body has been read to its end.
 func (b *Body) Done() bool { return b.done }
 
-// Ready reports whether Next can go on without reading from the source.
-func (b *Body) Ready() bool { return !b.done && b.r.w > b.r.r }
+// Ready reports whether Next surely goes on without reading from the source. Who
+// collects output before writing it must write when it is not.
+func (b *Body) Ready() bool {
+	if b.done {
+		return false
+	}
+	rest := b.r.buf[b.r.r:b.r.w]
+	if b.framing != Chunked || len(rest) == 0 {
+		return len(rest) > 0
+	}
+	state := b.state
+	if state == chunkCRLF {
+		rest, state = rest[min(2, len(rest)):], chunkSize
+	}
+	if state == chunkSize {
+		i := bytes.IndexByte(rest, '\n')
+		if i < 0 {
+			return false
+		}
+		if state = chunkData; rest[0] == '0' {
+			state = chunkTrailers // or a number with a zero first: then this says no too often
+		}
+		rest = rest[i+1:]
+	}
+	if state == chunkTrailers {
+		return bytes.HasPrefix(rest, crlf) || bytes.Contains(rest, crlfcrlf)
+	}
+	return len(rest) > 0
+}
+
+var crlf, crlfcrlf = []byte("\r\n"), []byte("\r\n\r\n")
 
 // Next returns the next piece of the payload, valid until the next call of any
 // method of the reader. It returns io.EOF after the last piece, ErrUnexpectedEOF

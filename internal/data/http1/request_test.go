@@ -397,3 +397,37 @@ func TestReadingDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations per request", n)
 	}
 }
+
+// TestReadyNeverLies: where Ready says yes, Next does not read.
+func TestReadyNeverLies(t *testing.T) {
+	raw := "3\r\nabc\r\n03\r\ndef\r\n10\r\n0123456789abcdef\r\n0\r\nT: u\r\nV: w\r\n\r\n"
+	for cut := 0; cut <= len(raw); cut++ {
+		src := &countingReader{src: io.MultiReader(strings.NewReader(raw[:cut]), strings.NewReader(raw[cut:]))}
+		r := NewReader(src, new(Pool), Limits{})
+		var b Body
+		b.Start(r, Chunked, 0, true)
+		for {
+			ready, before := b.Ready(), src.reads
+			_, err := b.Next()
+			if ready && src.reads != before {
+				t.Fatalf("cut at %d: Ready, but Next read", cut)
+			}
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+type countingReader struct {
+	src   io.Reader
+	reads int
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	c.reads++
+	return c.src.Read(p)
+}

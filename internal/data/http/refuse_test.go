@@ -1,0 +1,166 @@
+package http
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/egret-mesh/egret/internal/data/decide"
+	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/resource"
+)
+
+// TestAnswersOfOurOwn has what is answered without an upstream: status, reason and
+// whether the connection goes on.
+func TestAnswersOfOurOwn(t *testing.T) {
+	const close, stays = true, false
+	post := func(lines string) string { return "POST / HTTP/1.1\r\nHost: evil.com\r\n" + lines }
+	tests := []struct {
+		name, raw string
+		status    string
+		why       reason.Reason
+		closes    bool
+	}{
+		{"not registered", "GET / HTTP/1.1\r\nHost: evil.com\r\n\r\n", "502 Bad Gateway", reason.NotInRegistry, stays},
+		{"HEAD", "HEAD / HTTP/1.1\r\nHost: evil.com\r\n\r\n", "502 Bad Gateway", reason.NotInRegistry, stays},
+		{"HTTP/1.0", "GET / HTTP/1.0\r\nHost: evil.com\r\n\r\n", "502 Bad Gateway", reason.NotInRegistry, close},
+		{"small body", post("Content-Length: 3\r\n\r\nabc"), "502 Bad Gateway", reason.NotInRegistry, stays},
+		{"chunked body", post("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"), "502 Bad Gateway", reason.NotInRegistry, stays},
+		{"large body", post("Content-Length: 1000000\r\n\r\nabc"), "502 Bad Gateway", reason.NotInRegistry, close},
+		{"body that waits for 100", post("Expect: 100-continue\r\nContent-Length: 3\r\n\r\n"), "502 Bad Gateway", reason.NotInRegistry, close},
+		{"upgrade not allowed", get("/", "Connection: upgrade", "Upgrade: other"), "403 Forbidden", reason.UpgradeNotAllowed, stays},
+		{"CONNECT", "CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n", "502 Bad Gateway", reason.ConnectNotAllowed, stays},
+		{"no route", get("/", "x-no-route: 1"), "404 Not Found", reason.NoRoute, stays},
+		{"no cluster", get("/nowhere"), "503 Service Unavailable", reason.NoCluster, stays},
+		{"bad request", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400 Bad Request", reason.BadRequest, close},
+		{"smuggling", get("/", "Content-Length: 3", "Transfer-Encoding: chunked") + "0\r\n\r\nGET /evil HTTP/1.1\r\n", "400 Bad Request", reason.BadRequest, close},
+		{"bad version", "GET / HTTP/1.2\r\nHost: a\r\n\r\n", "505 HTTP Version Not Supported", reason.BadRequest, close},
+		{"large header", get("/", "A: "+strings.Repeat("b", 61<<10)), "431 Request Header Fields Too Large", reason.HeadersTooLarge, close},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t, "127.0.0.1:1")
+			no := w.routeTo("origin")
+			nowhere := w.routeTo("gone")
+			nowhere.Match.Path = "/nowhere"
+			no.Match.Path = "/never"
+			w.configure(w.clusterOf("origin", "127.0.0.1:1"), nowhere, no, &resource.Route{Name: "up", Match: resource.RouteMatch{Path: "/"}, Forward: no.Forward})
+			if test.why == reason.NoRoute {
+				w.configure(w.clusterOf("origin", "127.0.0.1:1"), no)
+			}
+			c := w.dial()
+			if _, err := io.WriteString(c, test.raw); err != nil {
+				t.Fatal(err)
+			}
+			r := bufio.NewReader(c)
+			head := headOf(t, r)
+			if !strings.HasPrefix(head, "HTTP/1.1 "+test.status+"\r\n") || !hasLine(head, "x-egret-reason: "+string(test.why)) ||
+				!hasLine(head, "content-type: text/plain") || hasLine(head, "connection: close") != test.closes {
+				t.Fatalf("%q", head)
+			}
+			e := w.next()
+			if e.Reason != test.why || e.Detail == "" || !strings.HasPrefix(test.status, statusWord(e.Status)) {
+				t.Errorf("recorded %+v", e)
+			}
+			if !strings.HasPrefix(test.raw, "HEAD") {
+				line, err := r.ReadString('\n')
+				if err != nil || !strings.HasPrefix(line, "egret: "+string(test.why)+": ") || e.Sent != int64(len(line)) {
+					t.Errorf("body %q (%v), recorded %d", line, err, e.Sent)
+				}
+			}
+			if test.closes {
+				if rest, err := io.ReadAll(r); err != nil || len(rest) > 0 {
+					t.Errorf("after the answer: %q, %v", rest, err)
+				}
+				return
+			}
+			if _, err := io.WriteString(c, "GET /2 HTTP/1.1\r\nHost: evil.com\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			headOf(t, r)
+			if e := w.next(); e.Path != "/2" {
+				t.Errorf("recorded %+v", e)
+			}
+			w.nothingMore()
+		})
+	}
+}
+
+func TestHTTP2PrefaceIsRefused(t *testing.T) {
+	w := newWorld(t, "127.0.0.1:1")
+	got := w.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+	const settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+	if !strings.HasPrefix(got, settings) || !strings.Contains(got, "\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0degret: http2_not_supported") {
+		t.Errorf("%q", got)
+	}
+	if e := w.next(); e.Reason != reason.HTTP2NotSupported || e.Protocol != "HTTP/2" || e.Host != "203.0.113.7" {
+		t.Errorf("recorded %+v", e)
+	}
+}
+
+func TestRefusedConnection(t *testing.T) {
+	w := newWorld(t, "127.0.0.1:1")
+	client, server := net.Pipe()
+	defer client.Close()
+	plan := decide.ConnPlan{Reason: reason.NotInRegistry, Detail: "evil.com is not in the registry"}
+	conn := &Conn{Net: server, Peeked: []byte("GET / HT"), Info: w.info}
+	w.served.Go(func() { w.handler.Refuse(w.ctx, conn, plan, []resource.AccessLog{{}, {}}) })
+	go func() { _, _ = io.WriteString(client, "TP/1.1\r\nHost: evil.com\r\nConnection: close\r\n\r\n") }()
+	b, _ := io.ReadAll(client)
+	if !strings.HasPrefix(string(b), "HTTP/1.1 502 ") || !strings.HasSuffix(string(b), "egret: not_in_registry: evil.com is not in the registry\n") {
+		t.Errorf("%q", b)
+	}
+	if e := w.next(); e.Reason != reason.NotInRegistry || e.Host != "evil.com" || e.Logs != 2 {
+		t.Errorf("recorded %+v", e)
+	}
+}
+
+// TestNothingRecordedForNothing: connections that say nothing are not requests.
+func TestNothingRecordedForNothing(t *testing.T) {
+	w := newWorld(t, "127.0.0.1:1")
+	c := w.dial()
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
+		t.Errorf("%q %v", b, err)
+	}
+	w.nothingMore()
+}
+
+func TestClosedInsideTheHead(t *testing.T) {
+	w := newWorld(t, "127.0.0.1:1")
+	c := w.dial()
+	if _, err := io.WriteString(c, "GET / HT"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
+		t.Errorf("%q %v", b, err)
+	}
+	if e := w.next(); e.Reason != reason.DownstreamClosed || e.Flags != "DC" || e.Status != 0 {
+		t.Errorf("recorded %+v", e)
+	}
+}
+
+func TestDirectAndRedirect(t *testing.T) {
+	w := newWorld(t, "127.0.0.1:1")
+	w.configure(w.clusterOf("origin", "127.0.0.1:1"),
+		&resource.Route{Name: "teapot", Match: resource.RouteMatch{Path: "/tea"}, Direct: &resource.DirectResponse{Status: 418, Body: []byte("short")},
+			ResponseHeaders: resource.HeaderEdits{Add: []resource.HeaderAdd{{Name: "x-a", Value: "%PROTOCOL% %REQ(:path)%", Dynamic: true}}}},
+		&resource.Route{Name: "move", Match: resource.RouteMatch{Path: "/"}, Redirect: &resource.Redirect{HTTPSRedirect: true, Status: 301}})
+	if got := w.send(get("/tea", "Connection: close")); !strings.HasPrefix(got, "HTTP/1.1 418 I'm a teapot\r\n") ||
+		!hasLine(got, "x-a: HTTP/1.1 /tea") || !strings.HasSuffix(got, "\r\n\r\nshort") {
+		t.Errorf("%q", got)
+	}
+	if e := w.next(); e.Status != 418 || e.Details != "direct_response" || e.Reason != "" {
+		t.Errorf("recorded %+v", e)
+	}
+	if got := w.send(get("/x?y", "Connection: close")); !strings.HasPrefix(got, "HTTP/1.1 301 ") || !hasLine(got, "location: https://example.com/x?y") {
+		t.Errorf("%q", got)
+	}
+}
