@@ -326,7 +326,7 @@ func (s *Sandbox) startOuter(files []*os.File, reaped chan<- struct{}) error {
 func outerAttr(files []*os.File) *os.ProcAttr {
 	return &os.ProcAttr{
 		Dir:   "/",
-		Env:   []string{},
+		Env:   []string{"GOMAXPROCS=2"}, // or each stage would look for the limits of its control group
 		Files: files,
 		Sys: &syscall.SysProcAttr{
 			Cloneflags:                 unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
