@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
 	"github.com/egret-mesh/egret/internal/data/upstream"
@@ -18,25 +19,10 @@ func madeUp(a netip.Addr) bool {
 	return a.Unmap().Is4() && b[12] == 240 && b[13] >= 240 && b[13] <= 242
 }
 
-// choose takes one of weighted clusters by chance.
+// choose takes one of the clusters of a chain by chance; "" where all weigh nothing.
 func choose(clusters []resource.WeightedCluster) string {
-	if len(clusters) == 1 {
-		return clusters[0].Name
-	}
-	var total uint64
-	for i := range clusters {
-		total += uint64(clusters[i].Weight)
-	}
-	if total == 0 {
-		return ""
-	}
-	n := rand.Uint64N(total)
-	for i := range clusters {
-		w := uint64(clusters[i].Weight)
-		if n < w {
-			return clusters[i].Name
-		}
-		n -= w
+	if c := decide.PickCluster(clusters, rand.Uint32()); c != nil {
+		return c.Name
 	}
 	return ""
 }

@@ -154,6 +154,12 @@ type rig struct {
 // start runs a proxy with cfg; connections have dst as their original destination.
 func start(t *testing.T, cfg *config.Config, dst string, change ...func(*Options)) *rig {
 	t.Helper()
+	return startIn(t, upstream.Options{}, cfg, dst, change...)
+}
+
+// startIn is start with a network of the test's own.
+func startIn(t *testing.T, u upstream.Options, cfg *config.Config, dst string, change ...func(*Options)) *rig {
+	t.Helper()
 	r := &rig{t: t, source: &source{subs: map[chan struct{}]bool{}}, logs: &logs{}, bindings: bindings{},
 		sockets: &sockets{dst: netip.MustParseAddrPort(dst), open: map[string]string{}}, done: make(chan struct{})}
 	r.source.set(cfg)
@@ -165,7 +171,8 @@ func start(t *testing.T, cfg *config.Config, dst string, change ...func(*Options
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.manager = upstream.NewManager(upstream.Options{Source: r.source})
+	u.Source = r.source
+	r.manager = upstream.NewManager(u)
 	r.handler = http.NewHandler(http.Options{Upstreams: r.manager, Recorder: r.recorder, Route: decide.Route})
 	o := Options{Source: r.source, Sockets: r.sockets, Upstreams: r.manager, HTTP: r.handler, Recorder: r.recorder,
 		Binder: r.bindings, DrainTimeout: -1}
