@@ -45,7 +45,8 @@ type exchange struct {
 	tunnel    bool   // CONNECT or an allowed upgrade
 
 	forwarding
-	upload upload
+	upload   upload
+	download pump
 
 	entry record.Entry
 	flags [3]string
@@ -343,6 +344,7 @@ func (x *exchange) end() {
 	if x.upload.active {
 		x.upload.reset()
 	}
+	x.download = pump{}
 	x.entry = record.Entry{}
 	x.out, x.back, x.arena = scratch(x.out), scratch(x.back), scratch(x.arena)
 	x.close, x.answered, x.unread = false, false, false

@@ -33,6 +33,7 @@ type pump struct {
 	total      int64 // payload bytes
 	limited    io.LimitedReader
 	vectors    [3][]byte
+	unwritten  net.Buffers // a view of vectors
 }
 
 // writeError marks an error of the destination; others are the source's.
@@ -108,8 +109,8 @@ func (p *pump) addLarge(piece []byte) error {
 		p.beforeLast()
 	}
 	p.vectors[0], p.vectors[1] = p.out, piece
-	v := net.Buffers(p.vectors[:])
-	_, err := v.WriteTo(p.dst)
+	p.unwritten = p.vectors[:]
+	_, err := p.unwritten.WriteTo(p.dst)
 	p.out = p.out[:0]
 	return asWriteError(err)
 }

@@ -19,7 +19,8 @@ func (x *exchange) respond() {
 	if x.upload.running() && !x.upload.last.Load() {
 		x.close = true // an answer before the end of the request: no other can follow
 	}
-	p := pump{body: &x.respBody, src: x.conn.tcp, dst: x.s.c.Net, moved: &x.moved}
+	p := &x.download
+	p.body, p.src, p.dst, p.moved = &x.respBody, x.conn.tcp, x.s.c.Net, &x.moved
 	p.chunked = x.buildResponse()
 	p.out = x.back
 	x.respBody.Start(x.conn.reader, x.resp.Framing, x.resp.Length, false)
