@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/egret-mesh/egret/internal/host/intercept"
 )
@@ -25,9 +26,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 {
 		switch os.Args[1] {
 		case "probe":
-			os.Exit(probe(os.Args[2:]))
+			unix.Exit(probe(os.Args[2:])) // os.Exit waits for a second with the race detector
 		case "host":
-			os.Exit(host(os.Args[2:]))
+			unix.Exit(host(os.Args[2:]))
 		}
 	}
 	goleak.VerifyTestMain(m)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -36,6 +37,13 @@ func probe(args []string) int {
 	case "exit":
 		code, _ := strconv.Atoi(args[1])
 		return code
+	case "job":
+		continued := make(chan os.Signal, 1)
+		signal.Notify(continued, unix.SIGCONT)
+		fmt.Println("job: started")
+		<-continued
+		fmt.Println("job: continued")
+		select {}
 	case "hang":
 		fmt.Println("hang: yes")
 		select {}

@@ -115,7 +115,7 @@ func relaySignals(control *Conn, pid int) {
 	for {
 		payload, err := control.Expect(FrameSignal)
 		if err != nil {
-			os.Exit(1) // egret is gone; process 1 takes all others with it
+			unix.Exit(1) // egret is gone; process 1 takes all others with it
 		}
 		if s, err := DecodeNumber(payload); err == nil && s > 0 && s < 65 {
 			_ = unix.Kill(pid, unix.Signal(s)) // it may be gone

@@ -177,7 +177,7 @@ func startInner(plan *Outer) (int, error) {
 // death signal does the same; this holds also where it was lost.)
 func dieWith(control *Conn) {
 	_, _, _ = ReadFrame(control)
-	os.Exit(1)
+	unix.Exit(1)
 }
 
 func waitFor(pid int) error {
