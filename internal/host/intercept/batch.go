@@ -17,17 +17,21 @@ const (
 )
 
 // Batch is the ruleset as one nftables transaction, ready to be sent on a
-// NETLINK_NETFILTER socket: the table is replaced whole or not at all.
+// NETLINK_NETFILTER socket. With replace a table of the same name is replaced; without,
+// its being there is an error (EEXIST), and the kernel is done some five to ten
+// milliseconds sooner, for it waits until nobody uses the old table.
 // (linux/netfilter/nf_tables.h; the expressions are encoded by google/nftables, whose
 // connection type is not used because the sandbox's first stage, which sends the
 // batch, must stay free of it to start fast.)
-func (r Ruleset) Batch() ([]byte, error) {
+func (r Ruleset) Batch(replace bool) ([]byte, error) {
 	table := []netlink.Attribute{{Type: unix.NFTA_TABLE_NAME, Data: zero(r.Table)}}
 	b := &batch{}
 	b.control(unix.NFNL_MSG_BATCH_BEGIN)
-	b.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, table)
-	b.add(unix.NFT_MSG_DELTABLE, 0, table)
-	b.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, table)
+	if replace {
+		b.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, table) // so that there is one to delete
+		b.add(unix.NFT_MSG_DELTABLE, 0, table)
+	}
+	b.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, table)
 	for _, c := range r.chains() {
 		b.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, b.chain(r.Table, c))
 		for _, rule := range c.rules {

@@ -113,6 +113,13 @@ func rulesInside() error {
 	if err := errors.Join(sample().Apply(), sample().Apply()); err != nil {
 		return err
 	}
+	fresh, err := sample().Batch(false)
+	if err != nil {
+		return err
+	}
+	if err := netns.Exchange(unix.NETLINK_NETFILTER, fresh); !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("a second table was made, or another error: %v", err)
+	}
 	nft, err := exec.LookPath("nft")
 	if err != nil {
 		return nil

@@ -96,7 +96,7 @@ func (r Ruleset) String() string {
 // Apply makes the ruleset that of the calling thread's network namespace, replacing
 // a table of the same name in one transaction. It needs CAP_NET_ADMIN there.
 func (r Ruleset) Apply() error {
-	batch, err := r.Batch()
+	batch, err := r.Batch(true)
 	if err != nil {
 		return err
 	}

@@ -260,3 +260,21 @@ func TestBackgroundProcessesEndWithTheCommand(t *testing.T) {
 	})
 	check(t, r, map[string]string{"done": "ok"}) // run waits until the pipe is closed
 }
+
+// BenchmarkTrue is what a sandbox costs: from Start to the end of /bin/true.
+func BenchmarkTrue(b *testing.B) {
+	for b.Loop() {
+		s, err := Start(b.Context(), Spec{Path: "/bin/true", Args: []string{"true"}, Dir: "/"})
+		if err != nil {
+			skipWithoutNamespaces(b, err)
+			b.Fatal(err)
+		}
+		if err := s.Go(); err != nil {
+			b.Fatal(err)
+		}
+		if status, err := s.Wait(); err != nil || status.ShellCode() != 0 {
+			b.Fatalf("%+v, %v", status, err)
+		}
+		_ = s.Close()
+	}
+}

@@ -149,12 +149,12 @@ func (p *plan) chooseStdio(spec *Spec) error {
 // networkRequests set up an empty network namespace.
 func networkRequests() ([]netns.Request, error) {
 	rules := Rules()
-	batch, err := rules.Batch()
+	batch, err := rules.Batch(false)
 	if err != nil {
 		return nil, err
 	}
 	rules.LogRate = 0
-	silent, err := rules.Batch()
+	silent, err := rules.Batch(false)
 	if err != nil {
 		return nil, err
 	}
