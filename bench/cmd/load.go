@@ -26,7 +26,7 @@ func (b *bench) load(ctx context.Context, t *target, connections int, d time.Dur
 	defer cancel()
 	seconds := max(1, int(d.Round(time.Second)/time.Second))
 	args := b.pinned(b.otherCore, b.tools["wrk"], "-t1", "-c"+strconv.Itoa(connections),
-		"-d"+strconv.Itoa(seconds)+"s", "-H", "Host: "+originHost, "http://"+t.address+"/")
+		"-d"+strconv.Itoa(seconds)+"s", "--timeout", "10s", "-H", "Host: "+originHost, "http://"+t.address+"/")
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
