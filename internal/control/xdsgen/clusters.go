@@ -144,11 +144,20 @@ func (b *builder) discovery(c *clusterv3.Cluster, t *target) bool {
 			endpoints = endpoints[:1]
 		}
 		c.LoadAssignment = b.assignment(c.Name, endpoints)
-		c.DnsRefreshRate, c.DnsJitter = b.shared.dnsRefresh, b.shared.dnsJitter
-		c.RespectDnsTtl = true
+		b.dnsTiming(c)
 		c.DnsLookupFamily = b.dnsFamily()
 	}
 	return true
+}
+
+// dnsTiming sets how often names are resolved, in the fields that istiod sends.
+func (b *builder) dnsTiming(c *clusterv3.Cluster) {
+	//lint:ignore SA1019 as istiod 1.26
+	c.DnsRefreshRate = b.shared.dnsRefresh
+	//lint:ignore SA1019 as istiod 1.26
+	c.DnsJitter = b.shared.dnsJitter
+	//lint:ignore SA1019 as istiod 1.26
+	c.RespectDnsTtl = true
 }
 
 // dnsFamily asks for the families that the node has, as Istio does.

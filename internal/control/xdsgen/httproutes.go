@@ -214,12 +214,10 @@ func (b *builder) serviceHost(s *mesh.Service, port uint32) *routev3.VirtualHost
 			Match:     b.shared.prefixMatch,
 			Decorator: &routev3.Decorator{Operation: name + "/*"},
 			Metadata:  metadata,
-			Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+			Action: &routev3.Route_Route{Route: setTimeout(&routev3.RouteAction{
 				ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: clusterName(port, "", s.Host)},
-				Timeout:          b.shared.zero,
-				MaxGrpcTimeout:   b.shared.zero,
 				RetryPolicy:      b.shared.retry,
-			}},
+			}, b.shared.zero)},
 		}},
 	}
 }
@@ -278,11 +276,9 @@ func (b *builder) unknownHost() *routev3.VirtualHost {
 	}
 	if b.scope.Policy.Mode == mesh.AllowAny {
 		name = "allow_any"
-		route.Action = &routev3.Route_Route{Route: &routev3.RouteAction{
+		route.Action = &routev3.Route_Route{Route: setTimeout(&routev3.RouteAction{
 			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: b.unknownTarget().clusters[0].name},
-			Timeout:          b.shared.zero,
-			MaxGrpcTimeout:   b.shared.zero,
-		}}
+		}, b.shared.zero)}
 	}
 	route.Name = name
 	return &routev3.VirtualHost{

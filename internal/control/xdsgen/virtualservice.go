@@ -1,12 +1,14 @@
 package xdsgen
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
@@ -113,12 +115,7 @@ func catchesAll(m *routev3.RouteMatch) bool {
 
 // forward fills in where a route leads, and how.
 func (b *builder) forward(out *routev3.Route, v *mesh.VirtualService, r *networking.HTTPRoute, authority string, listenPort uint32) {
-	a := &routev3.RouteAction{Timeout: b.shared.zero}
-	if t := r.GetTimeout(); t != nil {
-		a.Timeout = t
-	}
-	a.MaxGrpcTimeout = a.Timeout
-	a.RetryPolicy = b.shared.retry
+	a := setTimeout(&routev3.RouteAction{RetryPolicy: b.shared.retry}, cmp.Or(r.GetTimeout(), b.shared.zero))
 	if r.GetRetries() != nil {
 		a.RetryPolicy = retryPolicy(r.GetRetries(), b.shared.previousHosts)
 	}
@@ -139,6 +136,14 @@ func (b *builder) forward(out *routev3.Route, v *mesh.VirtualService, r *network
 	if authority != "" {
 		a.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: authority}
 	}
+}
+
+// setTimeout sets a route's timeout, for gRPC as well.
+func setTimeout(a *routev3.RouteAction, d *durationpb.Duration) *routev3.RouteAction {
+	a.Timeout = d
+	//lint:ignore SA1019 as istiod 1.26: its replacement, max_stream_duration, means something else
+	a.MaxGrpcTimeout = d
+	return a
 }
 
 // destinations sets the cluster or the weighted clusters. A single destination's
