@@ -107,6 +107,26 @@ func TestIdentityFolderEnvironmentAndStreams(t *testing.T) {
 	})
 }
 
+// Larger than a socket's buffer.
+func TestLargeEnvironment(t *testing.T) {
+	spec := Spec{Path: "sh", Args: []string{"sh", "-c", `echo "length: ${#V9}"`}, Dir: "/"}
+	for i := range 10 {
+		spec.Env = append(spec.Env, fmt.Sprintf("V%d=%s", i, strings.Repeat("x", 100_000)))
+	}
+	check(t, run(t, spec), map[string]string{"length": "100000"})
+}
+
+func TestWorkingFolderThatIsGone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "gone")
+	spec := probing(t, "exit", "0")
+	spec.Dir = dir
+	_, err := tryRun(t, spec)
+	var command *CommandError
+	if !errors.As(err, &command) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("%v, want an error that names %s", err, dir)
+	}
+}
+
 func TestWorkingFolderBelowAHiddenOne(t *testing.T) {
 	root, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {

@@ -83,6 +83,11 @@ func complete(spec *Spec) error {
 		}
 		spec.Dir = dir
 	}
+	dir, err := filepath.Abs(spec.Dir)
+	if err != nil {
+		return fmt.Errorf("find the working directory: %w", err)
+	}
+	spec.Dir = dir
 	path, err := lookPath(spec.Path, spec.Dir, spec.Env)
 	if err != nil {
 		return &CommandError{Err: err}
