@@ -38,7 +38,8 @@ func Generate(snapshot *mesh.Snapshot, node mesh.Node) (xds.Snapshot, error) {
 	if node.Type != mesh.NodeSidecar && node.Type != mesh.NodeRouter {
 		return nil, fmt.Errorf("node %q has type %q; known are %q and %q", node.ID, node.Type, mesh.NodeSidecar, mesh.NodeRouter)
 	}
-	b := &builder{mesh: snapshot, node: node, scope: snapshot.Scope(node), shared: newShared(snapshot)}
+	b := &builder{mesh: snapshot, node: node, scope: snapshot.Scope(node)}
+	b.shared = b.newShared(snapshot)
 	b.logs = b.newAccessLogs()
 	b.begin()
 	clusters := *b

@@ -27,7 +27,7 @@ func (b *builder) httpFilters(k listenerKey, route string) []*listenerv3.Filter 
 		UseRemoteAddress:  b.shared.no,
 		Proxy_100Continue: true,
 		UpgradeConfigs:    []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
-		RequestIdExtension: &hcmv3.RequestIDExtension{TypedConfig: constant(
+		RequestIdExtension: &hcmv3.RequestIDExtension{TypedConfig: b.pack(
 			&uuidv3.UuidRequestIdConfig{UseRequestIdForTraceSampling: b.shared.yes})},
 	}
 	normalizePaths(m, b.mesh.Config().GetPathNormalization().GetNormalization(), b.shared.yes)

@@ -14,7 +14,6 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -42,7 +41,7 @@ type shared struct {
 	prefixMatch    *routev3.RouteMatch
 }
 
-func newShared(s *mesh.Snapshot) shared {
+func (b *builder) newShared(s *mesh.Snapshot) shared {
 	h := shared{
 		zero:           durationpb.New(0),
 		one:            wrapperspb.UInt32(1),
@@ -70,7 +69,7 @@ func newShared(s *mesh.Snapshot) shared {
 	h.previousHosts = []*routev3.RetryPolicy_RetryHostPredicate{{
 		Name: "envoy.retry_host_predicates.previous_hosts",
 		ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{
-			TypedConfig: constant(&previoushostsv3.PreviousHostsPredicate{}),
+			TypedConfig: b.pack(&previoushostsv3.PreviousHostsPredicate{}),
 		},
 	}}
 	if r := retryPolicy(s.Config().GetDefaultHttpRetryPolicy(), h.previousHosts); r != nil {
@@ -79,29 +78,20 @@ func newShared(s *mesh.Snapshot) shared {
 	h.tlsInspector = &listenerv3.ListenerFilter{
 		Name: "envoy.filters.listener.tls_inspector",
 		ConfigType: &listenerv3.ListenerFilter_TypedConfig{
-			TypedConfig: constant(&tlsinspectorv3.TlsInspector{InitialReadBufferSize: wrapperspb.UInt32(512)}),
+			TypedConfig: b.pack(&tlsinspectorv3.TlsInspector{InitialReadBufferSize: wrapperspb.UInt32(512)}),
 		},
 	}
 	h.httpInspector = &listenerv3.ListenerFilter{
 		Name: "envoy.filters.listener.http_inspector",
 		ConfigType: &listenerv3.ListenerFilter_TypedConfig{
-			TypedConfig: constant(&httpinspectorv3.HttpInspector{}),
+			TypedConfig: b.pack(&httpinspectorv3.HttpInspector{}),
 		},
 	}
 	h.router = []*hcmv3.HttpFilter{{
 		Name:       "envoy.filters.http.router",
-		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: constant(&routerv3.Router{})},
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: b.pack(&routerv3.Router{})},
 	}}
 	return h
-}
-
-// constant packs a message that has no text in it, so it cannot fail.
-func constant(m proto.Message) *anypb.Any {
-	a := &anypb.Any{}
-	if err := anypb.MarshalFrom(a, m, marshal); err != nil {
-		panic(err)
-	}
-	return a
 }
 
 // frozen is m with its body already encoded, carried as unrecognized bytes: for parts
