@@ -111,9 +111,8 @@ func (w sotwClient) send(r *request) error {
 	})
 }
 
-// recv takes the names from the resources themselves, or from the envelope
-// envoy.service.discovery.v3.Resource where the server uses it. A resource without a
-// readable name is handed on with its body replaced by nil.
+// recv takes resources out of the envelope envoy.service.discovery.v3.Resource where the
+// server uses it. Otherwise they come without name and version; watch.check adds these.
 func (w sotwClient) recv() (*response, error) {
 	m, err := w.stream.Recv()
 	if err != nil {
@@ -130,7 +129,7 @@ func unwrap(body *anypb.Any) Resource {
 	var envelope discoveryv3.Resource
 	if body.MessageIs(&envelope) {
 		if err := proto.Unmarshal(body.Value, &envelope); err != nil {
-			return Resource{Body: body}
+			return Resource{Body: body} // refused later: it is of another type
 		}
 		return Resource{Name: envelope.Name, Version: envelope.Version, Body: envelope.Resource}
 	}
