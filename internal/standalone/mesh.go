@@ -122,11 +122,12 @@ func (r *running) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// ready waits until both proxies have their first complete configuration.
+// ready waits until both proxies have their first complete configuration, and the
+// sidecar knows the names that its DNS answers.
 func (r *running) ready(ctx context.Context) error {
 	for _, p := range []*instance{r.sidecar, r.gateway} {
 		changed, unsubscribe := p.store.Subscribe()
-		for p.store.Current() == nil {
+		for c := p.store.Current(); c == nil || p == r.sidecar && c.Names == nil; c = p.store.Current() {
 			select {
 			case <-ctx.Done():
 				unsubscribe()

@@ -114,6 +114,9 @@ type insideConn struct {
 	local, remote net.Addr
 }
 
+// Plain is the connection as the kernel can splice it.
+func (c *insideConn) Plain() net.Conn { return c.UnixConn }
+
 func (c *insideConn) LocalAddr() net.Addr  { return c.local }
 func (c *insideConn) RemoteAddr() net.Addr { return c.remote }
 

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"golang.org/x/sync/errgroup"
@@ -109,9 +108,6 @@ func openLog(file string) (func(string) (io.WriteCloser, error), error) {
 	if file == "" {
 		return func(string) (io.WriteCloser, error) { return discard{}, nil }, nil
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return nil, err
-	}
 	open := func(string) (io.WriteCloser, error) {
 		return os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	}
@@ -146,3 +142,5 @@ func (gatewaySockets) OriginalDestination(c net.Conn) (netip.AddrPort, error) {
 type noBinder struct{}
 
 func (noBinder) Binding(netip.Addr) decide.Binding { return decide.Binding{} }
+
+func (noBinder) Destination(_ *config.Config, dst netip.AddrPort) netip.AddrPort { return dst }

@@ -66,9 +66,16 @@ func Run(ctx context.Context, o Options) (sandbox.ExitStatus, error) {
 	if err := refuseHardLinks(files); err != nil {
 		return sandbox.ExitStatus{}, err
 	}
+	readOnly := guard.protect(files.Protect(), o.Dir, o.Home)
+	if o.AccessLog != "" {
+		if err := os.MkdirAll(o.AccessLog, 0o755); err != nil {
+			return sandbox.ExitStatus{}, fmt.Errorf("access log: %w", err)
+		}
+		readOnly = append(readOnly, o.AccessLog) // nor may it rewrite the record
+	}
 	jail, err := sandbox.Start(ctx, sandbox.Spec{
 		Path: o.Command[0], Args: o.Command, Env: o.Env, Dir: o.Dir, Home: o.Home,
-		ReadOnly: guard.protect(files.Protect(), o.Dir, o.Home),
+		ReadOnly: readOnly,
 		Expose:   o.Expose,
 		Stdin:    o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr,
 		Logger: o.Logger.With("part", "sandbox"),

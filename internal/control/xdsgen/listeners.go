@@ -132,7 +132,7 @@ func (b *builder) listenAddresses(svc *mesh.Service, p mesh.Port) (binds []strin
 	if len(cidrs) > 0 {
 		binds = append(binds, wildcardBind)
 	}
-	if len(binds) == 0 && b.node.DNSCapture {
+	if len(binds) == 0 && b.node.DNSCapture && !p.Protocol.IsTLS() { // TLS is told apart by SNI, which is judged too
 		for _, a := range svc.AutoAddresses {
 			binds = append(binds, a.String())
 		}

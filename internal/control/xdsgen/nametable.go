@@ -57,13 +57,15 @@ func (b *builder) names() NameTable {
 	return t
 }
 
-// nameInfo has the service's single addresses, else those allocated for it. CIDRs are
-// no answer to a question for a name.
+// nameInfo has the service's single addresses, else those allocated for it. A CIDR is
+// there too: the name is looked up outside, and answers within the CIDR are good.
 func nameInfo(s *mesh.Service, domain string) NameInfo {
 	info := NameInfo{Registry: "External", Namespace: s.Namespace}
 	for _, a := range s.Addresses {
 		if a.IsSingleIP() {
 			info.IPs = append(info.IPs, a.Addr().String())
+		} else {
+			info.IPs = append(info.IPs, a.String())
 		}
 	}
 	if len(s.Addresses) == 0 {

@@ -23,7 +23,7 @@ spec: {hosts: [range.example], addresses: [198.51.100.0/24], ports: [{number: 5,
 	if diff := cmp.Diff(want, got["istio-egressgateway.istio-system.svc.cluster.local"]); diff != "" {
 		t.Errorf("the gateway's name (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(NameInfo{Registry: "External", Namespace: "default"}, got["range.example"]); diff != "" {
+	if diff := cmp.Diff(NameInfo{IPs: []string{"198.51.100.0/24"}, Registry: "External", Namespace: "default"}, got["range.example"]); diff != "" {
 		t.Errorf("a name with a CIDR (-want +got):\n%s", diff)
 	}
 	if a := got["a.example"]; len(a.IPs) != 1 || a.IPs[0] == got["b.example"].IPs[0] {

@@ -130,7 +130,9 @@ func TestAllowAny(t *testing.T) {
 	}
 }
 
-// With DNS capture TCP and TLS services without addresses get listeners of their own.
+// With DNS capture TCP services without addresses get listeners of their own; TLS is
+// told apart by SNI, whatever the address: so a call without SNI, or with another one
+// than the address is for, can be refused.
 func TestAutomaticAddresses(t *testing.T) {
 	w := world{yaml: serviceEntries}
 	g := w.generate(t, captured())
@@ -145,14 +147,16 @@ func TestAutomaticAddresses(t *testing.T) {
 		{call{to: vip[0] + ":80", host: "auto.example.com"}, "outbound|80||auto.example.com"},
 		{call{to: vip[0] + ":80", host: vip[0]}, "outbound|80||auto.example.com"},
 		{call{to: "1.1.1.1:9001"}, "BlackHoleCluster"},
-		{call{to: "1.1.1.1:443", sni: "www.example.com"}, "BlackHoleCluster"},
+		{call{to: "1.1.1.1:443", sni: "www.example.com"}, "outbound|443||www.example.com"},
+		{call{to: vip[0] + ":443", sni: "evil.example.net"}, "BlackHoleCluster"},
+		{call{to: vip[0] + ":443"}, "BlackHoleCluster"},
 		{call{to: names["www.example.com"].IPs[0] + ":443", sni: "www.example.com"}, "outbound|443||www.example.com"},
 		{call{to: "1.1.1.1:443", sni: "a.wild.example"}, "outbound|443||*.wild.example"},
 	})
 	for name, want := range map[string][]string{
 		"*.wild.example":   nil,
 		"open.example.com": nil,
-		"net.example.com":  nil,
+		"net.example.com":  {"198.51.100.0/24"},
 		"db.example.com":   {"192.0.2.10", "2001:db8::10"},
 	} {
 		info, ok := names[name]

@@ -30,6 +30,8 @@ type exchange struct {
 	resp *mdns.Msg // nil: do not answer
 	q    query
 	kind uint16 // the question's type
+	// within are the prefixes that an answer from outside must be in; nil: any.
+	within []netip.Prefix
 }
 
 // read parses a packet. When the exchange has a resp already, that is the answer; nil
@@ -107,7 +109,8 @@ func (s *Server) answer(x *exchange) (outside bool) {
 	}
 	a := s.Assign(cfg, x.q.name)
 	switch a.Kind {
-	case Outside:
+	case Outside, Ranged:
+		x.within = a.Prefixes
 		return true
 	case NoTable:
 		x.reply(mdns.RcodeServerFailure)
@@ -143,7 +146,7 @@ func (s *Server) answerOther(cfg *config.Config, x *exchange) (outside bool) {
 		s.refuse(cfg, x, reason.DNSTypeRefused, "only A and AAAA are answered")
 	case Unknown:
 		s.refuseUnknown(cfg, x)
-	case Table, Bound:
+	case Table, Bound, Ranged:
 		if x.kind != mdns.TypeHTTPS && x.kind != mdns.TypeSVCB {
 			s.refuse(cfg, x, reason.DNSTypeRefused, "for names of the registry only A and AAAA are answered")
 		}
@@ -266,7 +269,9 @@ func (s *Server) askAddresses(ctx context.Context, x *exchange) error {
 		return err
 	}
 	x.reply(mdns.RcodeSuccess)
-	x.addresses(slices.DeleteFunc(slices.Clone(addrs), reserved.Contains), ttl)
+	x.addresses(slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool {
+		return reserved.Contains(a) || x.within != nil && !slices.ContainsFunc(x.within, func(p netip.Prefix) bool { return p.Contains(a.Unmap()) })
+	}), ttl)
 	return nil
 }
 

@@ -153,6 +153,9 @@ const (
 	// Bound: the name is known without an address; it got one of BindingRange and
 	// is resolved when it is dialled.
 	Bound
+	// Ranged: the name table has CIDRs for the name: it is looked up outside, and the
+	// answers within them are good.
+	Ranged
 	// Outside: not known, but every name may be looked up.
 	Outside
 	// Local: localhost.
@@ -163,7 +166,7 @@ const (
 	NoTable
 )
 
-var kindNames = [...]string{"unknown", "table", "bound", "outside", "local", "search", "no table"}
+var kindNames = [...]string{"unknown", "table", "bound", "ranged", "outside", "local", "search", "no table"}
 
 func (k Kind) String() string { return kindNames[k] }
 
@@ -172,18 +175,23 @@ type Answer struct {
 	Kind Kind
 	// Key is the key of the name table that decided: the name, a "*.suffix", or "*".
 	Key string
-	// Addresses to answer with, both families; none for Outside, Search and NoTable.
+	// Addresses to answer with, both families; none for Ranged, Outside, Search and
+	// NoTable.
 	Addresses []netip.Addr
-	TTL       time.Duration
+	// Prefixes that an answer from outside must be in; nil: any.
+	Prefixes []netip.Prefix
+	TTL      time.Duration
 }
 
 // Assign answers for a name, in any case and with or without a final dot. A name
 // that needs an address of the proxy's own gets or keeps one.
 func (s *Server) Assign(cfg *config.Config, name string) Answer {
 	name = canonical(name)
-	kind, key, addrs := classify(table(cfg), s.search, name)
-	a := Answer{Kind: kind, Key: key, Addresses: addrs, TTL: tableTTL}
+	kind, key, info := classify(table(cfg), s.search, name)
+	a := Answer{Kind: kind, Key: key, Addresses: info.Addresses, TTL: tableTTL}
 	switch kind {
+	case Ranged:
+		a.Prefixes = info.Prefixes
 	case Bound:
 		a.Addresses = []netip.Addr{s.bindings.assign(name)}
 	case Unknown:
@@ -206,28 +214,32 @@ func Classify(t *resource.NameTable, name string) (Kind, string) {
 	return kind, key
 }
 
-func classify(t *resource.NameTable, search []string, name string) (Kind, string, []netip.Addr) {
+func classify(t *resource.NameTable, search []string, name string) (Kind, string, resource.NameInfo) {
+	none := resource.NameInfo{}
 	if name == "localhost" || strings.HasSuffix(name, ".localhost") { // RFC 6761 6.3
-		return Local, "", localAddresses
+		return Local, "", resource.NameInfo{Addresses: localAddresses}
 	}
 	if t == nil {
-		return NoTable, "", nil
+		return NoTable, "", none
 	}
 	if key, info, ok := find(t, name); ok {
-		if len(info.Addresses) > 0 {
-			return Table, key, info.Addresses
+		switch {
+		case len(info.Addresses) > 0:
+			return Table, key, info
+		case len(info.Prefixes) > 0:
+			return Ranged, key, info
 		}
-		return Bound, key, nil
+		return Bound, key, none
 	}
 	for _, d := range search {
 		if strings.HasSuffix(name, d) {
-			return Search, "", nil
+			return Search, "", none
 		}
 	}
 	if _, ok := t.Names["*"]; ok {
-		return Outside, "*", nil
+		return Outside, "*", none
 	}
-	return Unknown, "", nil
+	return Unknown, "", none
 }
 
 // find looks a name of a host up: itself, then the longest wildcard. The key "*" is
@@ -289,8 +301,8 @@ func (s *Server) Destination(cfg *config.Config, dst netip.AddrPort) netip.AddrP
 	if name == "" {
 		return dst
 	}
-	if kind, _, addrs := classify(table(cfg), nil, name); kind == Table {
-		return netip.AddrPortFrom(addrs[0], dst.Port())
+	if kind, _, info := classify(table(cfg), nil, name); kind == Table {
+		return netip.AddrPortFrom(info.Addresses[0], dst.Port())
 	}
 	return dst
 }

@@ -34,6 +34,10 @@ func (s *source) set(lines ...string) *config.Config {
 		f := strings.Fields(l)
 		var info resource.NameInfo
 		for _, a := range f[1:] {
+			if p, err := netip.ParsePrefix(a); err == nil {
+				info.Prefixes = append(info.Prefixes, p)
+				continue
+			}
 			info.Addresses = append(info.Addresses, netip.MustParseAddr(a))
 		}
 		t.Names[f[0]] = info
@@ -73,6 +77,7 @@ var registry = []string{
 	"www.example.com 240.240.0.1",
 	"dual.example.com 192.0.2.7 2001:db8::7",
 	"known.example.com",
+	"range.example.com 192.0.2.0/24",
 	"*.wild.example.com",
 	"*.deep.wild.example.com 192.0.2.9",
 	"istio-egressgateway.istio-system.svc.cluster.local 240.240.0.2",
@@ -92,6 +97,7 @@ func TestAssign(t *testing.T) {
 		{"case and final dot", "WWW.Example.COM.", false, Table, "www.example.com", "240.240.0.1"},
 		{"two families", "dual.example.com", false, Table, "dual.example.com", "192.0.2.7 2001:db8::7"},
 		{"known without address", "known.example.com", false, Bound, "known.example.com", "240.241.0.0/16"},
+		{"known with a CIDR", "range.example.com", false, Ranged, "range.example.com", ""},
 		{"wildcard", "a.wild.example.com", false, Bound, "*.wild.example.com", "240.241.0.0/16"},
 		{"wildcard over several labels", "a.b.wild.example.com", false, Bound, "*.wild.example.com", "240.241.0.0/16"},
 		{"the longest wildcard", "a.deep.wild.example.com", false, Table, "*.deep.wild.example.com", "192.0.2.9"},

@@ -29,6 +29,8 @@ type connection struct {
 	ctx      context.Context // ends when the connection is killed
 	cancel   context.CancelFunc
 
+	called netip.AddrPort // the address that the client called; set by identify
+
 	// Of the connection's own goroutine.
 	info       decide.Conn
 	seen       sniffed
@@ -98,8 +100,8 @@ func (c *connection) run() {
 	}
 }
 
-// identify finds out where the connection wanted to go and what the DNS proxy knows of
-// that address. A connection that was not redirected wanted the address it arrived at.
+// identify finds out where the connection wanted to go. A connection that was not
+// redirected wanted the address it arrived at.
 func (c *connection) identify() {
 	c.info.Source = addrPort(c.net.RemoteAddr())
 	c.info.Destination = addrPort(c.net.LocalAddr())
@@ -113,8 +115,15 @@ func (c *connection) identify() {
 			c.info.Destination = unmap(dst)
 		}
 	}
-	if c.p.binder != nil && c.info.Destination.IsValid() {
-		c.info.Binding = c.p.binder.Binding(c.info.Destination.Addr())
+	c.called = c.info.Destination
+}
+
+// bind takes over what the DNS proxy knows, under one configuration, of the address
+// that was called.
+func (c *connection) bind(cfg *config.Config, info *decide.Conn) {
+	if c.p.binder != nil && c.called.IsValid() {
+		info.Binding = c.p.binder.Binding(c.called.Addr())
+		info.Destination = c.p.binder.Destination(cfg, c.called)
 	}
 }
 
@@ -125,6 +134,7 @@ func (c *connection) settle() {
 	for {
 		cfg := c.p.source.Current()
 		v := &verdict{cfg: cfg, accepted: c.acceptor.in(cfg)}
+		c.bind(cfg, &c.info)
 		v.plan = c.decide(cfg, v.accepted)
 		v.info = c.info
 		if v.plan.Verdict == decide.Forward && v.plan.Chain.HTTP == nil {
@@ -200,6 +210,7 @@ func (c *connection) current() (*config.Config, decide.ConnPlan) {
 	v := c.verdict.Load()
 	if cfg := c.p.source.Current(); cfg != v.cfg {
 		v = &verdict{cfg: cfg, accepted: c.acceptor.in(cfg), info: v.info}
+		c.bind(cfg, &v.info)
 		v.plan = planFor(v)
 		c.verdict.Store(v)
 	}

@@ -117,6 +117,8 @@ type bindings map[string]decide.Binding
 
 func (b bindings) Binding(a netip.Addr) decide.Binding { return b[a.String()] }
 
+func (b bindings) Destination(_ *config.Config, dst netip.AddrPort) netip.AddrPort { return dst }
+
 // logs collects access log lines.
 type logs struct {
 	mu sync.Mutex

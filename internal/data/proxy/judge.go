@@ -38,7 +38,9 @@ func (c *connection) stillGoes(cfg *config.Config, v *verdict) string {
 	if accepted == nil {
 		return gone.Detail
 	}
-	plan := decide.Connection(cfg, accepted, &v.info)
+	info := v.info
+	c.bind(cfg, &info)
+	plan := decide.Connection(cfg, accepted, &info)
 	same := func(w resource.WeightedCluster) bool { return w.Name == v.cluster }
 	switch {
 	case plan.Verdict != decide.Forward:

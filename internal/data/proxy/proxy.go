@@ -37,6 +37,9 @@ type Sockets interface {
 // Binder tells what the DNS proxy knows of an address.
 type Binder interface {
 	Binding(addr netip.Addr) decide.Binding
+	// Destination is where a connection to dst leads under cfg: an address that was
+	// handed out for a name may stand for another one that the name has by now.
+	Destination(cfg *config.Config, dst netip.AddrPort) netip.AddrPort
 }
 
 // Upstreams connects to a cluster; *upstream.Manager does.

@@ -61,9 +61,13 @@ func decodeNameInfo(b []byte) (NameInfo, error) {
 	err := eachBytes(b, func(num protowire.Number, v []byte) error {
 		switch num {
 		case 1:
+			if prefix, err := netip.ParsePrefix(string(v)); err == nil {
+				info.Prefixes = append(info.Prefixes, prefix.Masked())
+				return nil
+			}
 			addr, err := netip.ParseAddr(string(v))
 			if err != nil {
-				return fmt.Errorf("%q is not an IP address", clip(string(v)))
+				return fmt.Errorf("%q is neither an IP address nor a CIDR", clip(string(v)))
 			}
 			info.Addresses = append(info.Addresses, addr.Unmap())
 		case 2:

@@ -460,6 +460,9 @@ type NameTable struct {
 // resolved outside when it is dialled.
 type NameInfo struct {
 	Addresses []netip.Addr
+	// Prefixes, without Addresses: the name is looked up outside at once, and the
+	// answers within a prefix are good.
+	Prefixes  []netip.Prefix
 	Registry  string
 	Namespace string
 }
