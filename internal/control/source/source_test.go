@@ -237,12 +237,12 @@ func TestRemovedAndUnreadable(t *testing.T) {
 // TestParentRenamed shows that what was opened is what is read.
 func TestParentRenamed(t *testing.T) {
 	dir := tempDir(t)
-	write(t, dir+"/work/policy/a.yaml", entry("a", "a.example.com"))
-	write(t, dir+"/work/single.yaml", entry("s", "s.example.com"))
-	s := reader(t, Options{}, dir+"/work/policy", dir+"/work/single.yaml")
-	must(t, os.Rename(dir+"/work", dir+"/away"))
-	write(t, dir+"/work/policy/a.yaml", entry("a", "evil.example.com"))
-	write(t, dir+"/work/single.yaml", entry("s", "evil.example.com"))
+	write(t, dir+"/site/policy/a.yaml", entry("a", "a.example.com"))
+	write(t, dir+"/site/single.yaml", entry("s", "s.example.com"))
+	s := reader(t, Options{}, dir+"/site/policy", dir+"/site/single.yaml")
+	must(t, os.Rename(dir+"/site", dir+"/away"))
+	write(t, dir+"/site/policy/a.yaml", entry("a", "evil.example.com"))
+	write(t, dir+"/site/single.yaml", entry("s", "evil.example.com"))
 	s.Reload()
 	check(t, s, "a=a.example.com", "s=s.example.com")
 	write(t, dir+"/away/policy/a.yaml", entry("a", "good.example.com"))
@@ -256,24 +256,24 @@ func TestParentRenamed(t *testing.T) {
 
 func TestSymlinks(t *testing.T) {
 	dir := tempDir(t)
-	write(t, dir+"/shared/a.yaml", entry("a", "a.example.com"))
+	write(t, dir+"/common/a.yaml", entry("a", "a.example.com"))
 	write(t, dir+"/other/a.yaml", entry("a", "other.example.com"))
 	must(t, os.MkdirAll(dir+"/policy", 0o755))
-	must(t, os.Symlink("../shared/a.yaml", dir+"/policy/a.yaml"))
+	must(t, os.Symlink("../common/a.yaml", dir+"/policy/a.yaml"))
 	must(t, os.Symlink("policy", dir+"/link"))
 	must(t, os.Symlink("nowhere", dir+"/policy/dangling.yaml"))
 	s := reader(t, Options{}, dir+"/link")
 	check(t, s, "a=a.example.com")
 	want := []Protected{
 		{Path: dir + "/policy", Directory: true},
-		{Path: dir + "/shared", Directory: true, Parent: true}, {Path: dir + "/shared/a.yaml"},
+		{Path: dir + "/common", Directory: true, Parent: true}, {Path: dir + "/common/a.yaml"},
 	}
 	if diff := cmp.Diff(want, s.Protect()); diff != "" {
 		t.Errorf("protected (-want +got):\n%s", diff)
 	}
 	// The link stays: its target is where it was, however the folder is named.
-	must(t, os.Rename(dir+"/shared", dir+"/away"))
-	write(t, dir+"/shared/a.yaml", entry("a", "evil.example.com"))
+	must(t, os.Rename(dir+"/common", dir+"/away"))
+	write(t, dir+"/common/a.yaml", entry("a", "evil.example.com"))
 	s.Reload()
 	check(t, s, "a=a.example.com")
 	// The link changes.
@@ -414,12 +414,12 @@ func TestWatchConfigMap(t *testing.T) {
 
 func TestWatchLinkTarget(t *testing.T) {
 	dir := tempDir(t)
-	write(t, dir+"/shared/a.yaml", entry("a", "a.example.com"))
+	write(t, dir+"/common/a.yaml", entry("a", "a.example.com"))
 	must(t, os.MkdirAll(dir+"/policy", 0o755))
-	must(t, os.Symlink(dir+"/shared/a.yaml", dir+"/policy/a.yaml"))
+	must(t, os.Symlink(dir+"/common/a.yaml", dir+"/policy/a.yaml"))
 	_, wait := watched(t, Options{}, dir+"/policy")
 	wait("a=a.example.com")
-	write(t, dir+"/shared/a.yaml", entry("a", "a2.example.com"))
+	write(t, dir+"/common/a.yaml", entry("a", "a2.example.com"))
 	wait("a=a2.example.com")
 }
 
