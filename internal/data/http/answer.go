@@ -93,7 +93,7 @@ func (x *exchange) answer(status int, body []byte) {
 		x.entry.BytesSent = int64(len(body))
 	}
 	x.answered = true
-	if _, err := x.s.c.Net.Write(x.back); err != nil {
+	if err := x.s.wire.write(x.back); err != nil {
 		x.close = true
 		x.flag("DC")
 	}

@@ -24,6 +24,9 @@ func (x *exchange) nextCheck(now time.Duration) time.Duration {
 	if x.streamIdle > 0 {
 		next = min(next, now+x.streamIdle)
 	}
+	if x.requestLimit > now {
+		next = min(next, x.requestLimit)
+	}
 	return next
 }
 
@@ -36,6 +39,9 @@ func (x *exchange) check() (cause, time.Duration) {
 	}
 	if limit := x.tryLimit.Load(); limit > 0 && now >= time.Duration(limit) {
 		return causeTry, 0
+	}
+	if x.requestLimit > 0 && now >= x.requestLimit && !x.received.Load() {
+		return causeRequest, 0
 	}
 	if moved := x.moved.Load(); moved != x.seen {
 		x.seen, x.seenAt = moved, now
@@ -89,6 +95,10 @@ func (x *exchange) interruption() *failure {
 	case causeStream:
 		return &failure{kind: finalKind, status: 504, reason: reason.UpstreamTimeout, flag: "SI",
 			detail: "nothing moved for " + x.streamIdle.String()}
+	case causeRequest:
+		x.close = true
+		return &failure{kind: finalKind, status: 408, reason: reason.DownstreamTimeout,
+			detail: "the whole request did not arrive within " + x.hcm.RequestTimeout.String()}
 	case causePolicy:
 		return &failure{kind: finalKind, status: 502, reason: x.lateReason, detail: x.lateDetail}
 	case causeClosed:

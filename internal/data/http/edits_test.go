@@ -164,6 +164,7 @@ func TestEditOrder(t *testing.T) {
 		RequestHeaders: edits("host"), ResponseHeaders: edits("host")})
 	inline := w.plan.Load().Chain.HTTP.Inline
 	inline.RequestHeaders, inline.ResponseHeaders = edits("config"), edits("config")
+	w.plan.Store(w.plan.Load()) // publishes what was changed
 	got := w.send(get("/", "Connection: close"))
 	order := regexp.MustCompile(`x-order: (\w+)`)
 	for _, message := range []string{got, o.head(t)} {

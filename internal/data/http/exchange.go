@@ -68,9 +68,12 @@ type exchange struct {
 	tryLimit   atomic.Int64 // when that of one attempt passes
 	tunnelling atomic.Bool
 	streamIdle time.Duration
-	lateReason reason.Reason // of causePolicy
-	lateDetail string
-	judged     *config.Config // that the exchange was last found allowed by
+	// requestLimit is when the whole request must have been received; 0: no limit.
+	requestLimit time.Duration
+	received     atomic.Bool
+	lateReason   reason.Reason // of causePolicy
+	lateDetail   string
+	judged       *config.Config // that the exchange was last found allowed by
 }
 
 // begin prepares for a request whose first bytes are there.
@@ -102,7 +105,7 @@ func (x *exchange) run() bool {
 		x.route()
 	}
 	if !x.s.watch.clear() {
-		x.close = true
+		x.close, x.broken = true, true
 	}
 	x.finish()
 	x.releaseUpstream()
@@ -349,7 +352,8 @@ func (x *exchange) end() {
 	x.out, x.back, x.arena = scratch(x.out), scratch(x.back), scratch(x.arena)
 	x.close, x.answered, x.unread = false, false, false
 	x.lateReason, x.lateDetail = "", ""
-	x.seen, x.seenAt, x.streamIdle = 0, 0, 0
+	x.seen, x.seenAt, x.streamIdle, x.requestLimit = 0, 0, 0, 0
+	x.received.Store(false)
 	x.moved.Store(0)
 	x.limit.Store(0)
 	x.tryLimit.Store(0)

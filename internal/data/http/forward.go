@@ -146,6 +146,9 @@ func (x *exchange) prepare() bool {
 // with the head, and can be sent again. It returns false when that was interrupted.
 func (x *exchange) takeSmallBody() bool {
 	x.replayable = x.reqBody.Done()
+	if x.hcm.RequestTimeout > 0 && !x.replayable {
+		x.requestLimit = x.started + x.hcm.RequestTimeout
+	}
 	if x.replayable || x.req.Framing != http1.Length || x.req.Expect100 || x.req.Length > maxSmallBody {
 		return true
 	}
@@ -166,6 +169,7 @@ func (x *exchange) takeSmallBody() bool {
 		}
 		x.arena = append(x.arena, p...)
 	}
+	x.received.Store(true)
 	x.small, x.replayable = x.arena[n:len(x.arena):len(x.arena)], true
 	x.entry.BytesReceived = int64(len(x.small))
 	x.entry.RequestDone = time.Since(x.start)
@@ -224,7 +228,9 @@ func (x *exchange) pick() (*upstream.Host, *upstream.Error) {
 	} else {
 		p.reset()
 	}
-	x.s.watch.attach(p)
+	if !x.s.watch.attach(p) {
+		_ = p.SetDeadline(longAgo)
+	}
 	return x.h.upstreams.Pick(p, x.cluster, &x.target, x.avoid())
 }
 
@@ -240,7 +246,9 @@ func (x *exchange) avoid() []*upstream.Host {
 func (x *exchange) dial(home *hostPool, key string) *upstream.Error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	x.s.watch.attach(canceller(cancel))
+	if !x.s.watch.attach(canceller(cancel)) {
+		cancel()
+	}
 	conn, err := x.h.upstreams.Dial(ctx, x.cluster, x.host, &x.target)
 	x.reused = false
 	if err != nil {
@@ -374,6 +382,9 @@ func (x *exchange) readFailure(err error, early bool) failure {
 	case early && x.reused && x.replayable && idempotent(x.req.Method):
 		return failure{kind: staleKind}
 	}
+	if errors.Is(err, http1.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, http1.ErrUnexpectedEOF) {
+		err = nil // the detail says it
+	}
 	return failure{kind: resetKind, status: 503, reason: reason.UpstreamReset, flag: "UC", err: err,
 		detail: resetDetail(early)}
 }
@@ -436,10 +447,10 @@ func (x *exchange) releaseUpstream() {
 		return
 	}
 	x.conn = nil
-	x.s.watch.attach(nil)
+	interrupted := !x.s.watch.attach(nil)
 	x.host.End()
 	limit := x.cluster.MaxRequestsPerConn
-	if x.broken || x.resp.Close || limit > 0 && u.requests >= limit || u.reader.Buffered() > 0 || x.host.Gone() {
+	if x.broken || interrupted || x.resp.Close || limit > 0 && u.requests >= limit || u.reader.Buffered() > 0 || x.host.Gone() {
 		u.close()
 		x.broken = false
 		return

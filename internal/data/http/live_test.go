@@ -177,13 +177,17 @@ func TestTimeouts(t *testing.T) {
 			"POST / HTTP/1.1\r\nHost: example.com\r\nContent-Length: 100000\r\nConnection: close\r\n\r\nabc", "504", reason.UpstreamTimeout, "SI"},
 		{"stream idle in a small body", func(m *resource.HTTPConnectionManager) { m.StreamIdleTimeout = short },
 			"POST / HTTP/1.1\r\nHost: example.com\r\nContent-Length: 10\r\nConnection: close\r\n\r\nabc", "504", reason.UpstreamTimeout, "SI"},
+		{"whole request", func(m *resource.HTTPConnectionManager) { m.RequestTimeout = short },
+			"POST / HTTP/1.1\r\nHost: example.com\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n", "408", reason.DownstreamTimeout, ""},
+		{"whole small request", func(m *resource.HTTPConnectionManager) { m.RequestTimeout = short },
+			"POST / HTTP/1.1\r\nHost: example.com\r\nContent-Length: 3\r\n\r\na", "408", reason.DownstreamTimeout, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := newOrigin(t, func(_ int, c net.Conn, r *bufio.Reader) {
 				if head, _ := readHeadOf(r); strings.HasPrefix(head, "GET /ok") {
 					_, _ = io.WriteString(c, okHello)
 				}
-				_, _ = r.ReadByte()
+				_, _ = io.Copy(io.Discard, r)
 			})
 			w := newWorld(t, o.addr)
 			test.set(w.hcm)

@@ -23,7 +23,7 @@ const (
 type pump struct {
 	body *http1.Body
 	src  *net.TCPConn // nil: no splice
-	dst  net.Conn
+	dst  *wire
 	// chunked: the destination wants chunks; else the bytes as they are.
 	chunked bool
 	out     []byte // written before the next piece
@@ -93,8 +93,7 @@ func (p *pump) add(piece []byte) error {
 		if p.body.Done() && p.beforeLast != nil {
 			p.beforeLast()
 		}
-		_, err := p.dst.Write(piece)
-		return asWriteError(err)
+		return asWriteError(p.dst.write(piece))
 	}
 	return p.addLarge(piece)
 }
@@ -110,7 +109,7 @@ func (p *pump) addLarge(piece []byte) error {
 	}
 	p.vectors[0], p.vectors[1] = p.out, piece
 	p.unwritten = p.vectors[:]
-	_, err := p.unwritten.WriteTo(p.dst)
+	_, err := p.unwritten.WriteTo(p.dst.conn)
 	p.out = p.out[:0]
 	return asWriteError(err)
 }
@@ -130,17 +129,14 @@ func (p *pump) flush() error {
 	if len(p.out) == 0 {
 		return nil
 	}
-	_, err := p.dst.Write(p.out)
+	err := p.dst.write(p.out)
 	p.out = p.out[:0]
 	return asWriteError(err)
 }
 
 // canSplice reports whether the rest of the body may go directly from socket to socket.
 func (p *pump) canSplice() bool {
-	if p.src == nil || p.chunked {
-		return false
-	}
-	if _, ok := p.dst.(*net.TCPConn); !ok {
+	if p.src == nil || p.dst.tcp == nil || p.chunked {
 		return false
 	}
 	return p.body.Left() >= spliceFrom || p.body.UntilEnd()
@@ -156,7 +152,7 @@ func (p *pump) splice() error {
 		}
 	}
 	p.limited = io.LimitedReader{R: p.src, N: n}
-	moved, err := p.dst.(*net.TCPConn).ReadFrom(&p.limited)
+	moved, err := p.dst.tcp.ReadFrom(&p.limited)
 	p.total += moved
 	p.body.Took(moved)
 	p.moved.Add(1)

@@ -20,7 +20,7 @@ func (x *exchange) respond() {
 		x.close = true // an answer before the end of the request: no other can follow
 	}
 	p := &x.download
-	p.body, p.src, p.dst, p.moved = &x.respBody, x.conn.tcp, x.s.c.Net, &x.moved
+	p.body, p.src, p.dst, p.moved = &x.respBody, x.conn.tcp, &x.s.wire, &x.moved
 	p.chunked = x.buildResponse()
 	p.out = x.back
 	x.respBody.Start(x.conn.reader, x.resp.Framing, x.resp.Length, false)

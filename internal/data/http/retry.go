@@ -3,7 +3,6 @@ package http
 import (
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/resource"
@@ -147,14 +146,4 @@ func (x *exchange) pauseBeforeRetry() bool {
 	case <-p.Done():
 		return false
 	}
-}
-
-// knownPredicate reports whether a word of retry_on means something here.
-func knownPredicate(on string) bool {
-	switch on {
-	case "5xx", "gateway-error", "reset", "connect-failure", "reset-before-request", "refused-stream",
-		"retriable-4xx", "retriable-status-codes":
-		return true
-	}
-	return grpcStatuses[on] != "" || len(on) == 3 && strings.Trim(on, "0123456789") == ""
 }

@@ -3,8 +3,6 @@ package http
 import (
 	"context"
 	"errors"
-	"io"
-	"os"
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
@@ -157,17 +155,4 @@ func (s *session) linger() {
 		}
 		left -= n
 	}
-}
-
-// interruption tells why an I/O error happened when it was the watch's doing.
-func (s *session) interruption(err error) cause {
-	if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
-		return causeNone
-	}
-	return s.watch.interrupted()
-}
-
-// isClosed reports an end of input without a message.
-func isClosed(err error) bool {
-	return errors.Is(err, http1.ErrClosed) || errors.Is(err, io.EOF)
 }

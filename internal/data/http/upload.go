@@ -32,7 +32,7 @@ func (u *upload) reset() {
 func (x *exchange) startUpload() {
 	u := &x.upload
 	u.active, u.done = true, make(chan struct{})
-	u.pump = pump{body: &x.reqBody, src: x.s.wire.tcp, dst: x.conn.conn, chunked: x.req.Framing == http1.Chunked,
+	u.pump = pump{body: &x.reqBody, src: x.s.wire.tcp, dst: &x.conn.wire, chunked: x.req.Framing == http1.Chunked,
 		out: x.out, moved: &x.moved, beforeLast: func() { u.last.Store(true) }}
 	go x.runUpload()
 }
@@ -44,6 +44,7 @@ func (x *exchange) runUpload() {
 	x.entry.BytesReceived = u.pump.total
 	x.entry.RequestDone = time.Since(x.start)
 	u.finished.Store(true)
+	x.received.Store(true)
 	if u.err == nil {
 		if t := x.plan.Route.Forward.Timeout; t > 0 {
 			x.limit.Store(int64(x.h.now() + t)) // from the end of the request, as in Envoy

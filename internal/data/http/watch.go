@@ -236,11 +236,13 @@ func (w *watch) kick() {
 }
 
 // attach tells what else to interrupt; nil: nothing. It returns false, without
-// attaching, when the watch has interrupted.
+// attaching, when the watch has interrupted: then what was attached may have its
+// deadline in the past.
 func (w *watch) attach(up interruptible) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if up != nil && w.state.Load() < checking {
+	w.up = nil
+	if w.state.Load() < checking {
 		return false
 	}
 	w.up = up

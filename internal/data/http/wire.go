@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -22,12 +23,15 @@ type wire struct {
 
 	// Arguments and results of the callbacks below, which are made once: a closure
 	// per call would allocate.
-	receive, exchange func(fd uintptr) bool
-	buf               []byte
-	n                 int
-	err               error
-	out               []byte
-	sent              bool
+	receive, exchange, send func(fd uintptr) bool
+	buf                     []byte
+	n                       int
+	err                     error
+	out                     []byte
+	sent                    bool
+	// Of write, which another goroutine may be in than those above.
+	pending []byte
+	sendErr error
 }
 
 func (w *wire) init(conn net.Conn, pool *http1.Pool) {
@@ -43,7 +47,7 @@ func (w *wire) init(conn net.Conn, pool *http1.Pool) {
 	if sc != nil { // not any connection with a descriptor: others may buffer above it
 		if raw, err := sc.SyscallConn(); err == nil {
 			w.raw = raw
-			w.receive, w.exchange = w.tryReceive, w.tryExchange
+			w.receive, w.exchange, w.send = w.tryReceive, w.tryExchange, w.trySend
 		}
 	}
 }
@@ -111,7 +115,7 @@ func (w *wire) tryReceive(fd uintptr) bool {
 // request is as good as not made.
 func (w *wire) ask(request []byte) (buf []byte, n int, unasked bool, err error) {
 	if w.raw == nil {
-		if _, err := w.conn.Write(request); err != nil {
+		if err := w.write(request); err != nil {
 			return nil, 0, false, err
 		}
 		buf, n, err = w.readPlain()
@@ -127,7 +131,7 @@ func (w *wire) ask(request []byte) (buf []byte, n int, unasked bool, err error) 
 		return buf, n, unasked, err
 	}
 	// The socket's buffer was full: the slow way.
-	if _, err := w.conn.Write(rest); err != nil {
+	if err := w.write(rest); err != nil {
 		return nil, 0, false, err
 	}
 	buf, n, err = w.readFirst()
@@ -154,28 +158,60 @@ func (w *wire) tryExchange(fd uintptr) bool {
 	return len(w.out) > 0
 }
 
+// readFD and writeFD are recv(2) and send(2) on a socket that does not block. They
+// skip what Go does around system calls that may (hand the processor to another
+// thread, which a monitor wakes up for every 20 microseconds): these never wait.
 func readFD(fd uintptr, p []byte) (int, syscall.Errno) {
 	for {
-		n, err := unix.Read(int(fd), p)
-		if err == nil {
-			return n, 0
-		}
-		if errno, _ := err.(syscall.Errno); errno != unix.EINTR {
-			return 0, errno
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
+		if errno != unix.EINTR {
+			return int(n), errno
 		}
 	}
 }
 
 func writeFD(fd uintptr, p []byte) (int, syscall.Errno) {
 	for {
-		n, err := unix.Write(int(fd), p)
-		if err == nil {
-			return n, 0
-		}
-		if errno, _ := err.(syscall.Errno); errno != unix.EINTR {
-			return 0, errno
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
+		if errno != unix.EINTR {
+			return int(n), errno
 		}
 	}
+}
+
+// write writes all of p.
+func (w *wire) write(p []byte) error {
+	if w.raw == nil || len(p) > rawWrite {
+		_, err := w.conn.Write(p)
+		return err
+	}
+	w.pending, w.sendErr = p, nil
+	err := w.raw.Write(w.send)
+	w.pending = nil
+	if err == nil {
+		err = w.sendErr
+	}
+	return err
+}
+
+// rawWrite is the largest write that goes past the runtime: it copies at most this
+// many bytes while the processor cannot do anything else.
+const rawWrite = 64 << 10
+
+// trySend writes as much as the socket takes; false means that it is full.
+func (w *wire) trySend(fd uintptr) bool {
+	for len(w.pending) > 0 {
+		n, errno := writeFD(fd, w.pending)
+		switch {
+		case errno == unix.EAGAIN:
+			return false
+		case errno != 0:
+			w.sendErr = errno
+			return true
+		}
+		w.pending = w.pending[n:]
+	}
+	return true
 }
 
 // netConn is what TLS connections have.
