@@ -265,8 +265,8 @@ func TestSymlinks(t *testing.T) {
 	s := reader(t, Options{}, dir+"/link")
 	check(t, s, "a=a.example.com")
 	want := []Protected{
-		{Path: dir + "/policy", Directory: true},
 		{Path: dir + "/common", Directory: true, Parent: true}, {Path: dir + "/common/a.yaml"},
+		{Path: dir + "/policy", Directory: true},
 	}
 	if diff := cmp.Diff(want, s.Protect()); diff != "" {
 		t.Errorf("protected (-want +got):\n%s", diff)
