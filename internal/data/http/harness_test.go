@@ -77,7 +77,7 @@ type world struct {
 // "origin" at the addresses.
 func newWorld(t *testing.T, addresses ...string) *world {
 	t.Helper()
-	w := &world{t: t, recorder: &recorder{make(chan told, 1000)},
+	w := &world{t: t, recorder: &recorder{make(chan told, 4000)},
 		hcm: &resource.HTTPConnectionManager{Proxy100Continue: true, UpgradeTypes: []string{"websocket"}, GenerateRequestID: true,
 			NormalizePath: true, ServerName: "istio-envoy", AccessLogs: []resource.AccessLog{{Path: "/dev/null"}}}}
 	w.info = decide.Conn{Source: netip.MustParseAddrPort("10.0.0.5:40000"), Destination: netip.MustParseAddrPort("203.0.113.7:80")}
