@@ -1,5 +1,6 @@
 # make lab    build, then run the whole lab against a simulated internet
 # make test   everything that needs no cluster
+# make fuzz   every fuzz target for FUZZTIME each (default 10s)
 # make bench  compare with nginx and HAProxy (bench/README.md)
 
 GO ?= go
@@ -7,7 +8,9 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 # The race detector needs a C compiler.
 RACE := $(shell command -v cc >/dev/null 2>&1 && echo -race)
 
-.PHONY: build lab test check bench clean
+FUZZTIME ?= 10s
+
+.PHONY: build lab test check fuzz bench clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X github.com/egret-mesh/egret/internal/cli.version=$(VERSION)" -o bin/egret ./cmd/egret
@@ -24,6 +27,11 @@ check:
 test: build check
 	@test -n "$(RACE)" || echo "note: no C compiler, so the tests run without the race detector"
 	$(GO) test $(RACE) -timeout 12m ./...
+
+fuzz:
+	@set -e; grep -rlE '^func Fuzz' internal --include=*_test.go | xargs -n1 dirname | sort -u | while read -r dir; do \
+	  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | cut -d' ' -f2); do \
+	    echo "$$dir $$target"; $(GO) test ./$$dir -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME); done; done
 
 bench: build
 	$(GO) run ./bench/cmd
