@@ -30,7 +30,7 @@ func steady(t testing.TB, w *world, request string) func() {
 	}
 }
 
-func steadyOrigin(t *testing.T, response string) *origin {
+func steadyOrigin(t testing.TB, response string) *origin {
 	return newOrigin(t, func(_ int, c net.Conn, _ *bufio.Reader) {
 		buf, raw := make([]byte, 4096), []byte(response)
 		for {
@@ -64,5 +64,18 @@ func TestForwardingDoesNotAllocate(t *testing.T) {
 		if n := testing.AllocsPerRun(500, once); n > 0 {
 			t.Errorf("%s: %v allocations per request", name, n)
 		}
+	}
+}
+
+// BenchmarkForward is one request and its answer over loopback: client, proxy and
+// origin in this process. Compare CPU time of the proxy alone with the bench folder.
+func BenchmarkForward(b *testing.B) {
+	o := steadyOrigin(b, okHello)
+	w := newWorld(b, o.addr)
+	w.handler.recorder = deaf{}
+	once := steady(b, w, get("/a/b?c", "User-Agent: test", "Accept: */*"))
+	b.ReportAllocs()
+	for b.Loop() {
+		once()
 	}
 }

@@ -59,7 +59,7 @@ func (r *recorder) Record(e *record.Entry, logs []resource.AccessLog) {
 
 // world is a handler on a loopback listener, with a configuration that can change.
 type world struct {
-	t        *testing.T
+	t        testing.TB
 	handler  *Handler
 	recorder *recorder
 	manager  *upstream.Manager
@@ -75,7 +75,7 @@ type world struct {
 
 // newWorld makes a world whose virtual host "example.com" forwards to a cluster
 // "origin" at the addresses.
-func newWorld(t *testing.T, addresses ...string) *world {
+func newWorld(t testing.TB, addresses ...string) *world {
 	t.Helper()
 	w := &world{t: t, recorder: &recorder{make(chan told, 4000)},
 		hcm: &resource.HTTPConnectionManager{Proxy100Continue: true, UpgradeTypes: []string{"websocket"}, GenerateRequestID: true,
@@ -213,7 +213,7 @@ type origin struct {
 
 // newOrigin serves each connection with the script, which is told the number of the
 // connection, from 1.
-func newOrigin(t *testing.T, script func(n int, c net.Conn, r *bufio.Reader)) *origin {
+func newOrigin(t testing.TB, script func(n int, c net.Conn, r *bufio.Reader)) *origin {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

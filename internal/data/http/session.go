@@ -3,6 +3,7 @@ package http
 import (
 	"context"
 	"errors"
+	"runtime"
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
@@ -103,6 +104,10 @@ func (s *session) await() bool {
 	if !s.watch.set(causeIdle, s.ended+s.idle) || s.isDraining() {
 		return false
 	}
+	// Others first: meanwhile the client's next request often arrives, and then the
+	// read does not go in vain and nothing has to wait. Under load this is worth a
+	// twentieth of all CPU time; without it costs next to nothing.
+	runtime.Gosched()
 	buf, n, err := s.wire.readFirst()
 	if n > 0 {
 		s.reader.Adopt(buf, n)
