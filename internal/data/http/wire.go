@@ -158,12 +158,12 @@ func (w *wire) tryExchange(fd uintptr) bool {
 	return len(w.out) > 0
 }
 
-// readFD and writeFD are recv(2) and send(2) on a socket that does not block. They
-// skip what Go does around system calls that may (hand the processor to another
+// readFD and writeFD are recv(2) and send(2) that do not block, whatever the socket's
+// own mode. They skip what Go does around system calls that may (hand the processor to another
 // thread, which a monitor wakes up for every 20 microseconds): these never wait.
 func readFD(fd uintptr, p []byte) (int, syscall.Errno) {
 	for {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_DONTWAIT, 0, 0)
 		if errno != unix.EINTR {
 			return int(n), errno
 		}
@@ -172,7 +172,7 @@ func readFD(fd uintptr, p []byte) (int, syscall.Errno) {
 
 func writeFD(fd uintptr, p []byte) (int, syscall.Errno) {
 	for {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 		if errno != unix.EINTR {
 			return int(n), errno
 		}
