@@ -20,6 +20,8 @@ func explainCommand(s Streams) *cobra.Command {
 		paths    []string
 		workload standalone.Workload
 		output   string
+		method   string
+		headers  []string
 	)
 	cmd := &cobra.Command{
 		Use:   "explain [flags] URL|HOST:PORT",
@@ -34,19 +36,42 @@ asks the proxy's own decision code. The exit status is 1 when the call would be 
 			if err := checkOutput(output); err != nil {
 				return err
 			}
-			return runExplain(s, paths, workload, output, args[0])
+			call, err := explain.ParseCall(args[0])
+			if err != nil {
+				return err
+			}
+			call.Method = method
+			if call.Headers, err = parseHeaders(headers); err != nil {
+				return err
+			}
+			return runExplain(s, paths, workload, output, call)
 		},
 	}
 	pathFlags(cmd, &paths, &workload)
 	outputFlag(cmd, &output)
+	cmd.Flags().StringVarP(&method, "request", "X", "GET", "method of the HTTP request")
+	cmd.Flags().StringArrayVarP(&headers, "header", "H", nil, "header of the HTTP request: \"Name: value\"; may be repeated")
 	return cmd
 }
 
-func runExplain(s Streams, paths []string, w standalone.Workload, output, target string) error {
-	call, err := explain.ParseCall(target)
-	if err != nil {
-		return err
+// parseHeaders reads "Name: value", as curl has it.
+func parseHeaders(list []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, h := range list {
+		name, value, ok := strings.Cut(h, ":")
+		if name = strings.ToLower(strings.TrimSpace(name)); !ok || name == "" {
+			return nil, fmt.Errorf("-H %q is not of the form \"Name: value\"", h)
+		}
+		value = strings.TrimSpace(value)
+		if before, twice := out[name]; twice {
+			value = before + "," + value
+		}
+		out[name] = value
 	}
+	return out, nil
+}
+
+func runExplain(s Streams, paths []string, w standalone.Workload, output string, call explain.Call) error {
 	objects, problems, err := source.Read(paths)
 	if err != nil {
 		return err

@@ -24,6 +24,8 @@ type Call struct {
 	Scheme string // "http", "https" or "tcp"
 	Method string // of http; "" means GET
 	Path   string // of http, with query; "" means /
+	// Headers of http, by lower-case name; "host" replaces the one made of Host and Port.
+	Headers map[string]string
 }
 
 // ParseCall reads "http://host[:port]/path", "https://host[:port]" or "host:port".
@@ -79,6 +81,9 @@ func parseURL(s string) (Call, error) {
 
 // authority is the Host header that a client would send.
 func (c Call) authority() string {
+	if host := c.Headers["host"]; host != "" {
+		return host
+	}
 	host := c.Host
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
@@ -222,7 +227,7 @@ func explainRequest(p Proxy, c Call, conn *decide.Conn, plan decide.ConnPlan, ho
 	if method == "" {
 		method = "GET"
 	}
-	r := decide.Request{Method: method, Scheme: "http", Authority: c.authority(), Path: c.Path, Headers: noHeaders{}, Conn: conn}
+	r := decide.Request{Method: method, Scheme: "http", Authority: c.authority(), Path: c.Path, Headers: headers(c.Headers), Conn: conn}
 	route := decide.Route(p.Config, plan.Chain.HTTP, &r)
 	if route.VirtualHost != nil {
 		hop.VirtualHost = route.VirtualHost.Name
@@ -297,6 +302,9 @@ next:
 	}
 }
 
-type noHeaders struct{}
+type headers map[string]string
 
-func (noHeaders) Get(string) (string, bool) { return "", false }
+func (h headers) Get(name string) (string, bool) {
+	value, ok := h[name]
+	return value, ok
+}
