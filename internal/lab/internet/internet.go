@@ -23,6 +23,8 @@ type Site struct {
 	Addrs []netip.Addr
 	// RedirectToHTTPS: port 80 answers 301 to https.
 	RedirectToHTTPS bool
+	// Certificate is the name that its certificate is for; "" is Host.
+	Certificate string
 }
 
 // TCPKind says what a TCP service does.
@@ -76,6 +78,7 @@ func Default() World {
 			site("example.com", 30),
 			site("api.example.com", 31),
 			site("evil.example.net", 66),
+			site("impostor.example.com", 67),
 		},
 		TCP: []TCPService{
 			{Host: "mail.example.com", Addr: netip.MustParseAddr("203.0.113.25"), Port: 25, Kind: Banner,
@@ -90,14 +93,20 @@ func Default() World {
 				Greeting: "this is the machine's own loopback service\n"},
 			{Addr: netip.MustParseAddr("169.254.169.254"), Port: 80, Kind: Banner,
 				Greeting: "this is the cloud's metadata service\n"},
+			// One name with two addresses, and a server on a port like any other.
+			{Host: "pair.example.com", Addr: netip.MustParseAddr("203.0.113.41"), Port: 7001, Kind: Banner,
+				Greeting: "pair one\n"},
+			{Host: "pair.example.com", Addr: netip.MustParseAddr("203.0.113.42"), Port: 7001, Kind: Banner,
+				Greeting: "pair two\n"},
 			{Host: "echo.example.com", Addr: netip.MustParseAddr("203.0.113.7"), Port: 7000, Kind: Echo},
 		},
 	}
-	// One site answers in plain text, without the redirect.
 	for i := range w.Sites {
 		switch w.Sites[i].Host {
-		case "api.example.com", "evil.example.net":
+		case "api.example.com", "evil.example.net": // answer in plain text, without the redirect
 			w.Sites[i].RedirectToHTTPS = false
+		case "impostor.example.com": // has another's certificate
+			w.Sites[i].Certificate = "evil.example.net"
 		}
 	}
 	return w

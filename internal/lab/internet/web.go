@@ -1,6 +1,7 @@
 package internet
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,7 +9,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"fmt"
 	"io"
 	"log"
 	"math/big"
@@ -75,11 +75,11 @@ func (a *authority) issue(host string) (tls.Certificate, error) {
 }
 
 func (s *Server) serveSite(site Site, ca *authority) error {
-	cert, err := ca.issue(site.Host)
+	cert, err := ca.issue(cmp.Or(site.Certificate, site.Host))
 	if err != nil {
 		return err
 	}
-	page := sitePage(site.Host)
+	page := newPage(site.Host)
 	plain := http.Handler(page)
 	if site.RedirectToHTTPS {
 		plain = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -118,19 +118,4 @@ func (s *Server) serveHTTP(ln net.Listener, secure bool, h http.Handler, config 
 		}
 		_ = srv.Serve(ln)
 	})
-}
-
-// sitePage answers every path with who was asked and how; /post echoes the body.
-func sitePage(host string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Server", host)
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		if r.Method == http.MethodPost {
-			_, _ = io.Copy(w, io.LimitReader(r.Body, 64<<20))
-			return
-		}
-		body := fmt.Sprintf("This is %s. You asked for %s %s of %s.\n", host, r.Method, r.URL.RequestURI(), r.Host)
-		w.Header().Set("Content-Length", fmt.Sprint(len(body)))
-		_, _ = io.WriteString(w, body)
-	}
 }
