@@ -22,19 +22,20 @@ import (
 //
 //	probe tcp ADDR:PORT [TEXT]       connect, say TEXT, print what comes back
 //	probe http ADDR:PORT RAW         the same, with \r\n written in RAW
+//	probe get [-X METHOD] URL [H: V] fetch, print status, headers and body; no redirects
+//	probe h2c ADDR:PORT              speak HTTP/2 with prior knowledge, print what comes back
 //	probe tls ADDR:PORT SNI          handshake; SNI "-" sends none
 //	probe udp ADDR:PORT              send a datagram, wait for an answer or an error
 //	probe icmp ADDR                  send an echo request
 //	probe dns SERVER NAME TYPE       ask a server of one's own choice
 //	probe socket FAMILY TYPE         open a socket of a kind
 func probe() {
-	flag.Parse()
-	args := flag.Args()
+	args := os.Args[1:]
 	if len(args) < 2 {
 		fail(errors.New("probe: too few arguments"))
 	}
 	probes := map[string]func([]string) error{
-		"tcp": probeTCP, "http": probeTCP, "tls": probeTLS, "udp": probeUDP,
+		"tcp": probeTCP, "http": probeTCP, "get": probeGet, "h2c": probeH2C, "tls": probeTLS, "udp": probeUDP,
 		"icmp": probeICMP, "dns": probeDNS, "socket": probeSocket,
 	}
 	p, ok := probes[args[0]]
