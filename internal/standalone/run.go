@@ -4,17 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/source"
-	"github.com/egret-mesh/egret/internal/data/reason"
-	"github.com/egret-mesh/egret/internal/data/record"
 	"github.com/egret-mesh/egret/internal/host/sandbox"
 )
 
@@ -84,7 +80,8 @@ func Run(ctx context.Context, o Options) (sandbox.ExitStatus, error) {
 		return sandbox.ExitStatus{}, err
 	}
 	defer func() { _ = jail.Close() }()
-	voice := &voice{out: o.Stderr, quiet: o.Quiet, said: map[string]bool{}}
+	voice := newVoice(o.Stderr, o.Quiet)
+	defer voice.close()
 	m, err := newRunning(meshOptions{
 		files: files, workload: o.Workload, logFolder: o.AccessLog, jail: jail,
 		logger: o.Logger, tell: voice.problems,
@@ -136,59 +133,4 @@ func onlyErrors(problems []istioapi.Problem) []istioapi.Problem {
 		}
 	}
 	return bad
-}
-
-// voice tells people on stderr, each thing once.
-type voice struct {
-	out   io.Writer
-	quiet bool
-
-	mu   sync.Mutex
-	said map[string]bool
-}
-
-// say tells line, unless something was said for the same key before.
-func (v *voice) say(key, line string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.said[key] || len(v.said) >= maxSaid {
-		return
-	}
-	v.said[key] = true
-	fmt.Fprintln(v.out, "egret: "+line)
-}
-
-// maxSaid bounds what is remembered, and so what is said.
-const maxSaid = 10000
-
-// problems tells what is wrong with the YAML now.
-func (v *voice) problems(problems []istioapi.Problem) {
-	for _, p := range problems {
-		if p.Severity >= istioapi.Warning {
-			v.say(p.String(), p.String())
-		}
-	}
-}
-
-// follow tells the denials of recorders until they are closed.
-func (v *voice) follow(recorders ...*record.Recorder) *sync.WaitGroup {
-	var wg sync.WaitGroup
-	for _, r := range recorders {
-		denials, _ := r.Denials() // ends when the recorder is closed
-		wg.Go(func() {
-			for d := range denials {
-				if !v.quiet && !foreseen(d) {
-					key := fmt.Sprintf("%s %s %s:%d", d.Reason, d.Protocol, d.Host, d.Port)
-					v.say(key, string(d.Reason)+": "+d.Detail)
-				}
-			}
-		})
-	}
-	return &wg
-}
-
-// foreseen says whether a denial has another one coming that tells more: a name that
-// is not registered gets an address all the same, and the call to it is refused.
-func foreseen(d record.Denial) bool {
-	return d.Reason == reason.DNSNotInRegistry && (d.Method == "A" || d.Method == "AAAA")
 }

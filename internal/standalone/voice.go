@@ -1,0 +1,111 @@
+package standalone
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/egret-mesh/egret/internal/control/istioapi"
+	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/record"
+)
+
+// Bounds of a voice.
+const (
+	maxSaid    = 10000 // things remembered, and so said
+	maxUnsaid  = 256   // lines that wait for a slow reader; more are counted
+	lastBreath = time.Second
+)
+
+// voice tells people on stderr, each thing once. It never makes its caller wait: the
+// command has the same stderr, and could fill it or stop the terminal.
+type voice struct {
+	quiet bool
+	lines chan string
+	done  chan struct{} // closed when everything was said
+
+	mu     sync.Mutex
+	said   map[string]bool
+	unsaid int // lines lost since the last that was taken
+	closed bool
+}
+
+func newVoice(out io.Writer, quiet bool) *voice {
+	v := &voice{quiet: quiet, lines: make(chan string, maxUnsaid), done: make(chan struct{}), said: map[string]bool{}}
+	go func() {
+		defer close(v.done)
+		for line := range v.lines {
+			_, _ = io.WriteString(out, line) // nobody listens: nothing to do about it
+		}
+	}()
+	return v
+}
+
+// say tells line, unless something was said for the same key before.
+func (v *voice) say(key, line string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed || v.said[key] || len(v.said) >= maxSaid {
+		return
+	}
+	text := "egret: " + line + "\n"
+	if v.unsaid > 0 {
+		text = fmt.Sprintf("egret: %d lines were not written, since stderr took none\n", v.unsaid) + text
+	}
+	select {
+	case v.lines <- text:
+		v.said[key], v.unsaid = true, 0
+	default:
+		v.unsaid++
+	}
+}
+
+// close waits a moment for what is left to be said. A stderr that takes nothing is
+// left alone.
+func (v *voice) close() {
+	v.mu.Lock()
+	if !v.closed {
+		v.closed = true
+		close(v.lines)
+	}
+	v.mu.Unlock()
+	timer := time.NewTimer(lastBreath)
+	defer timer.Stop()
+	select {
+	case <-v.done:
+	case <-timer.C:
+	}
+}
+
+// problems tells what is wrong with the YAML now.
+func (v *voice) problems(problems []istioapi.Problem) {
+	for _, p := range problems {
+		if p.Severity >= istioapi.Warning {
+			v.say(p.String(), p.String())
+		}
+	}
+}
+
+// follow tells the denials of recorders until they are closed.
+func (v *voice) follow(recorders ...*record.Recorder) *sync.WaitGroup {
+	var wg sync.WaitGroup
+	for _, r := range recorders {
+		denials, _ := r.Denials() // ends when the recorder is closed
+		wg.Go(func() {
+			for d := range denials {
+				if !v.quiet && !foreseen(d) {
+					key := fmt.Sprintf("%s %s %s:%d", d.Reason, d.Protocol, d.Host, d.Port)
+					v.say(key, string(d.Reason)+": "+d.Detail)
+				}
+			}
+		})
+	}
+	return &wg
+}
+
+// foreseen says whether a denial has another one coming that tells more: a name that
+// is not registered gets an address all the same, and the call to it is refused.
+func foreseen(d record.Denial) bool {
+	return d.Reason == reason.DNSNotInRegistry && (d.Method == "A" || d.Method == "AAAA")
+}
