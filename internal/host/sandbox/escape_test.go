@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"unsafe"
 
@@ -177,6 +179,29 @@ func TestSystemCallsThatAreRefused(t *testing.T) {
 		"io_uring_setup": "ENOSYS", "keyctl": "EPERM", "bpf": "EPERM", "userfaultfd": "EPERM", "clone3": "ENOSYS",
 		"unshare mount": "EPERM", "mknod": "EPERM",
 	})
+}
+
+// A lease on the policy would keep egret from reading it, and its author from writing.
+func TestLeasesAreRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check(t, run(t, probing(t, "lease", path)), map[string]string{"lease": "EPERM"})
+}
+
+// A PID namespace does not end process groups: a signal to one's own group must not
+// reach the programs outside. Here there is no terminal, so the command has a group of
+// its own, and dies alone of what it sends.
+func TestProcessGroupOutsideIsOutOfReach(t *testing.T) {
+	needNamespaces(t)
+	outside := exec.Command("sh", "-c", `"$@"; echo "outside lives, $?"`, "sh", self(t), "host", self(t), "probe", "group")
+	outside.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a group and no terminal
+	outside.Env = []string{"PATH=/usr/bin:/bin", "HOME=/"}
+	out, err := outside.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "outside lives, 137") {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
 
 func TestDevices(t *testing.T) {

@@ -60,15 +60,27 @@ func planAll(spec *Spec) (*plan, error) {
 		PacketLog: intercept.PacketLogRequests(packetLogGroup),
 		Mounts:    mounts,
 	}
-	inner := stage.Inner{Path: spec.Path, Args: spec.Args, Env: spec.Env, Dir: spec.Dir}
+	inner := stage.Inner{Path: spec.Path, Args: spec.Args, Env: spec.Env, Dir: spec.Dir, OwnGroup: !onTerminal()}
 	if !spec.withoutFilter {
-		if inner.Seccomp, err = systemCallFilter(auditArch, hasX32); err != nil {
+		if inner.Seccomp, err = systemCallFilter(auditArch, hasX32, !inner.OwnGroup); err != nil {
 			p.close()
 			return nil, err
 		}
 	}
 	p.outer, p.inner = outer.Encode(), inner.Encode()
 	return p, nil
+}
+
+// onTerminal says whether this process has a controlling terminal. Then the command
+// must be in its process group, so that the terminal and the shell outside treat both as
+// one job; else it gets a group of its own, and so cannot signal the one outside.
+func onTerminal() bool {
+	tty, err := os.Open("/dev/tty")
+	if err != nil {
+		return false
+	}
+	_ = tty.Close()
+	return true
 }
 
 // complete fills in what the spec leaves open.

@@ -30,7 +30,7 @@ func probe(args []string) int {
 		"nested-network": probeNestedNetwork, "nested-dial": probeDial, "processes": probeProcesses, "namespaces": probeNamespaces,
 		"write": probeWrite, "mounts": probeMounts, "kernel": probeKernel, "unix": probeUnix, "local": probeLocal,
 		"identity": probeIdentity, "open": probeOpen, "calls": probeCalls, "inject": probeInject,
-		"resolver": probeResolver, "fd-rename": probeFDRename,
+		"resolver": probeResolver, "fd-rename": probeFDRename, "group": probeGroup, "lease": probeLease,
 	}
 	args = slices.DeleteFunc(args, func(a string) bool { return a == "probe" })
 	switch args[0] {
@@ -410,6 +410,23 @@ func errnoOrNil(e syscall.Errno) error {
 		return nil
 	}
 	return e
+}
+
+// probeGroup signals its process group, and makes it slow.
+func probeGroup([]string) {
+	signal.Ignore(unix.SIGUSR2)
+	say("nice", unix.Setpriority(unix.PRIO_PGRP, 0, 19))
+	say("user signal", unix.Kill(0, unix.SIGUSR2))
+	say("kill", unix.Kill(0, unix.SIGKILL))
+}
+
+// probeLease takes a lease on a file: who opens it has to wait until it is given back.
+func probeLease(paths []string) {
+	fd, err := unix.Open(paths[0], unix.O_RDONLY, 0)
+	if err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK)
+	}
+	say("lease", err)
 }
 
 // probeInject puts input into its terminal.

@@ -84,6 +84,18 @@ const unshareKnown = unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET 
 	unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWTIME | unix.CLONE_FILES | unix.CLONE_FS |
 	unix.CLONE_SYSVSEM | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_VM
 
+// leases are the fcntl(2) commands that let the owner of a file hold up whoever opens
+// it (fcntl(2), lease-break-time: 45 s): egret reading the policy, the operator editing it.
+var leases = []uint32{unix.F_SETLEASE, fSetDelegation}
+
+const fSetDelegation = 1024 + 16 // F_SETDELEG, Linux 6.19
+
+// suspending are the signals that a command on a terminal may send to its process
+// group (0 asks only whether there is one): to suspend itself as Ctrl-Z does.
+var suspending = []uint32{0, uint32(unix.SIGTSTP), uint32(unix.SIGTTIN), uint32(unix.SIGTTOU), uint32(unix.SIGCONT)}
+
+const ioprioWhoGroup = 2 // IOPRIO_WHO_PGRP (linux/ioprio.h)
+
 // filter assembles instructions; all jumps are over single return instructions.
 type filter struct{ code []bpf.Instruction }
 
@@ -119,7 +131,8 @@ func (f *filter) allow() { f.code = append(f.code, bpf.RetConstant{Val: seccompA
 
 // systemCallFilter is the filter for an architecture (AUDIT_ARCH_*). x32 says that
 // numbers with bit 30 are another interface of the same architecture (amd64).
-func systemCallFilter(arch uint32, x32 bool) ([]byte, error) {
+// sharedGroup says that the command is in egret's process group, see checkGroup.
+func systemCallFilter(arch uint32, x32, sharedGroup bool) ([]byte, error) {
 	f := &filter{}
 	f.load(offsetArch)
 	f.returnIf(bpf.JumpNotEqual, arch, seccompKillProcess) // 32-bit calls have other numbers
@@ -142,6 +155,16 @@ func systemCallFilter(arch uint32, x32 bool) ([]byte, error) {
 		}
 		f.allow()
 	})
+	f.whenCall(unix.SYS_FCNTL, func(f *filter) {
+		f.load(offsetArg1)
+		for _, command := range leases {
+			f.returnIf(bpf.JumpEqual, command, seccompErrno|uint32(unix.EPERM))
+		}
+		f.allow()
+	})
+	if sharedGroup {
+		f.checkGroup()
+	}
 	f.whenCall(unix.SYS_CLONE, func(f *filter) {
 		f.load(offsetArg0)
 		f.returnIf(bpf.JumpBitsSet, unix.CLONE_NEWNS, seccompErrno|uint32(unix.EPERM))
@@ -154,6 +177,26 @@ func systemCallFilter(arch uint32, x32 bool) ([]byte, error) {
 	})
 	f.allow()
 	return assemble(f.code)
+}
+
+// checkGroup keeps a command from calling on its process group, which a PID namespace
+// does not end: egret and the programs beside it in a pipeline or script are in it.
+func (f *filter) checkGroup() {
+	f.whenCall(unix.SYS_KILL, func(f *filter) {
+		f.load(offsetArg0)
+		f.returnIf(bpf.JumpNotEqual, 0, seccompAllow)
+		f.allowOnly(offsetArg1, suspending, unix.EPERM)
+	})
+	f.whenCall(unix.SYS_SETPRIORITY, func(f *filter) {
+		f.load(offsetArg0)
+		f.returnIf(bpf.JumpEqual, unix.PRIO_PGRP, seccompErrno|uint32(unix.EPERM))
+		f.allow()
+	})
+	f.whenCall(unix.SYS_IOPRIO_SET, func(f *filter) {
+		f.load(offsetArg0)
+		f.returnIf(bpf.JumpEqual, ioprioWhoGroup, seccompErrno|uint32(unix.EPERM))
+		f.allow()
+	})
 }
 
 func (f *filter) checkSocket() {

@@ -10,9 +10,9 @@ import (
 
 // filterVM runs the filter as the kernel would. bpf.VM reads big-endian words, so
 // the data is laid out that way.
-func filterVM(t *testing.T, arch uint32, x32 bool) func(arch uint32, call uintptr, args ...uint32) uint32 {
+func filterVM(t *testing.T, arch uint32, x32, sharedGroup bool) func(arch uint32, call uintptr, args ...uint32) uint32 {
 	t.Helper()
-	raw, err := systemCallFilter(arch, x32)
+	raw, err := systemCallFilter(arch, x32, sharedGroup)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func filterVM(t *testing.T, arch uint32, x32 bool) func(arch uint32, call uintpt
 
 func TestSystemCallFilter(t *testing.T) {
 	const arch = auditArch
-	filter := filterVM(t, arch, hasX32)
+	filter := filterVM(t, arch, hasX32, false)
 	refused := func(e unix.Errno) uint32 { return seccompErrno | uint32(e) }
 	for _, c := range []struct {
 		name string
@@ -74,6 +74,10 @@ func TestSystemCallFilter(t *testing.T) {
 		{"ioctl window size", unix.SYS_IOCTL, []uint32{0, unix.TIOCGWINSZ}, seccompAllow},
 		{"ioctl TIOCSTI", unix.SYS_IOCTL, []uint32{0, unix.TIOCSTI}, refused(unix.EPERM)},
 		{"ioctl TIOCLINUX", unix.SYS_IOCTL, []uint32{0, tiocLinux}, refused(unix.EPERM)},
+		{"fcntl F_SETFL", unix.SYS_FCNTL, []uint32{0, unix.F_SETFL}, seccompAllow},
+		{"fcntl F_SETLEASE", unix.SYS_FCNTL, []uint32{0, unix.F_SETLEASE, unix.F_WRLCK}, refused(unix.EPERM)},
+		{"fcntl F_SETDELEG", unix.SYS_FCNTL, []uint32{0, fSetDelegation}, refused(unix.EPERM)},
+		{"kill the own group", unix.SYS_KILL, []uint32{0, uint32(unix.SIGKILL)}, seccompAllow},
 		{"fork", unix.SYS_CLONE, []uint32{uint32(unix.SIGCHLD)}, seccompAllow},
 		{"clone user", unix.SYS_CLONE, []uint32{unix.CLONE_NEWUSER | unix.CLONE_NEWNET}, seccompAllow},
 		{"clone mount", unix.SYS_CLONE, []uint32{unix.CLONE_NEWUSER | unix.CLONE_NEWNS}, refused(unix.EPERM)},
@@ -91,8 +95,38 @@ func TestSystemCallFilter(t *testing.T) {
 	}
 }
 
+// In the process group of egret a command signals processes, and suspends the job.
+func TestSharedProcessGroup(t *testing.T) {
+	filter := filterVM(t, auditArch, hasX32, true)
+	refused := seccompErrno | uint32(unix.EPERM)
+	for _, c := range []struct {
+		name string
+		call uintptr
+		args []uint32
+		want uint32
+	}{
+		{"kill a process", unix.SYS_KILL, []uint32{7, uint32(unix.SIGKILL)}, seccompAllow},
+		{"kill a group of the namespace", unix.SYS_KILL, []uint32{^uint32(6), uint32(unix.SIGKILL)}, seccompAllow},
+		{"kill the group", unix.SYS_KILL, []uint32{0, uint32(unix.SIGKILL)}, refused},
+		{"stop the group for good", unix.SYS_KILL, []uint32{0, uint32(unix.SIGSTOP)}, refused},
+		{"terminate the group", unix.SYS_KILL, []uint32{0, uint32(unix.SIGTERM)}, refused},
+		{"suspend the job", unix.SYS_KILL, []uint32{0, uint32(unix.SIGTSTP)}, seccompAllow},
+		{"is there a group", unix.SYS_KILL, []uint32{0, 0}, seccompAllow},
+		{"nice of the group", unix.SYS_SETPRIORITY, []uint32{unix.PRIO_PGRP, 0, 19}, refused},
+		{"nice of a process", unix.SYS_SETPRIORITY, []uint32{unix.PRIO_PROCESS, 0, 19}, seccompAllow},
+		{"I/O priority of the group", unix.SYS_IOPRIO_SET, []uint32{ioprioWhoGroup, 0, 3 << 13}, refused},
+		{"I/O priority of a process", unix.SYS_IOPRIO_SET, []uint32{1, 0, 3 << 13}, seccompAllow},
+		{"lease", unix.SYS_FCNTL, []uint32{0, unix.F_SETLEASE}, refused},
+		{"clone mount", unix.SYS_CLONE, []uint32{unix.CLONE_NEWNS}, refused},
+	} {
+		if got := filter(auditArch, c.call, c.args...); got != c.want {
+			t.Errorf("%s: %#x, want %#x", c.name, got, c.want)
+		}
+	}
+}
+
 func TestX32IsRefused(t *testing.T) {
-	filter := filterVM(t, unix.AUDIT_ARCH_X86_64, true)
+	filter := filterVM(t, unix.AUDIT_ARCH_X86_64, true, false)
 	if got := filter(unix.AUDIT_ARCH_X86_64, 1<<30|unix.SYS_READ); got != seccompErrno|uint32(unix.ENOSYS) {
 		t.Errorf("x32 read: %#x", got)
 	}

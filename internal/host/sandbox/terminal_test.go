@@ -164,3 +164,17 @@ func TestTerminalInjectionIsRefused(t *testing.T) {
 	p.expect("TIOCLINUX: EPERM")
 	p.expect("tty: ok")
 }
+
+// On a terminal the command is in the process group of the shell's job, and can
+// suspend it, not signal or slow it.
+func TestProcessGroupOnATerminal(t *testing.T) {
+	needNamespaces(t)
+	p := startPTY(t, self(t), "probe", "group")
+	defer func() { _ = p.master.Close() }()
+	p.expect("nice: EPERM")
+	p.expect("user signal: EPERM")
+	p.expect("kill: EPERM")
+	if err := p.cmd.Wait(); err != nil {
+		t.Errorf("ended with %v", err)
+	}
+}

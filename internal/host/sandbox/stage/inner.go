@@ -98,6 +98,7 @@ func startCommand(plan *Inner) (int, error) {
 		Dir:   plan.Dir,
 		Env:   plan.Env,
 		Files: []uintptr{0, 1, 2},
+		Sys:   &syscall.SysProcAttr{Setpgid: plan.OwnGroup},
 	})
 	if err == nil {
 		return pid, nil

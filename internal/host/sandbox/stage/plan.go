@@ -93,6 +93,8 @@ type Inner struct {
 	Dir  string
 	// Seccomp is the filter: struct sock_filter, one after the other; nil: none.
 	Seccomp []byte
+	// OwnGroup: the command gets a process group of its own.
+	OwnGroup bool
 }
 
 // Encode gives the plan's bytes.
@@ -182,13 +184,14 @@ func (i *Inner) Encode() []byte {
 	e.strings(i.Env)
 	e.string(i.Dir)
 	e.bytes(i.Seccomp)
+	e.bool(i.OwnGroup)
 	return e.b
 }
 
 // DecodeInner reads what Encode wrote.
 func DecodeInner(b []byte) (*Inner, error) {
 	d := &decoder{b: b}
-	i := &Inner{Path: d.string(), Args: d.strings(), Env: d.strings(), Dir: d.string(), Seccomp: d.bytes()}
+	i := &Inner{Path: d.string(), Args: d.strings(), Env: d.strings(), Dir: d.string(), Seccomp: d.bytes(), OwnGroup: d.bool()}
 	return i, d.finish()
 }
 

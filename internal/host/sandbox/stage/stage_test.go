@@ -58,7 +58,7 @@ func TestPlansSurviveTheirEncoding(t *testing.T) {
 	if got, err := DecodeOuter(outer.Encode()); err != nil || !cmp.Equal(outer, got) {
 		t.Errorf("%v\n%s", err, cmp.Diff(outer, got))
 	}
-	inner := &Inner{Path: "/bin/sh", Args: []string{"sh", ""}, Env: []string{"A=b"}, Dir: "/", Seccomp: []byte{7}}
+	inner := &Inner{Path: "/bin/sh", Args: []string{"sh", ""}, Env: []string{"A=b"}, Dir: "/", Seccomp: []byte{7}, OwnGroup: true}
 	if got, err := DecodeInner(inner.Encode()); err != nil || !cmp.Equal(inner, got) {
 		t.Errorf("%v\n%s", err, cmp.Diff(inner, got))
 	}
