@@ -141,6 +141,7 @@ func (s *stream) forgetWarming(sub *subscription) {
 	for n, h := range clusters.held {
 		if h.seq > 0 {
 			delete(sub.held, n)
+			sub.review()
 		}
 	}
 }
@@ -156,6 +157,9 @@ func (s *stream) rewarm(clusters []string) {
 	}
 	for _, n := range clusters {
 		delete(endpoints.held, n)
+	}
+	if len(clusters) > 0 {
+		endpoints.review()
 	}
 }
 
@@ -233,6 +237,9 @@ func (s *stream) refresh(ctx context.Context) error {
 		snapshot = Snapshot{}
 	}
 	s.replaced, s.snapshot = s.snapshot, snapshot
+	for _, sub := range s.subs {
+		sub.review()
+	}
 	return nil
 }
 

@@ -14,6 +14,7 @@ type phase uint8
 const (
 	phaseUpdate phase = iota
 	phaseRemove
+	phases // their number
 )
 
 // ackState of a resource at the client.
@@ -48,7 +49,10 @@ type subscription struct {
 	names    map[string]struct{}
 	held     map[string]holding
 	answered bool
-	claimed  string // the version that a state-of-the-world client brought along
+	// due says of a phase that there may be something to say: the resources or what the
+	// client wants or has changed since nothing was left. An ACK alone changes nothing.
+	due     [phases]bool
+	claimed string // the version that a state-of-the-world client brought along
 
 	seq               uint64 // of the last response; 0: none on this stream
 	version, accepted string
@@ -60,8 +64,12 @@ func newSubscription(typeURL string, delta bool) *subscription {
 	return &subscription{
 		typeURL: typeURL, delta: delta,
 		names: map[string]struct{}{}, held: map[string]holding{},
+		due: [phases]bool{true, true},
 	}
 }
+
+// review makes both phases look at all resources again.
+func (s *subscription) review() { s.due = [phases]bool{true, true} }
 
 // open takes the first request of the type on a stream.
 func (s *subscription) open(r *request) {
@@ -85,6 +93,9 @@ func (s *subscription) open(r *request) {
 // is not answered, for the client will answer the newer one too; but what it
 // no longer names is forgotten, so that it is sent when a later one names it again.
 func (s *subscription) next(r *request) {
+	if !s.delta || r.refused || len(r.subscribe)+len(r.unsubscribe) > 0 {
+		s.review()
+	}
 	seq, version, ok := parseNonce(r.nonce)
 	ok = ok && seq <= s.seq
 	switch {
@@ -285,6 +296,10 @@ func (s *subscription) difference(current map[string]Resource) (changed []Resour
 // delta responses; limit bounds the bytes of one response where the form allows it.
 // changed are the names of resources that the client did not have like that.
 func (s *subscription) take(current, old map[string]Resource, p phase, generation string, limit int) (out *response, changed []string) {
+	if !s.due[p] {
+		return nil, nil
+	}
+	s.due[p] = false
 	if s.isClaimed(current) {
 		return nil, nil
 	}
@@ -311,6 +326,7 @@ func (s *subscription) take(current, old map[string]Resource, p phase, generatio
 	if s.delta || !fullState(s.typeURL) {
 		if fit := fitting(news, limit); fit < len(news) {
 			news, gone = news[:fit], nil
+			s.due[p] = true // for the rest
 		}
 		out.resources, out.removed = news, gone
 	} else {
