@@ -28,7 +28,8 @@ func explainCommand(s Streams) *cobra.Command {
 		Short: "Say what would happen to a call, and why",
 		Long: `Says what would happen to a call of the workload: verdict, reason, each hop (sidecar,
 gateway), and the object that decided, with file and line, or the one that is missing. It
-asks the proxy's own decision code. The exit status is 1 when the call would be refused.`,
+asks the proxy's own decision code. The exit status is 1 when the call would be refused,
+or would fail as nothing can answer.`,
 		Example: `  egret explain -f policy/ https://www.wikipedia.org
   egret explain -f policy/ -n build -l app=ci db.example.com:3306`,
 		Args: cobra.ExactArgs(1),

@@ -5,6 +5,7 @@ package explain
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -121,7 +122,7 @@ type Mesh struct {
 // Result is the answer.
 type Result struct {
 	Call    string        `json:"call"`
-	Verdict string        `json:"verdict"` // "allowed" or "denied"
+	Verdict string        `json:"verdict"` // "allowed", "denied", or "fails": allowed, but nothing can answer
 	Reason  reason.Reason `json:"reason,omitempty"`
 	Detail  string        `json:"detail,omitempty"`
 	Hops    []Hop         `json:"hops"`
@@ -143,6 +144,9 @@ type Hop struct {
 	Objects     []resource.Object `json:"-"`
 }
 
+// endings are the actions after which there is no further hop, and the verdict then.
+var endings = map[string]string{"deny": "denied", "fail": "fails"}
+
 // maxHops ends ways that lead in a circle.
 const maxHops = 4
 
@@ -158,13 +162,13 @@ func Explain(m Mesh, c Call) (Result, error) {
 	dst, proxy := netip.AddrPortFrom(addr, c.Port), m.Sidecar
 	binding := m.Resolver.Binding(addr)
 	for range maxHops {
-		hop, next := explainHop(proxy, c, dst, binding)
+		hop, next := explainHop(proxy, &c, dst, binding)
 		res.Hops = append(res.Hops, hop)
 		if hop.Reason != "" {
 			res.Reason, res.Detail = hop.Reason, hop.Detail
 		}
-		if hop.Action == "deny" {
-			res.Verdict = "denied"
+		if verdict, ends := endings[hop.Action]; ends {
+			res.Verdict = verdict
 			return res, nil
 		}
 		if !next.IsValid() {
@@ -179,8 +183,9 @@ func Explain(m Mesh, c Call) (Result, error) {
 	return res, fmt.Errorf("the way goes through more than %d proxies: a circle?", maxHops)
 }
 
-// explainHop is one proxy's decision, and the endpoint that it would dial first.
-func explainHop(p Proxy, c Call, dst netip.AddrPort, b decide.Binding) (Hop, netip.AddrPort) {
+// explainHop is one proxy's decision, and the endpoint that it would dial first. Where
+// the proxy rewrites the request, c becomes what the next one gets.
+func explainHop(p Proxy, c *Call, dst netip.AddrPort, b decide.Binding) (Hop, netip.AddrPort) {
 	conn := decide.Conn{Source: netip.MustParseAddrPort("240.243.0.1:32768"), Destination: dst, Binding: b, Transport: "raw_buffer"}
 	switch c.Scheme {
 	case "http":
@@ -214,7 +219,7 @@ func explainHop(p Proxy, c Call, dst netip.AddrPort, b decide.Binding) (Hop, net
 		hop.add(plan.Chain.Objects)
 	}
 	if plan.Verdict == decide.Deny {
-		return hop.deny(plan.Reason, plan.Detail), netip.AddrPort{}
+		return hop.end(plan.Reason, plan.Detail), netip.AddrPort{}
 	}
 	if plan.Chain.HTTP != nil {
 		return explainRequest(p, c, &conn, plan, hop)
@@ -222,7 +227,7 @@ func explainHop(p Proxy, c Call, dst netip.AddrPort, b decide.Binding) (Hop, net
 	return forward(p, hop, plan.Clusters)
 }
 
-func explainRequest(p Proxy, c Call, conn *decide.Conn, plan decide.ConnPlan, hop Hop) (Hop, netip.AddrPort) {
+func explainRequest(p Proxy, c *Call, conn *decide.Conn, plan decide.ConnPlan, hop Hop) (Hop, netip.AddrPort) {
 	method := c.Method
 	if method == "" {
 		method = "GET"
@@ -239,18 +244,48 @@ func explainRequest(p Proxy, c Call, conn *decide.Conn, plan decide.ConnPlan, ho
 	}
 	switch route.Verdict {
 	case decide.Forward:
-		return forward(p, hop, route.Route.Forward.Clusters)
+		return forwardRequest(p, c, hop, route.Route)
 	case decide.Redirect:
 		hop.Action = fmt.Sprintf("redirect with status %d", route.Route.Redirect.Status)
 	case decide.Direct:
 		hop.Action = fmt.Sprintf("answer with status %d", route.Route.Direct.Status)
 	default:
-		return hop.deny(route.Reason, route.Detail), netip.AddrPort{}
+		return hop.end(route.Reason, route.Detail), netip.AddrPort{}
 	}
 	return hop, netip.AddrPort{}
 }
 
-// forward tells the clusters, and finds the first endpoint with a fixed address.
+// forwardRequest tells where a route leads, and what it makes of the request. With
+// several clusters it is refused when none of them can have it.
+func forwardRequest(p Proxy, c *Call, hop Hop, route *resource.Route) (Hop, netip.AddrPort) {
+	clusters := route.Forward.Clusters
+	var usable []resource.WeightedCluster
+	for i := range clusters {
+		if _, _, why, detail := decide.Upstream(p.Config, &clusters[i]); why == "" {
+			usable = append(usable, clusters[i])
+		} else {
+			hop.Reason, hop.Detail = why, detail
+		}
+	}
+	if len(usable) == 0 {
+		for i := range clusters {
+			hop.Clusters = append(hop.Clusters, clusters[i].Name)
+		}
+		return hop.end(hop.Reason, hop.Detail), netip.AddrPort{}
+	}
+	if host := decide.RewriteAuthority(route.Forward, &usable[0], ""); host != "" {
+		c.Headers = maps.Clone(c.Headers)
+		if c.Headers == nil {
+			c.Headers = map[string]string{}
+		}
+		c.Headers["host"] = host
+	}
+	c.Path = decide.RewritePath(route.Forward, &route.Match, c.Path)
+	return forward(p, hop, clusters)
+}
+
+// forward tells the clusters and endpoints, and finds the first endpoint with a fixed
+// address. It fails where there is no endpoint at all.
 func forward(p Proxy, hop Hop, clusters []resource.WeightedCluster) (Hop, netip.AddrPort) {
 	hop.Action = "forward"
 	var first netip.AddrPort
@@ -258,7 +293,7 @@ func forward(p Proxy, hop Hop, clusters []resource.WeightedCluster) (Hop, netip.
 		hop.Clusters = append(hop.Clusters, wc.Name)
 		cluster := p.Config.Clusters[wc.Name]
 		if cluster == nil {
-			hop.Reason, hop.Detail = reason.NoCluster, fmt.Sprintf("the cluster %s does not exist: calls fail with 503", wc.Name)
+			hop.Reason, hop.Detail = reason.NoCluster, "the cluster "+wc.Name+" does not exist: calls that go there fail"
 			continue
 		}
 		hop.add(cluster.Objects)
@@ -278,14 +313,21 @@ func forward(p Proxy, hop Hop, clusters []resource.WeightedCluster) (Hop, netip.
 			}
 		}
 	}
-	if len(hop.Endpoints) == 0 && hop.Reason == "" {
-		hop.Reason, hop.Detail = reason.NoHealthyUpstream, "the cluster has no endpoint: calls fail with 503"
+	if len(hop.Endpoints) > 0 {
+		return hop, first
 	}
-	return hop, first
+	if hop.Reason == "" {
+		hop.Reason, hop.Detail = reason.NoHealthyUpstream, "the cluster has no endpoint"
+	}
+	return hop.end(hop.Reason, hop.Detail), netip.AddrPort{}
 }
 
-func (h Hop) deny(r reason.Reason, detail string) Hop {
-	h.Action, h.Reason, h.Detail = "deny", r, detail
+// end is the hop when nothing goes on from it: denied, or failed on an allowed way.
+func (h Hop) end(r reason.Reason, detail string) Hop {
+	h.Action, h.Reason, h.Detail = "fail", r, detail
+	if r.Denied() {
+		h.Action = "deny"
+	}
 	return h
 }
 

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
@@ -32,10 +33,8 @@ func (x *exchange) editRequest() {
 		}
 	}
 	forward := x.plan.Route.Forward
-	if forward.HostRewrite != "" {
-		x.authority = forward.HostRewrite
-	}
-	if rewritten := x.rewritePath(forward, &x.plan.Route.Match); rewritten != x.path {
+	x.authority = decide.RewriteAuthority(forward, x.weighted, x.authority)
+	if rewritten := decide.RewritePath(forward, &x.plan.Route.Match, x.path); rewritten != x.path {
 		f.Set("x-envoy-original-path", x.path)
 		x.path = rewritten
 	}

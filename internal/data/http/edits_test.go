@@ -118,6 +118,11 @@ func TestRequestEdits(t *testing.T) {
 		}, get("/one/two?y", "Connection: close"), []string{"GET /two/one?y HTTP/1.1"}},
 		{"host rewrite", func(_ *world, r *resource.Route) { r.Forward.HostRewrite = "other.com" },
 			get("/", "Connection: close"), []string{"host: other.com", "!Host: example.com"}},
+		{"host rewrite of a weighted cluster", func(_ *world, r *resource.Route) { r.Forward.Clusters[0].HostRewrite = "canary.com" },
+			get("/", "Connection: close"), []string{"host: canary.com", "!Host: example.com"}},
+		{"the route's host rewrite goes first", func(_ *world, r *resource.Route) {
+			r.Forward.HostRewrite, r.Forward.Clusters[0].HostRewrite = "other.com", "canary.com"
+		}, get("/", "Connection: close"), []string{"host: other.com"}},
 		{"timeout header", func(_ *world, r *resource.Route) { r.Forward.Timeout = 15 * time.Second },
 			get("/", "Connection: close"), []string{"x-envoy-expected-rq-timeout-ms: 15000"}},
 		{"request id is kept", func(*world, *resource.Route) {}, get("/", "X-Request-ID: mine", "Connection: close"), []string{"X-Request-ID: mine"}},

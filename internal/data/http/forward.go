@@ -102,22 +102,18 @@ func (x *exchange) forward() {
 func (x *exchange) prepare() bool {
 	f := x.plan.Route.Forward
 	x.weighted = decide.PickCluster(f.Clusters, rand.Uint32())
-	if x.weighted == nil || x.cfg == nil || x.cfg.Clusters[x.weighted.Name] == nil {
-		name := ""
-		if x.weighted != nil {
-			name = x.weighted.Name
+	if x.weighted != nil {
+		x.entry.UpstreamCluster = x.weighted.Name
+	}
+	cluster, status, why, detail := decide.Upstream(x.cfg, x.weighted)
+	if cluster == nil {
+		if why == reason.NoCluster {
+			x.flag("NC")
 		}
-		x.entry.UpstreamCluster = name
-		x.flag("NC")
-		x.fail(503, reason.NoCluster, "the route's cluster "+name+" does not exist")
+		x.fail(status, why, detail)
 		return false
 	}
-	x.cluster = x.cfg.Clusters[x.weighted.Name]
-	x.entry.UpstreamCluster = x.weighted.Name
-	if x.cluster.HTTP2 {
-		x.fail(503, reason.NotSupported, "the upstream of cluster "+x.weighted.Name+" speaks HTTP/2, which this proxy does not yet")
-		return false
-	}
+	x.cluster = cluster
 	x.tunnel = x.upgrade != "" || x.req.Method == "CONNECT"
 	if x.req.Expect100 && !x.hcm.Proxy100Continue {
 		x.req.Fields.RemoveKnown(http1.Expect)

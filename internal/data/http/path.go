@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
@@ -132,29 +133,6 @@ func mergeSlashes(p []byte) int {
 	return w
 }
 
-// rewritePath applies the route's prefix or regex rewrite.
-func (x *exchange) rewritePath(f *resource.Forward, m *resource.RouteMatch) string {
-	switch {
-	case f.PrefixRewrite != "":
-		return replacePrefix(m, x.path, f.PrefixRewrite)
-	case f.RegexRewrite != nil:
-		path, query := cutQuery(x.path)
-		return f.RegexRewrite.Pattern.ReplaceAllString(path, f.RegexRewrite.Substitution) + query
-	}
-	return x.path
-}
-
-// replacePrefix replaces what the route's path match matched: a prefix, or the whole
-// path for an exact or regex match.
-func replacePrefix(m *resource.RouteMatch, path, with string) string {
-	bare, query := cutQuery(path)
-	rest := ""
-	if m.Kind == resource.PathPrefix || m.Kind == resource.PathSeparatedPrefix {
-		rest = bare[min(len(m.Path), len(bare)):]
-	}
-	return with + rest + query
-}
-
 // redirectLocation builds the Location of a redirect (Envoy's RedirectAction).
 func redirectLocation(r *resource.Redirect, m *resource.RouteMatch, authority, path string) string {
 	host, port := http1.SplitPort(authority)
@@ -183,7 +161,7 @@ func redirectLocation(r *resource.Redirect, m *resource.RouteMatch, authority, p
 			bare = r.Path
 		}
 	case r.PrefixRewrite != "":
-		bare = replacePrefix(m, bare, r.PrefixRewrite)
+		bare = decide.ReplacePrefix(m, bare, r.PrefixRewrite)
 	}
 	if r.StripQuery {
 		query = ""

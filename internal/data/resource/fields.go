@@ -186,7 +186,7 @@ envoy.config.route.v3.WeightedCluster
 - runtime_key_prefix
 envoy.config.route.v3.WeightedCluster.ClusterWeight
 + name weight request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove
-+ typed_per_filter_config
++ typed_per_filter_config host_rewrite_literal
 envoy.config.route.v3.RetryPolicy
 + retry_on num_retries per_try_timeout retry_host_predicate host_selection_retry_max_attempts retriable_status_codes retry_back_off
 - per_try_idle_timeout

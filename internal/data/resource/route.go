@@ -159,9 +159,7 @@ func (c *decoding) forward(p *path, m *routev3.RouteAction) *Forward {
 		HostRewrite:     m.GetHostRewriteLiteral(),
 		AutoHostRewrite: m.GetAutoHostRewrite().GetValue(),
 	}
-	if strings.ContainsAny(f.HostRewrite+f.PrefixRewrite, "\r\n\x00 ") {
-		c.fail(p, "a rewrite has a space, a line break or a zero byte")
-	}
+	c.rewrite(p, f.HostRewrite, f.PrefixRewrite)
 	switch s := m.GetClusterSpecifier().(type) {
 	case *routev3.RouteAction_Cluster:
 		f.Clusters = []WeightedCluster{{Name: s.Cluster, Weight: 1}}
@@ -186,16 +184,27 @@ func (c *decoding) forward(p *path, m *routev3.RouteAction) *Forward {
 	return f
 }
 
+// rewrite refuses what would break the request's head.
+func (c *decoding) rewrite(p *path, values ...string) {
+	for _, v := range values {
+		if strings.ContainsAny(v, "\r\n\x00 ") {
+			c.fail(p, "a rewrite has a space, a line break or a zero byte")
+		}
+	}
+}
+
 func (c *decoding) weightedClusters(p *path, m *routev3.WeightedCluster) []WeightedCluster {
 	var out []WeightedCluster
 	for i, w := range m.GetClusters() {
 		at := p.at("clusters", i)
 		c.perFilter(at, w.GetTypedPerFilterConfig())
+		c.rewrite(at, w.GetHostRewriteLiteral())
 		out = append(out, WeightedCluster{
 			Name:            w.GetName(),
 			Weight:          w.GetWeight().GetValue(),
 			RequestHeaders:  c.headerEdits(at, "request_headers", w.GetRequestHeadersToAdd(), w.GetRequestHeadersToRemove()),
 			ResponseHeaders: c.headerEdits(at, "response_headers", w.GetResponseHeadersToAdd(), w.GetResponseHeadersToRemove()),
+			HostRewrite:     w.GetHostRewriteLiteral(),
 		})
 	}
 	return out

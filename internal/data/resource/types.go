@@ -136,6 +136,7 @@ type WeightedCluster struct {
 	Weight          uint32
 	RequestHeaders  HeaderEdits
 	ResponseHeaders HeaderEdits
+	HostRewrite     string // literal; the route's own goes before it, as in Envoy
 }
 
 // BlackHoleCluster and PassthroughCluster are Istio's names for "refuse" and
