@@ -47,7 +47,7 @@ func Registry(objects istioapi.Objects) mesh.Options {
 			})
 		}
 	}
-	return mesh.Options{AccessLogFile: standardLog, BuiltIn: []*mesh.Service{{
+	return mesh.Options{AccessLogFile: standardLog, FilterGatewayClusters: true, BuiltIn: []*mesh.Service{{
 		Host:       gatewayHost,
 		Namespace:  gatewayNamespace,
 		Source:     istioapi.Ref{Kind: "Service", Namespace: gatewayNamespace, Name: gatewayName},

@@ -42,6 +42,9 @@ type Options struct {
 	AccessLogFile string
 	// BuiltIn services exist without any object. They are read-only for the snapshot.
 	BuiltIn []*Service
+	// FilterGatewayClusters gives gateways only the clusters that their routes lead to
+	// (istiod's PILOT_FILTER_GATEWAY_CLUSTER_CONFIG), instead of those of all services.
+	FilterGatewayClusters bool
 	// Previous, when set, keeps the addresses that it allocated automatically, so
 	// that a workload's cached DNS answers stay true. Only its allocations are read.
 	Previous *Snapshot
@@ -58,12 +61,13 @@ type Policy struct {
 
 // Snapshot is everything the control plane knows at one moment. It never changes.
 type Snapshot struct {
-	config        *meshconfig.MeshConfig // never nil
-	configRef     istioapi.Ref
-	policy        Policy
-	rootNamespace string
-	domain        string
-	accessLogFile string
+	config                *meshconfig.MeshConfig // never nil
+	configRef             istioapi.Ref
+	policy                Policy
+	rootNamespace         string
+	domain                string
+	filterGatewayClusters bool
+	accessLogFile         string
 
 	services     []*Service // in Istio's order: oldest first
 	auto         map[string]netip.Addr
@@ -84,6 +88,8 @@ func New(objects istioapi.Objects, options Options) (*Snapshot, []istioapi.Probl
 		rootNamespace: cmp.Or(options.RootNamespace, "istio-system"),
 		domain:        cmp.Or(options.Domain, "cluster.local"),
 		accessLogFile: options.AccessLogFile,
+
+		filterGatewayClusters: options.FilterGatewayClusters,
 	}
 	if objects.MeshConfig != nil && objects.MeshConfig.Spec != nil {
 		s.useMeshConfig(objects.MeshConfig)
@@ -129,6 +135,9 @@ func (s *Snapshot) RootNamespace() string { return s.rootNamespace }
 
 // Domain is the mesh's DNS domain, for instance "cluster.local".
 func (s *Snapshot) Domain() string { return s.domain }
+
+// FilterGatewayClusters says whether gateways get only the clusters that they use.
+func (s *Snapshot) FilterGatewayClusters() bool { return s.filterGatewayClusters }
 
 // AccessLogFile is the path of the access log; "" means none.
 func (s *Snapshot) AccessLogFile() string { return s.accessLogFile }

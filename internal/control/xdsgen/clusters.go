@@ -23,21 +23,30 @@ func (b *builder) clusters() {
 	for _, s := range b.scope.Services {
 		rule := b.scope.DestinationRule(s)
 		p := b.clusterProvenance(s, rule)
-		plain := p.metadata()
+		var plain *corev3.Metadata
 		for i, port := range s.Ports {
 			if slices.ContainsFunc(s.Ports[:i], func(q mesh.Port) bool { return q.Number == port.Number }) {
 				continue
 			}
-			b.cluster(&target{service: s, port: port, policy: policyFor(rule.TrafficPolicy(), nil, port.Number)}, plain)
+			if b.wanted(s, port, "") {
+				if plain == nil {
+					plain = p.metadata()
+				}
+				b.cluster(&target{service: s, port: port, policy: policyFor(rule.TrafficPolicy(), nil, port.Number)}, plain)
+			}
 			if rule == nil {
 				continue
 			}
 			for _, subset := range rule.Subsets {
+				if !b.wanted(s, port, subset.GetName()) {
+					continue
+				}
 				p.subset = subset.GetName()
 				b.cluster(&target{
 					service: s, port: port, subset: subset.GetName(), labels: subset.GetLabels(),
 					policy: policyFor(rule.Policy, subset.GetTrafficPolicy(), port.Number),
 				}, p.metadata())
+				p.subset = ""
 			}
 		}
 	}
@@ -49,6 +58,11 @@ func (b *builder) clusters() {
 	if b.node.Type == mesh.NodeSidecar {
 		b.emit(xds.ClusterType, passthrough, b.passthroughCluster())
 	}
+}
+
+// wanted says whether the node gets a cluster.
+func (b *builder) wanted(s *mesh.Service, port mesh.Port, subset string) bool {
+	return b.used == nil || b.used[clusterName(port.Number, subset, s.Host)]
 }
 
 func (b *builder) clusterProvenance(s *mesh.Service, rule *mesh.DestinationRule) *provenance {

@@ -1,8 +1,12 @@
 package xdsgen
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/mesh"
@@ -218,4 +222,57 @@ spec:
 		{call{to: "1.1.1.1:8443", sni: "-"}, "no chain"},
 		{call{to: "1.1.1.1:5432"}, "outbound|443||c.example"},
 	})
+}
+
+// With the filter a gateway gets the clusters that its routes lead to, subsets too, and
+// no others; a sidecar still gets all.
+func TestGatewayClustersCanBeFiltered(t *testing.T) {
+	w := world{options: mesh.Options{BuiltIn: []*mesh.Service{egressService()}}, yaml: gateHosts + `
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: gate, namespace: default}
+spec:
+  selector: {istio: egressgateway}
+  servers:
+  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}
+  - {port: {number: 443, name: tls, protocol: TLS}, hosts: ["*"], tls: {mode: PASSTHROUGH}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: a, namespace: istio-system}
+spec: {host: istio-egressgateway.istio-system.svc.cluster.local, subsets: [{name: one}, {name: two}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: a, namespace: default}
+spec:
+  hosts: [a.example, b.example]
+  gateways: [gate]
+  http:
+  - match: [{uri: {prefix: /again}}]
+    route: [{destination: {host: istio-egressgateway.istio-system.svc.cluster.local, subset: two, port: {number: 80}}}]
+  - route: [{destination: {host: a.example, port: {number: 80}}}]
+  tls:
+  - match: [{port: 443, sniHosts: [b.example]}]
+    route: [{destination: {host: b.example, port: {number: 443}}}]
+`}
+	all := len(w.generate(t, ownGateway()).clusters)
+	sidecar := len(w.generate(t, sidecarNode).clusters)
+	w.options.FilterGatewayClusters = true
+	got := slices.Sorted(maps.Keys(w.generate(t, ownGateway()).clusters))
+	want := []string{
+		"BlackHoleCluster",
+		"outbound|443||b.example",
+		"outbound|80|two|istio-egressgateway.istio-system.svc.cluster.local",
+		"outbound|80||a.example",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("clusters (-want +got):\n%s", diff)
+	}
+	if all <= len(got) {
+		t.Errorf("%d clusters without the filter", all)
+	}
+	if n := len(w.generate(t, sidecarNode).clusters); n != sidecar {
+		t.Errorf("the sidecar has %d clusters with the filter, %d without", n, sidecar)
+	}
 }

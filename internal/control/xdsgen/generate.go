@@ -28,8 +28,10 @@ type builder struct {
 	facts facts
 	// routes of a VirtualService by what they depend on.
 	routes map[routesKey][]*routeEntry
-	out    xds.Snapshot
-	err    error // the first one
+	// used are the clusters that routes lead to; nil where all are made.
+	used map[string]bool
+	out  xds.Snapshot
+	err  error // the first one
 }
 
 // Generate makes all resources of a node. The cost is linear in the services that
@@ -45,10 +47,17 @@ func Generate(snapshot *mesh.Snapshot, node mesh.Node) (xds.Snapshot, error) {
 	clusters := *b
 	clusters.begin()
 	var work sync.WaitGroup
-	work.Go(clusters.clusters)
-	if node.Type == mesh.NodeSidecar {
+	switch {
+	case node.Type == mesh.NodeSidecar:
+		work.Go(clusters.clusters)
 		b.sidecar()
-	} else {
+	case snapshot.FilterGatewayClusters():
+		b.used = map[string]bool{}
+		b.gateway()
+		clusters.used = b.used
+		clusters.clusters()
+	default:
+		work.Go(clusters.clusters)
 		b.gateway()
 	}
 	b.nameTable()

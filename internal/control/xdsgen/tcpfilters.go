@@ -33,7 +33,11 @@ func (b *builder) destinationCluster(host string, d *networking.Destination, lis
 	} else if s := b.scope.Service(host); s != nil && len(s.Ports) == 1 {
 		port = s.Ports[0].Number
 	}
-	return clusterName(port, d.GetSubset(), host)
+	name := clusterName(port, d.GetSubset(), host)
+	if b.used != nil {
+		b.used[name] = true
+	}
+	return name
 }
 
 // tcpTarget is where a TCP chain leads.
