@@ -67,6 +67,7 @@ func newRunning(o meshOptions) (*running, error) {
 		return nil, err
 	}
 	inside := newNetwork()
+	connections := maxConnections(openFilesLimit())
 	lookup := upstream.NewResolver(upstream.ResolverOptions{Logger: o.logger})
 	r.sidecar, err = newInstance(r.pipe, proxyOptions{
 		node:     xdsgen.EncodeNode(SidecarNode(o.workload), meshDomain),
@@ -76,6 +77,8 @@ func newRunning(o meshOptions) (*running, error) {
 		dialer:   inside,
 		resolver: lookup,
 		logger:   o.logger.With("part", "sidecar"),
+
+		connections: connections,
 	})
 	if err != nil {
 		return nil, err
@@ -88,6 +91,8 @@ func newRunning(o meshOptions) (*running, error) {
 		dialer:   inside,
 		resolver: lookup,
 		logger:   o.logger.With("part", "gateway"),
+
+		connections: connections,
 	})
 	if err != nil {
 		return nil, err

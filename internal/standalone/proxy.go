@@ -35,6 +35,8 @@ type proxyOptions struct {
 	dialer   upstream.Dialer
 	resolver upstream.Resolver
 	logger   *slog.Logger
+	// connections bounds those that are served, and those that are kept idle.
+	connections int
 }
 
 // instance is one proxy of the data half, with all its parts.
@@ -66,7 +68,8 @@ func newInstance(conn grpc.ClientConnInterface, o proxyOptions) (*instance, erro
 		return nil, err
 	}
 	p.manager = upstream.NewManager(upstream.Options{Source: p.store, Dialer: o.dialer, Resolver: o.resolver, Logger: o.logger})
-	p.handler = http.NewHandler(http.Options{Upstreams: p.manager, Recorder: p.recorder, Logger: o.logger})
+	p.handler = http.NewHandler(http.Options{Upstreams: p.manager, Recorder: p.recorder, Logger: o.logger,
+		Limits: http.Limits{IdleTotal: o.connections}})
 	return p, nil
 }
 
@@ -75,6 +78,7 @@ func (p *instance) run(ctx context.Context, binder proxy.Binder) error {
 	server := proxy.New(proxy.Options{
 		Source: p.store, Sockets: p.options.sockets, Upstreams: p.manager, HTTP: p.handler,
 		Recorder: p.recorder, Binder: binder, Logger: p.options.logger,
+		MaxConnections: p.options.connections,
 	})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return ignoreEnd(ctx, p.client.Run(ctx)) })

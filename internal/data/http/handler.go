@@ -66,6 +66,9 @@ type Limits struct {
 	LingerTime time.Duration
 	// IdlePerHost bounds the idle connections kept for one upstream host. Default 1024.
 	IdlePerHost int
+	// IdleTotal bounds those of all hosts together: a workload can call any number of
+	// names below a wildcard. Default 4096.
+	IdleTotal int
 }
 
 func (l Limits) withDefaults() Limits {
@@ -80,6 +83,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.IdlePerHost <= 0 {
 		l.IdlePerHost = 1024
+	}
+	if l.IdleTotal <= 0 {
+		l.IdleTotal = 4096
 	}
 	return l
 }
@@ -123,7 +129,7 @@ func NewHandler(o Options) *Handler {
 	if h.route == nil {
 		h.route = decide.Route
 	}
-	h.pool.limit = h.limits.IdlePerHost
+	h.pool.limit, h.pool.most = h.limits.IdlePerHost, int64(h.limits.IdleTotal)
 	h.exchanges.New = func() any { return new(exchange) }
 	return h
 }

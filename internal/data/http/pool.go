@@ -2,6 +2,7 @@ package http
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/http1"
@@ -40,8 +41,10 @@ func (u *upstreamConn) close() {
 // pool keeps the idle upstream connections by host. Connections of a host that is
 // gone from the configuration are closed.
 type pool struct {
-	limit int
+	limit int      // of one host
+	most  int64    // of all together
 	hosts sync.Map // *upstream.Host -> *hostPool
+	idle  atomic.Int64
 
 	mu       sync.Mutex
 	sweeper  *time.Timer
@@ -53,6 +56,7 @@ type pool struct {
 // hostPool has the idle connections of one host, the last used last.
 type hostPool struct {
 	host *upstream.Host
+	all  *atomic.Int64 // idle connections of all hosts
 	mu   sync.Mutex
 	idle []*upstreamConn
 	gone bool
@@ -63,7 +67,7 @@ func (p *pool) of(h *upstream.Host) *hostPool {
 	if v, ok := p.hosts.Load(h); ok {
 		return v.(*hostPool)
 	}
-	v, had := p.hosts.LoadOrStore(h, &hostPool{host: h})
+	v, had := p.hosts.LoadOrStore(h, &hostPool{host: h, all: &p.idle})
 	hp := v.(*hostPool)
 	if !had {
 		h.OnGone(func() {
@@ -86,6 +90,7 @@ func (hp *hostPool) get(key string) *upstreamConn {
 		copy(hp.idle[i:], hp.idle[i+1:])
 		hp.idle[len(hp.idle)-1] = nil
 		hp.idle = hp.idle[:len(hp.idle)-1]
+		hp.all.Add(-1)
 		return u
 	}
 	return nil
@@ -96,12 +101,13 @@ func (p *pool) put(u *upstreamConn, now time.Duration) {
 	u.since = now
 	hp := u.home
 	hp.mu.Lock()
-	if hp.gone || len(hp.idle) >= p.limit {
+	if hp.gone || len(hp.idle) >= p.limit || p.idle.Load() >= p.most {
 		hp.mu.Unlock()
 		u.close()
 		return
 	}
 	hp.idle = append(hp.idle, u)
+	hp.all.Add(1)
 	first := len(hp.idle) == 1
 	hp.mu.Unlock()
 	if first {
@@ -114,6 +120,7 @@ func (hp *hostPool) retire() {
 	hp.mu.Lock()
 	idle := hp.idle
 	hp.idle, hp.gone = nil, true
+	hp.all.Add(-int64(len(idle)))
 	hp.mu.Unlock()
 	for _, u := range idle {
 		u.close()
@@ -168,6 +175,7 @@ func (hp *hostPool) sweep(now time.Duration) int {
 	}
 	clear(hp.idle[len(kept):])
 	hp.idle = kept
+	hp.all.Add(-int64(len(dead)))
 	hp.mu.Unlock()
 	for _, u := range dead {
 		u.close()
