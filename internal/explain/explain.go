@@ -14,6 +14,7 @@ import (
 
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/decide"
+	"github.com/egret-mesh/egret/internal/data/match"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
@@ -201,6 +202,7 @@ func explainHop(p Proxy, c *Call, dst netip.AddrPort, b decide.Binding) (Hop, ne
 	if accepted == nil {
 		accepted = p.Config.BoundListener(dst)
 	}
+	conn.Direct = p.Accepts == nil
 	hop := Hop{Proxy: p.Name, Destination: dst.String()}
 	if b.Name != "" {
 		hop.Destination = b.Name + ":" + strconv.Itoa(int(dst.Port()))
@@ -224,7 +226,7 @@ func explainHop(p Proxy, c *Call, dst netip.AddrPort, b decide.Binding) (Hop, ne
 	if plan.Chain.HTTP != nil {
 		return explainRequest(p, c, &conn, plan, hop)
 	}
-	return forward(p, hop, plan.Clusters)
+	return forward(p, &conn, conn.SNI, hop, plan.Clusters)
 }
 
 func explainRequest(p Proxy, c *Call, conn *decide.Conn, plan decide.ConnPlan, hop Hop) (Hop, netip.AddrPort) {
@@ -244,7 +246,7 @@ func explainRequest(p Proxy, c *Call, conn *decide.Conn, plan decide.ConnPlan, h
 	}
 	switch route.Verdict {
 	case decide.Forward:
-		return forwardRequest(p, c, hop, route.Route)
+		return forwardRequest(p, c, conn, hop, route.Route)
 	case decide.Redirect:
 		hop.Action = fmt.Sprintf("redirect with status %d", route.Route.Redirect.Status)
 	case decide.Direct:
@@ -257,7 +259,7 @@ func explainRequest(p Proxy, c *Call, conn *decide.Conn, plan decide.ConnPlan, h
 
 // forwardRequest tells where a route leads, and what it makes of the request. With
 // several clusters it is refused when none of them can have it.
-func forwardRequest(p Proxy, c *Call, hop Hop, route *resource.Route) (Hop, netip.AddrPort) {
+func forwardRequest(p Proxy, c *Call, conn *decide.Conn, hop Hop, route *resource.Route) (Hop, netip.AddrPort) {
 	clusters := route.Forward.Clusters
 	var usable []resource.WeightedCluster
 	for i := range clusters {
@@ -281,12 +283,12 @@ func forwardRequest(p Proxy, c *Call, hop Hop, route *resource.Route) (Hop, neti
 		c.Headers["host"] = host
 	}
 	c.Path = decide.RewritePath(route.Forward, &route.Match, c.Path)
-	return forward(p, hop, clusters)
+	return forward(p, conn, match.Name(c.authority()), hop, clusters)
 }
 
 // forward tells the clusters and endpoints, and finds the first endpoint with a fixed
-// address. It fails where there is no endpoint at all.
-func forward(p Proxy, hop Hop, clusters []resource.WeightedCluster) (Hop, netip.AddrPort) {
+// address. It fails where there is no endpoint at all. name is what the client calls.
+func forward(p Proxy, conn *decide.Conn, name string, hop Hop, clusters []resource.WeightedCluster) (Hop, netip.AddrPort) {
 	hop.Action = "forward"
 	var first netip.AddrPort
 	for _, wc := range clusters {
@@ -298,7 +300,9 @@ func forward(p Proxy, hop Hop, clusters []resource.WeightedCluster) (Hop, netip.
 		}
 		hop.add(cluster.Objects)
 		if cluster.Discovery == resource.DiscoveryOriginalDst {
-			hop.Endpoints = append(hop.Endpoints, "the address that the workload called")
+			if endpoint := original(conn, cluster, name); endpoint != "" {
+				hop.Endpoints = append(hop.Endpoints, endpoint)
+			}
 			continue
 		}
 		if cluster.Endpoints == nil {
@@ -320,6 +324,17 @@ func forward(p Proxy, hop Hop, clusters []resource.WeightedCluster) (Hop, netip.
 		hop.Reason, hop.Detail = reason.NoHealthyUpstream, "the cluster has no endpoint"
 	}
 	return hop.end(hop.Reason, hop.Detail), netip.AddrPort{}
+}
+
+// original is the endpoint of a cluster of type ORIGINAL_DST, "" where there is none.
+func original(conn *decide.Conn, cluster *config.Cluster, name string) string {
+	if dst, name, ok := decide.Original(conn, cluster, name); ok {
+		return net.JoinHostPort(name, strconv.Itoa(int(dst.Port())))
+	}
+	if conn.Direct {
+		return ""
+	}
+	return "the address that the workload called"
 }
 
 // end is the hop when nothing goes on from it: denied, or failed on an allowed way.

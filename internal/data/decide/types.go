@@ -28,7 +28,10 @@ type Binding struct {
 type Conn struct {
 	Source      netip.AddrPort
 	Destination netip.AddrPort // the original destination
-	Binding     Binding
+	// Direct: the connection was addressed to the proxy itself (a gateway), not
+	// redirected to it, so Destination says nothing of where it wants to go.
+	Direct  bool
+	Binding Binding
 	// Transport is "raw_buffer", "tls" or "" (not inspected).
 	Transport string
 	SNI       string // lower case

@@ -394,7 +394,9 @@ func (x *exchange) targetOf() upstream.Target {
 	info := &x.s.c.Info
 	host, _ := http1.SplitPort(x.authority)
 	t := upstream.Target{Destination: info.Destination, Authority: host}
-	if a := info.Destination.Addr(); a.Is4() && a.As4()[0] >= 240 {
+	if dst, name, ok := decide.Original(info, x.cluster, host); ok {
+		t.Destination, t.Name = dst, name
+	} else if a := info.Destination.Addr(); a.Is4() && a.As4()[0] >= 240 {
 		// An address that stands for a name: nothing answers there.
 		t.Name = info.Binding.Name
 	}

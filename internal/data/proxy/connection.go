@@ -107,7 +107,8 @@ func (c *connection) identify() {
 	c.info.Destination = addrPort(c.net.LocalAddr())
 	c.info.Transport = rawBuffer // Envoy's default, until something else is found
 	l := c.acceptor.listener.Load()
-	if l.UseOriginalDst || l.OriginalDst {
+	c.info.Direct = !l.UseOriginalDst && !l.OriginalDst
+	if !c.info.Direct {
 		dst, err := c.p.sockets.OriginalDestination(c.net)
 		if err != nil {
 			c.p.log.Debug("no original destination", "listener", l.Name, "source", c.info.Source, "error", err)

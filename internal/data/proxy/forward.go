@@ -69,7 +69,9 @@ func (c *connection) dial(v *verdict) (net.Conn, *upstream.Host) {
 		return nil, nil
 	}
 	target := &upstream.Target{Destination: c.info.Destination, Authority: c.info.SNI}
-	if madeUp(c.info.Destination.Addr()) {
+	if dst, name, ok := decide.Original(&c.info, cluster, c.info.SNI); ok {
+		target.Destination, target.Name = dst, name
+	} else if madeUp(c.info.Destination.Addr()) {
 		target.Name = c.info.Binding.Name
 	}
 	up, host, err := c.p.upstreams.Connect(c.ctx, cluster, target)
