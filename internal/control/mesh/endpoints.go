@@ -26,6 +26,9 @@ func (e *Endpoint) Port(p Port) (uint32, bool) {
 	}
 }
 
+// Bound says that the endpoint serves the ports named in Ports only.
+func (e *Endpoint) Bound() bool { return e.bound }
+
 // endpoints are those written in the entry, or the WorkloadEntries that its
 // workloadSelector selects in its namespace.
 func (r *registry) endpoints(e *istioapi.ServiceEntry) []Endpoint {

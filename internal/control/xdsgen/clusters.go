@@ -28,6 +28,10 @@ func (b *builder) clusters() {
 			if slices.ContainsFunc(s.Ports[:i], func(q mesh.Port) bool { return q.Number == port.Number }) {
 				continue
 			}
+			if rule == nil && b.memo != nil {
+				b.keptCluster(s, port, p)
+				continue
+			}
 			if b.wanted(s, port, "") {
 				if plain == nil {
 					plain = p.metadata()
@@ -58,6 +62,23 @@ func (b *builder) clusters() {
 	if b.node.Type == mesh.NodeSidecar {
 		b.emit(xds.ClusterType, passthrough, b.passthroughCluster())
 	}
+}
+
+// keptCluster emits the cluster of a service that has no rule, from the memo.
+func (b *builder) keptCluster(s *mesh.Service, port mesh.Port, p *provenance) {
+	name := clusterName(port.Number, "", s.Host)
+	if _, taken := b.out[xds.ClusterType][name]; taken || !b.wanted(s, port, "") {
+		return // the first of a name stays
+	}
+	k := b.key("cluster")
+	k.service(s)
+	k.number(uint64(port.Number))
+	made := b.memo.clusters.made(k.sum(), func() (madeCluster, bool) {
+		b.cluster(&target{service: s, port: port}, p.metadata())
+		return madeCluster{b.out[xds.ClusterType][name], b.out[xds.EndpointType][name]}, b.err == nil
+	})
+	b.emitKept(xds.ClusterType, made.cluster)
+	b.emitKept(xds.EndpointType, made.endpoints)
 }
 
 // wanted says whether the node gets a cluster.

@@ -1,6 +1,7 @@
 // Package xdsgen turns a mesh snapshot and a node into Envoy xDS v3 resources, with
 // the names and meanings that a stock istiod gives them. It is pure: the same
-// snapshot and node give the same bytes, nothing is opened, nothing is kept.
+// snapshot and node give the same bytes, nothing is opened. A Generator keeps parts that
+// it made for the next snapshot (memo.go); that changes what it costs, not what comes out.
 //
 // Differences from istiod, all on purpose: sidecars get no inbound listener, and
 // there is no tracing and no istio.* filter, because this proxy guards what goes out;

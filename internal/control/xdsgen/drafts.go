@@ -115,7 +115,19 @@ func (c *chain) match() *listenerv3.FilterChainMatch {
 	return m
 }
 
+// tcpChain is the resource of a chain, from the memo where no rule has a say in it.
 func (b *builder) tcpChain(c *chain) *listenerv3.FilterChain {
+	if b.memo == nil || b.idleTimeout(c.target) != nil {
+		return b.newTCPChain(c)
+	}
+	k := b.key("chain")
+	k.chain(c)
+	return b.memo.chains.made(k.sum(), func() (*listenerv3.FilterChain, bool) {
+		return frozen(b.newTCPChain(c)), b.err == nil
+	})
+}
+
+func (b *builder) newTCPChain(c *chain) *listenerv3.FilterChain {
 	return &listenerv3.FilterChain{
 		FilterChainMatch:              c.match(),
 		Filters:                       b.tcpFilters(c.target, true),

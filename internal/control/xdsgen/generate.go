@@ -23,9 +23,13 @@ type builder struct {
 	scope  *mesh.Scope
 	logs   accessLogs
 	shared shared
+	memo   *memo // nil: nothing is kept
+	// surroundings is the sum of what all parts in the memo are made from.
+	surroundings sum
 
 	// Its own.
-	facts facts
+	facts   facts
+	scratch key
 	// routes of a VirtualService by what they depend on.
 	routes map[routesKey][]*routeEntry
 	// used are the clusters that routes lead to; nil where all are made.
@@ -37,10 +41,17 @@ type builder struct {
 // Generate makes all resources of a node. The cost is linear in the services that
 // the node sees. Clusters and listeners are made side by side.
 func Generate(snapshot *mesh.Snapshot, node mesh.Node) (xds.Snapshot, error) {
+	return generate(snapshot, node, nil)
+}
+
+func generate(snapshot *mesh.Snapshot, node mesh.Node, memo *memo) (xds.Snapshot, error) {
 	if node.Type != mesh.NodeSidecar && node.Type != mesh.NodeRouter {
 		return nil, fmt.Errorf("node %q has type %q; known are %q and %q", node.ID, node.Type, mesh.NodeSidecar, mesh.NodeRouter)
 	}
-	b := &builder{mesh: snapshot, node: node, scope: snapshot.Scope(node)}
+	b := &builder{mesh: snapshot, node: node, scope: snapshot.Scope(node), memo: memo}
+	if memo != nil {
+		b.surroundings = b.environment()
+	}
 	b.shared = b.newShared(snapshot)
 	b.logs = b.newAccessLogs()
 	b.begin()
@@ -72,7 +83,7 @@ func Generate(snapshot *mesh.Snapshot, node mesh.Node) (xds.Snapshot, error) {
 
 // begin gives b what it fills in itself.
 func (b *builder) begin() {
-	b.facts = newFacts()
+	b.facts, b.scratch = newFacts(), key{}
 	b.routes = map[routesKey][]*routeEntry{}
 	b.out = xds.Snapshot{}
 	for _, typeURL := range []string{xds.ListenerType, xds.RouteType, xds.ClusterType, xds.EndpointType, xds.NameTableType} {
@@ -101,6 +112,13 @@ func (b *builder) emit(typeURL, name string, m proto.Message) {
 		return
 	}
 	b.emitBody(typeURL, name, b.pack(m))
+}
+
+// emitKept adds a resource that was made before; without a body there is none.
+func (b *builder) emitKept(typeURL string, r xds.Resource) {
+	if _, ok := b.out[typeURL][r.Name]; !ok && r.Body != nil {
+		b.out[typeURL][r.Name] = r
+	}
 }
 
 func (b *builder) emitBody(typeURL, name string, body *anypb.Any) {

@@ -15,20 +15,25 @@ import (
 )
 
 // Generator makes resources from the current snapshot. It implements xds.Generator,
-// and is safe for concurrent use.
+// and is safe for concurrent use. It keeps what it made of each service, for the next
+// snapshot.
 type Generator struct {
 	current atomic.Pointer[mesh.Snapshot]
+	memo    *memo
 }
 
 // NewGenerator begins with a snapshot.
 func NewGenerator(s *mesh.Snapshot) *Generator {
-	g := &Generator{}
+	g := &Generator{memo: newMemo()}
 	g.current.Store(s)
 	return g
 }
 
 // Set replaces the snapshot; then tell the xDS server (Changed).
-func (g *Generator) Set(s *mesh.Snapshot) { g.current.Store(s) }
+func (g *Generator) Set(s *mesh.Snapshot) {
+	g.memo.next()
+	g.current.Store(s)
+}
 
 // Generate implements xds.Generator.
 func (g *Generator) Generate(n *corev3.Node) (xds.Snapshot, error) {
@@ -36,7 +41,7 @@ func (g *Generator) Generate(n *corev3.Node) (xds.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Generate(g.current.Load(), node)
+	return generate(g.current.Load(), node, g.memo)
 }
 
 var _ xds.Generator = (*Generator)(nil)

@@ -19,14 +19,20 @@ const maxDirectResponse = 1 << 20
 // routeTable collects the virtual hosts of one route configuration. A domain belongs
 // to the first virtual host that has it, as Envoy refuses duplicates.
 type routeTable struct {
-	hosts []*routev3.VirtualHost
+	hosts []tableHost
 	names map[string]bool
 	taken map[string]bool // domains
 }
 
+// tableHost is a virtual host with the name that it is sorted by; it may be frozen.
+type tableHost struct {
+	name string
+	host *routev3.VirtualHost
+}
+
 func newRouteTable(size int) *routeTable {
 	return &routeTable{
-		hosts: make([]*routev3.VirtualHost, 0, size+1),
+		hosts: make([]tableHost, 0, size+1),
 		names: make(map[string]bool, size),
 		taken: make(map[string]bool, 2*size),
 	}
@@ -41,22 +47,48 @@ func (t *routeTable) add(v *routev3.VirtualHost) {
 	if len(v.Domains) == 0 {
 		return
 	}
-	for _, d := range v.Domains {
+	t.put(v.Name, v.Domains, v)
+}
+
+// addMade adds a virtual host of the memo. It is false where some of its domains are not
+// free: then one must be made for what is left.
+func (t *routeTable) addMade(m *madeHost) bool {
+	if t.names[m.name] {
+		return true
+	}
+	if slices.ContainsFunc(m.domains, func(d string) bool { return t.taken[d] }) {
+		return false
+	}
+	t.put(m.name, m.domains, m.host)
+	return true
+}
+
+func (t *routeTable) put(name string, domains []string, v *routev3.VirtualHost) {
+	for _, d := range domains {
 		t.taken[d] = true
 	}
-	t.names[v.Name] = true
-	t.hosts = append(t.hosts, v)
+	t.names[name] = true
+	t.hosts = append(t.hosts, tableHost{name, v})
 }
 
 // sort orders by name, as Istio does.
 func (t *routeTable) sort() {
-	slices.SortStableFunc(t.hosts, func(a, b *routev3.VirtualHost) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(t.hosts, func(a, b tableHost) int { return cmp.Compare(a.name, b.name) })
+}
+
+// list are the virtual hosts in order.
+func (t *routeTable) list() []*routev3.VirtualHost {
+	out := make([]*routev3.VirtualHost, len(t.hosts))
+	for i, h := range t.hosts {
+		out[i] = h.host
+	}
+	return out
 }
 
 func (b *builder) routeConfiguration(name string, t *routeTable) *routev3.RouteConfiguration {
 	return &routev3.RouteConfiguration{
 		Name:                           name,
-		VirtualHosts:                   t.hosts,
+		VirtualHosts:                   t.list(),
 		ValidateClusters:               b.shared.no,
 		MaxDirectResponseBodySizeBytes: uint32Value(maxDirectResponse),
 		IgnorePortInHostMatching:       true,
@@ -97,11 +129,12 @@ func (b *builder) sidecarRoutes(port uint32) *routev3.RouteConfiguration {
 	}
 	b.unregisteredHosts(t, l, services, port)
 	for _, s := range plain {
-		t.add(b.serviceHost(s, port))
+		b.addService(t, s, port)
 	}
 	t.sort()
 	if !t.taken["*"] {
-		t.hosts = append(t.hosts, b.unknownHost())
+		unknown := b.unknownHost()
+		t.put(unknown.Name, unknown.Domains, unknown)
 	}
 	return b.routeConfiguration(strconv.FormatUint(uint64(port), 10), t)
 }
@@ -197,6 +230,24 @@ func (b *builder) virtualHost(host string, domains []string, port uint32, entrie
 		Routes:                     routes,
 		IncludeRequestAttemptCount: true,
 		Metadata:                   (&provenance{objects: objects}).metadata(),
+	}
+}
+
+// addService adds the virtual host of a service without a VirtualService.
+func (b *builder) addService(t *routeTable, s *mesh.Service, port uint32) {
+	if b.memo == nil {
+		t.add(b.serviceHost(s, port))
+		return
+	}
+	k := b.key("host")
+	k.service(s)
+	k.number(uint64(port))
+	made := b.memo.hosts.made(k.sum(), func() (*madeHost, bool) {
+		v := b.serviceHost(s, port)
+		return &madeHost{v.Name, v.Domains, frozen(v)}, b.err == nil
+	})
+	if !t.addMade(made) {
+		t.add(b.serviceHost(s, port))
 	}
 }
 

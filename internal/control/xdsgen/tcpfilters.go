@@ -5,6 +5,7 @@ import (
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/egret-mesh/egret/internal/control/mesh"
@@ -96,11 +97,17 @@ func (b *builder) tcpFilters(t tcpTarget, logged bool) []*listenerv3.Filter {
 		}
 		p.ClusterSpecifier = &tcpproxyv3.TcpProxy_WeightedClusters{WeightedClusters: w}
 	}
-	if t.service != nil {
-		p.IdleTimeout = b.scope.DestinationRule(t.service).TrafficPolicy().GetConnectionPool().GetTcp().GetIdleTimeout()
-	}
+	p.IdleTimeout = b.idleTimeout(t)
 	return []*listenerv3.Filter{{
 		Name:       "envoy.filters.network.tcp_proxy",
 		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: b.pack(p)},
 	}}
+}
+
+// idleTimeout is what the rule for the target's service says; nil for nothing.
+func (b *builder) idleTimeout(t tcpTarget) *durationpb.Duration {
+	if t.service == nil {
+		return nil
+	}
+	return b.scope.DestinationRule(t.service).TrafficPolicy().GetConnectionPool().GetTcp().GetIdleTimeout()
 }

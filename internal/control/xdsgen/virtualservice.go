@@ -201,6 +201,9 @@ func redirectAction(r *networking.HTTPRedirect, listenPort uint32) *routev3.Redi
 		HostRedirect:         r.GetAuthority(),
 		PathRewriteSpecifier: &routev3.RedirectAction_PathRedirect{PathRedirect: r.GetUri()},
 	}
+	if prefix := r.GetPrefixRewrite(); prefix != "" {
+		out.PathRewriteSpecifier = &routev3.RedirectAction_PrefixRewrite{PrefixRewrite: prefix}
+	}
 	scheme := "http"
 	if r.GetScheme() != "" {
 		scheme = r.GetScheme()
