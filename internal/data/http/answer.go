@@ -120,7 +120,7 @@ func (x *exchange) finishFields() {
 
 // appendConnection says whether the connection goes on, where the client cannot know.
 func (x *exchange) appendConnection(dst []byte) []byte {
-	if x.s.isDraining() {
+	if x.s.draining.Load() {
 		x.close = true
 	}
 	switch {

@@ -101,16 +101,9 @@ func (x *exchange) interruption() *failure {
 			detail: "the whole request did not arrive within " + x.hcm.RequestTimeout.String()}
 	case causePolicy:
 		return &failure{kind: finalKind, status: 502, reason: x.lateReason, detail: x.lateDetail}
-	case causeClosed:
-		f := &failure{kind: finalKind, status: 503, reason: x.s.closing.Reason, detail: x.s.closing.Detail}
-		if f.reason.Denied() {
-			f.status = 502
-		}
-		x.close = true
-		return f
 	case causeUpload:
 		return x.uploadFailure()
 	}
-	x.clientGone()
-	return &failure{kind: finalKind, reason: reason.DownstreamClosed, flag: "DC", detail: x.entry.Detail}
+	f := x.goneFailure()
+	return &f
 }

@@ -272,7 +272,7 @@ func (x *exchange) appendOperator(name, argument string) bool {
 	info := &x.s.c.Info
 	switch name {
 	case "REQ":
-		return x.appendHeader(argument, func(h string) (string, bool) { return x.requestHeader(h) })
+		return x.appendHeader(argument, x.requestHeader)
 	case "RESP":
 		return x.appendHeader(argument, x.resp.Fields.Get)
 	case "PROTOCOL":

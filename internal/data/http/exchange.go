@@ -96,12 +96,9 @@ func (x *exchange) run() bool {
 		}
 		return false
 	}
-	switch {
-	case x.s.isDraining() && x.s.closing != nil:
-		x.fail(503, x.s.closing.Reason, x.s.closing.Detail)
-	case x.hcm == nil:
+	if x.hcm == nil {
 		x.denyConnection()
-	default:
+	} else {
 		x.route()
 	}
 	if !x.s.watch.clear() {
@@ -167,9 +164,6 @@ func (x *exchange) failRead(err error) {
 	case x.s.watch.interrupted() == causeHead:
 		x.s.watch.resume()
 		x.answerError(408, reason.DownstreamTimeout, "the request head did not arrive in time", "")
-	case x.s.watch.interrupted() == causeClosed:
-		x.entry.Reason, x.entry.Detail = x.s.closing.Reason, x.s.closing.Detail
-		x.flag("DC")
 	default:
 		x.entry.Reason, x.entry.Detail = reason.DownstreamClosed, "the client closed inside the request head"
 		x.flag("DC")
@@ -297,8 +291,6 @@ func (x *exchange) hostOfConnection() string {
 func (x *exchange) logs() []resource.AccessLog {
 	c := x.cplan.Chain
 	switch {
-	case x.s.c.refusalLogs != nil:
-		return x.s.c.refusalLogs
 	case x.hcm != nil:
 		return x.hcm.AccessLogs
 	case c != nil && c.HTTP != nil:
@@ -344,7 +336,7 @@ func (x *exchange) end() {
 	x.original = http1.Original{}
 	x.path, x.authority, x.upgrade, x.tunnel = "", "", "", false
 	x.forwarding.reset()
-	if x.upload.active {
+	if x.upload.active.Load() {
 		x.upload.reset()
 	}
 	x.download = pump{}

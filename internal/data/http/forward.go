@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
@@ -46,28 +45,6 @@ type forwarding struct {
 func (f *forwarding) reset() {
 	clear(f.tried)
 	*f = forwarding{tried: f.tried[:0]}
-}
-
-// kind groups failures for the retry policy.
-type kind uint8
-
-const (
-	answeredKind kind = iota // a response head was read
-	connectKind              // no connection was made
-	staleKind                // a reused connection turned out closed, nothing was sent
-	resetKind                // the connection ended before a response
-	timeoutKind              // of one attempt
-	finalKind                // not to be retried
-)
-
-// failure is why an attempt gave no response.
-type failure struct {
-	kind   kind
-	status int
-	reason reason.Reason
-	flag   string
-	detail string
-	err    error
 }
 
 // forward sends the request upstream and the response back, with retries.
@@ -306,8 +283,7 @@ func (x *exchange) readResponseHead() failure {
 			return failure{}
 		}
 		if err := x.forwardInterim(); err != nil {
-			x.clientGone()
-			return failure{kind: finalKind, reason: reason.DownstreamClosed, flag: "DC"}
+			return x.goneFailure()
 		}
 		x.conn.reader.Release()
 	}
@@ -364,57 +340,6 @@ func (x *exchange) buildRequest() {
 	x.out = append(b, x.small...)
 }
 
-// readFailure classifies an error while the response head was awaited. early: nothing
-// of a response was read.
-func (x *exchange) readFailure(err error, early bool) failure {
-	var e *http1.Error
-	switch {
-	case x.s.watch.interrupted() != causeNone:
-		return *x.interruption()
-	case errors.As(err, &e):
-		return x.protocolError("the upstream's response breaks the rule " + e.Rule)
-	case err == nil:
-		return x.protocolError("the upstream sent bytes before the request")
-	case early && x.reused && x.replayable && idempotent(x.req.Method):
-		return failure{kind: staleKind}
-	}
-	if errors.Is(err, http1.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, http1.ErrUnexpectedEOF) {
-		err = nil // the detail says it
-	}
-	return failure{kind: resetKind, status: 503, reason: reason.UpstreamReset, flag: "UC", err: err,
-		detail: resetDetail(early)}
-}
-
-func resetDetail(early bool) string {
-	if early {
-		return "the upstream closed the connection before a response"
-	}
-	return "the upstream closed the connection inside the response head"
-}
-
-func (x *exchange) protocolError(detail string) failure {
-	return failure{kind: resetKind, status: 502, reason: reason.UpstreamProtocolError, flag: "UPE", detail: detail}
-}
-
-// upstreamError classifies what the upstream manager says. A refusal by policy is
-// answered as one.
-func (x *exchange) upstreamError(err *upstream.Error) failure {
-	if x.s.watch.interrupted() != causeNone {
-		return *x.interruption()
-	}
-	f := failure{kind: finalKind, status: 503, reason: err.Reason, flag: err.Flag, detail: err.Detail, err: err.Err}
-	switch {
-	case err.Reason.Denied():
-		f.status = 502
-	case err.Reason == reason.UpstreamConnectFailed || err.Reason == reason.UpstreamTLSFailed:
-		f.kind = connectKind
-	}
-	if err.Host != "" {
-		x.entry.UpstreamHost = err.Host
-	}
-	return f
-}
-
 // dropUpstream ends an attempt: the connection is closed, and nothing of its
 // response is kept.
 func (x *exchange) dropUpstream() {
@@ -455,57 +380,6 @@ func (x *exchange) releaseUpstream() {
 	x.h.pool.put(u, x.s.ended)
 }
 
-// failUpstream answers for an upstream that gave no response.
-func (x *exchange) failUpstream(f *failure) {
-	x.dropUpstream()
-	x.entry.Attempts = x.attempt
-	if f.flag != "" {
-		x.flag(f.flag)
-	}
-	detail := f.detail
-	if f.err != nil {
-		x.entry.UpstreamTransportFailure = f.err.Error()
-		detail += ": " + x.entry.UpstreamTransportFailure
-	}
-	x.entry.Reason, x.entry.Detail = f.reason, detail
-	x.entry.ResponseCodeDetails = detailsOf(f)
-	if f.status == 0 || x.answered {
-		x.close = true // the client is gone, or has half a response
-		return
-	}
-	x.s.watch.resume()
-	x.fail(f.status, f.reason, detail)
-}
-
-// detailsOf is Envoy's RESPONSE_CODE_DETAILS.
-func detailsOf(f *failure) string {
-	switch f.reason {
-	case reason.UpstreamTimeout:
-		return "response_timeout"
-	case reason.UpstreamReset:
-		return "upstream_reset_before_response_started{connection_termination}"
-	case reason.UpstreamConnectFailed, reason.UpstreamTLSFailed:
-		return "upstream_reset_before_response_started{connection_failure}"
-	case reason.UpstreamProtocolError:
-		return "upstream_reset_before_response_started{protocol_error}"
-	case reason.NoHealthyUpstream:
-		return "no_healthy_upstream"
-	case reason.UpstreamOverflow:
-		return "upstream_reset_before_response_started{overflow}"
-	case reason.DownstreamClosed:
-		return "downstream_remote_disconnect"
-	}
-	return ""
-}
-
-// clientGone notes that the client went away.
-func (x *exchange) clientGone() {
-	x.close = true
-	x.flag("DC")
-	x.entry.Reason, x.entry.Detail = reason.DownstreamClosed, "the client closed before the response was complete"
-	x.entry.ResponseCodeDetails = "downstream_remote_disconnect"
-}
-
 // idempotent methods may be sent again (RFC 9110 section 9.2.2).
 func idempotent(method string) bool {
 	switch method {
@@ -515,79 +389,9 @@ func idempotent(method string) bool {
 	return false
 }
 
-// localAddr is %UPSTREAM_LOCAL_ADDRESS%.
-type localAddr = netip.AddrPort
-
 // returnBuffer gives back what ask returned and nobody reads.
 func (u *upstreamConn) returnBuffer(buf []byte) {
 	if buf != nil {
 		u.pool.Return(buf)
 	}
-}
-
-// canceller makes a context's cancel function something the watch can interrupt.
-type canceller context.CancelFunc
-
-// SetDeadline cancels: the watch only ever sets a deadline in the past.
-func (c canceller) SetDeadline(time.Time) error {
-	c()
-	return nil
-}
-
-// patience is a context that ends when the watch interrupts. It makes its channel
-// only when somebody waits, so that it costs nothing where nobody does.
-type patience struct {
-	mu    sync.Mutex
-	done  chan struct{}
-	ended bool
-}
-
-var _ context.Context = (*patience)(nil)
-
-func (p *patience) reset() {
-	p.mu.Lock()
-	p.done, p.ended = nil, false
-	p.mu.Unlock()
-}
-
-// Deadline is none.
-func (p *patience) Deadline() (time.Time, bool) { return time.Time{}, false }
-
-// Value is none.
-func (p *patience) Value(any) any { return nil }
-
-// Done is closed when the exchange is interrupted.
-func (p *patience) Done() <-chan struct{} {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.done == nil {
-		p.done = make(chan struct{})
-		if p.ended {
-			close(p.done)
-		}
-	}
-	return p.done
-}
-
-// Err is context.Canceled after the interruption.
-func (p *patience) Err() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ended {
-		return context.Canceled
-	}
-	return nil
-}
-
-// SetDeadline ends the patience: the watch only ever sets a deadline in the past.
-func (p *patience) SetDeadline(time.Time) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.ended {
-		p.ended = true
-		if p.done != nil {
-			close(p.done)
-		}
-	}
-	return nil
 }

@@ -32,8 +32,6 @@ type Conn struct {
 	// Plan is called once per request, when its first bytes are there. A plan that
 	// denies, or whose chain does not serve HTTP, refuses the request.
 	Plan func() (*config.Config, decide.ConnPlan)
-
-	refusalLogs []resource.AccessLog
 }
 
 // Upstreams chooses and dials; *upstream.Manager does.
@@ -138,29 +136,15 @@ func NewHandler(o Options) *Handler {
 func (h *Handler) Close() { h.pool.close() }
 
 // Serve serves one downstream connection to its end and closes it. When ctx ends,
-// the request under way is finished and the connection then closed; where the cause
-// of its end is a *Closed, everything is closed at once and recorded with its reason.
+// the request under way is finished and the connection then closed. Who does not want
+// to wait for that closes c.Net.
 func (h *Handler) Serve(ctx context.Context, c *Conn) {
 	s := newSession(h, c)
 	defer s.close()
-	stop := context.AfterFunc(ctx, func() { s.cancelled(context.Cause(ctx)) })
+	stop := context.AfterFunc(ctx, s.drain)
 	defer stop()
-	s.ctx = ctx
 	for s.serveOne() {
 	}
-}
-
-// Refuse answers the requests of a denied connection with the denial. It is recorded
-// to logs, or where these are nil to the access logs of the plan's chain.
-func (h *Handler) Refuse(ctx context.Context, c *Conn, plan decide.ConnPlan, logs []resource.AccessLog) {
-	plan.Verdict = decide.Deny
-	cfg := (*config.Config)(nil)
-	if c.Plan != nil {
-		cfg, _ = c.Plan()
-	}
-	c.Plan = func() (*config.Config, decide.ConnPlan) { return cfg, plan }
-	c.refusalLogs = logs
-	h.Serve(ctx, c)
 }
 
 // now is the time since the handler was made.

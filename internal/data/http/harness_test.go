@@ -68,9 +68,12 @@ type world struct {
 	cfg      atomic.Pointer[config.Config]
 	plan     atomic.Pointer[decide.ConnPlan]
 	ctx      context.Context
-	cancel   context.CancelCauseFunc
+	drain    context.CancelFunc
 	info     decide.Conn
 	served   sync.WaitGroup
+
+	mu       sync.Mutex
+	accepted []net.Conn
 }
 
 // newWorld makes a world whose virtual host "example.com" forwards to a cluster
@@ -85,7 +88,7 @@ func newWorld(t testing.TB, addresses ...string) *world {
 	w.manager = upstream.NewManager(upstream.Options{})
 	w.handler = NewHandler(Options{Upstreams: w.manager, Recorder: w.recorder})
 	w.handler.checkEvery = 20 * time.Millisecond
-	w.ctx, w.cancel = context.WithCancelCause(context.Background())
+	w.ctx, w.drain = context.WithCancel(context.Background())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -98,10 +101,20 @@ func newWorld(t testing.TB, addresses ...string) *world {
 
 func (w *world) close() {
 	w.listener.Close()
-	w.cancel(&Closed{Reason: reason.Draining})
+	w.drain()
+	w.closeConns()
 	w.served.Wait()
 	w.handler.Close()
 	w.manager.Close()
+}
+
+// closeConns closes the proxy's side of all connections.
+func (w *world) closeConns() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.accepted {
+		c.Close()
+	}
 }
 
 func (w *world) accept() {
@@ -110,6 +123,9 @@ func (w *world) accept() {
 		if err != nil {
 			return
 		}
+		w.mu.Lock()
+		w.accepted = append(w.accepted, c)
+		w.mu.Unlock()
 		w.served.Go(func() { w.handler.Serve(w.ctx, w.conn(c)) })
 	}
 }

@@ -128,7 +128,7 @@ func TestDraining(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-began
-	w.cancel(nil)
+	w.drain()
 	_, _ = io.Copy(io.Discard, idle) // ends
 	close(release)
 	b, err := io.ReadAll(busy)
@@ -140,8 +140,9 @@ func TestDraining(t *testing.T) {
 	}
 }
 
-// TestClosedByTheProxy: with a cause of its own the connection ends at once.
-func TestClosedByTheProxy(t *testing.T) {
+// TestClosedWhileDraining: who closes connections that take too long to drain is not
+// taken for the client.
+func TestClosedWhileDraining(t *testing.T) {
 	o := silent(t)
 	w := newWorld(t, o.addr)
 	c := w.dial()
@@ -149,12 +150,12 @@ func TestClosedByTheProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.head(t)
-	w.cancel(&Closed{Reason: reason.PolicyChanged, Detail: "not today"})
-	b, err := io.ReadAll(c)
-	if err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 502 ") {
+	w.drain()
+	w.closeConns()
+	if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
 		t.Errorf("%q %v", b, err)
 	}
-	if e := w.next(); e.Reason != reason.PolicyChanged || e.Detail != "not today" {
+	if e := w.next(); e.Reason != reason.Draining {
 		t.Errorf("recorded %+v", e)
 	}
 }

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,9 +25,9 @@ type upstreamConn struct {
 	// key tells connections to the same host apart (upstream.Manager.ConnKey).
 	key      string
 	requests uint32
-	idle     time.Duration // how long it may be idle
-	since    time.Duration // idle since, on the handler's clock
-	local    localAddr
+	idle     time.Duration  // how long it may be idle
+	since    time.Duration  // idle since, on the handler's clock
+	local    netip.AddrPort // %UPSTREAM_LOCAL_ADDRESS%
 }
 
 // Read is for the reader: later reads than the first.
@@ -55,7 +56,6 @@ type pool struct {
 
 // hostPool has the idle connections of one host, the last used last.
 type hostPool struct {
-	host *upstream.Host
 	all  *atomic.Int64 // idle connections of all hosts
 	mu   sync.Mutex
 	idle []*upstreamConn
@@ -67,7 +67,7 @@ func (p *pool) of(h *upstream.Host) *hostPool {
 	if v, ok := p.hosts.Load(h); ok {
 		return v.(*hostPool)
 	}
-	v, had := p.hosts.LoadOrStore(h, &hostPool{host: h, all: &p.idle})
+	v, had := p.hosts.LoadOrStore(h, &hostPool{all: &p.idle})
 	hp := v.(*hostPool)
 	if !had {
 		h.OnGone(func() {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
@@ -105,8 +106,9 @@ func TestRefusedConnection(t *testing.T) {
 	client, server := net.Pipe()
 	defer client.Close()
 	plan := decide.ConnPlan{Reason: reason.NotInRegistry, Detail: "evil.com is not in the registry"}
-	conn := &Conn{Net: server, Peeked: []byte("GET / HT"), Info: w.info}
-	w.served.Go(func() { w.handler.Refuse(w.ctx, conn, plan, []resource.AccessLog{{}, {}}) })
+	plan.Listener = &resource.Listener{AccessLogs: []resource.AccessLog{{}, {}}}
+	conn := &Conn{Net: server, Peeked: []byte("GET / HT"), Info: w.info, Plan: func() (*config.Config, decide.ConnPlan) { return nil, plan }}
+	w.served.Go(func() { w.handler.Serve(w.ctx, conn) })
 	go func() { _, _ = io.WriteString(client, "TP/1.1\r\nHost: evil.com\r\nConnection: close\r\n\r\n") }()
 	b, _ := io.ReadAll(client)
 	if !strings.HasPrefix(string(b), "HTTP/1.1 502 ") || !strings.HasSuffix(string(b), "egret: not_in_registry: evil.com is not in the registry\n") {

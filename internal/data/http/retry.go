@@ -35,7 +35,7 @@ func (x *exchange) grpcStatus() string {
 // sent is.
 func (x *exchange) retryFailure(f *failure) bool {
 	r := x.plan.Route.Forward.Retry
-	if r == nil || !retriesFailure(r, f.kind) || x.upload.active {
+	if r == nil || !retriesFailure(r, f.kind) || x.upload.active.Load() {
 		return false
 	}
 	if f.kind != connectKind && !x.replayable {

@@ -1,9 +1,8 @@
 package http
 
 import (
-	"context"
-	"errors"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
@@ -17,7 +16,6 @@ import (
 type session struct {
 	h      *Handler
 	c      *Conn
-	ctx    context.Context
 	wire   wire
 	reader *http1.Reader
 	watch  watch
@@ -29,12 +27,11 @@ type session struct {
 	idle time.Duration
 	// ended is when the last request ended, on the handler's clock.
 	ended    time.Duration
-	draining chan struct{} // closed by cancelled
-	closing  *Closed       // set before draining is closed
+	draining atomic.Bool
 }
 
 func newSession(h *Handler, c *Conn) *session {
-	s := &session{h: h, c: c, idle: time.Hour, draining: make(chan struct{})}
+	s := &session{h: h, c: c, idle: time.Hour}
 	s.wire.init(c.Net, &h.buffers)
 	s.reader = http1.NewReader(s, &h.buffers, h.limits.Limits)
 	s.watch.now = h.now
@@ -58,26 +55,10 @@ func (s *session) close() {
 	s.reader.Close()
 }
 
-// cancelled runs when the context of Serve ends.
-func (s *session) cancelled(why error) {
-	var c *Closed
-	if errors.As(why, &c) {
-		s.closing = c
-		close(s.draining)
-		s.watch.interrupt(causeClosed)
-		return
-	}
-	close(s.draining)
+// drain runs when the context of Serve ends.
+func (s *session) drain() {
+	s.draining.Store(true)
 	s.watch.interruptIf(causeIdle, causeDrain)
-}
-
-func (s *session) isDraining() bool {
-	select {
-	case <-s.draining:
-		return true
-	default:
-		return false
-	}
 }
 
 // serveOne waits for a request and serves it. It returns false when the connection
@@ -92,7 +73,7 @@ func (s *session) serveOne() bool {
 	x.end()
 	s.x = nil
 	s.h.exchanges.Put(x)
-	return keep && !s.isDraining()
+	return keep && !s.draining.Load()
 }
 
 // await waits for the first bytes of a request. Nothing is recorded when none come:
@@ -101,7 +82,7 @@ func (s *session) await() bool {
 	if s.reader.Buffered() > 0 {
 		return true
 	}
-	if !s.watch.set(causeIdle, s.ended+s.idle) || s.isDraining() {
+	if !s.watch.set(causeIdle, s.ended+s.idle) || s.draining.Load() {
 		return false
 	}
 	// Others first: meanwhile the client's next request often arrives, and then the

@@ -39,7 +39,7 @@ func (x *exchange) runTunnel() {
 	x.entry.ResponseDone = time.Since(x.start)
 	switch c := x.s.watch.interrupted(); c {
 	case causeNone:
-	case causePolicy, causeClosed, causeStream:
+	case causePolicy, causeStream:
 		f := x.interruption()
 		x.entry.Reason, x.entry.Detail = f.reason, f.detail
 		if f.flag != "" {

@@ -11,7 +11,7 @@ import (
 
 // upload is a request body on its way upstream, beside the wait for the response.
 type upload struct {
-	active   bool // it was started
+	active   atomic.Bool // it was started; asked by the watch's timer too
 	done     chan struct{}
 	finished atomic.Bool
 	last     atomic.Bool // the last bytes are being written
@@ -20,10 +20,11 @@ type upload struct {
 }
 
 // running reports whether the body is still being read from the client.
-func (u *upload) running() bool { return u.active && !u.finished.Load() }
+func (u *upload) running() bool { return u.active.Load() && !u.finished.Load() }
 
 func (u *upload) reset() {
-	u.active, u.done, u.err, u.pump = false, nil, nil, pump{}
+	u.done, u.err, u.pump = nil, nil, pump{}
+	u.active.Store(false)
 	u.finished.Store(false)
 	u.last.Store(false)
 }
@@ -31,7 +32,8 @@ func (u *upload) reset() {
 // startUpload sends the head in x.out and the body from a goroutine of its own.
 func (x *exchange) startUpload() {
 	u := &x.upload
-	u.active, u.done = true, make(chan struct{})
+	u.done = make(chan struct{})
+	u.active.Store(true)
 	u.pump = pump{body: &x.reqBody, src: x.s.wire.tcp, dst: &x.conn.wire, chunked: x.req.Framing == http1.Chunked,
 		out: x.out, moved: &x.moved, beforeLast: func() { u.last.Store(true) }}
 	go x.runUpload()
@@ -63,7 +65,7 @@ func (x *exchange) runUpload() {
 // the past where it had to be interrupted: neither can be used again.
 func (x *exchange) stopUpload() {
 	u := &x.upload
-	if !u.active {
+	if !u.active.Load() {
 		return
 	}
 	if u.running() && !u.last.Load() {
@@ -83,6 +85,6 @@ func (x *exchange) uploadFailure() *failure {
 		x.flag("DPE")
 		return &failure{kind: finalKind, status: e.Status, reason: reason.BadRequest, detail: e.Rule + ": " + e.Text}
 	}
-	x.clientGone()
-	return &failure{kind: finalKind, reason: reason.DownstreamClosed, flag: "DC", detail: x.entry.Detail}
+	f := x.goneFailure()
+	return &f
 }

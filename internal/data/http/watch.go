@@ -5,8 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/egret-mesh/egret/internal/data/reason"
 )
 
 // cause says why a connection's I/O was interrupted.
@@ -26,7 +24,6 @@ const (
 	causeGone          // the client closed
 	causePolicy        // the configuration does not allow it any more
 	causeDrain         // the proxy is shutting down
-	causeClosed        // the proxy closes the connection, with a reason of its own
 	causeUpload        // the request body could not be read to its end
 )
 
@@ -40,16 +37,6 @@ const (
 
 // longAgo is a deadline that interrupts what waits.
 var longAgo = time.Unix(1, 0)
-
-// Closed, as the cause with which the context of Serve ends, closes the connection at
-// once, and is what is recorded for a request under way.
-type Closed struct {
-	Reason reason.Reason
-	Detail string
-}
-
-// Error is the reason and the detail.
-func (c *Closed) Error() string { return string(c.Reason) + ": " + c.Detail }
 
 // watch is the deadline of one downstream connection and of the upstream connection it
 // is using. Moving a deadline is one atomic operation: a single timer is armed no
