@@ -2,6 +2,7 @@ package istioapi
 
 import (
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -164,6 +165,20 @@ func (c *checker) headerName(at, name string, authority bool) {
 		c.fail(CodeInvalid, at, "%q cannot be changed here", name)
 	case !isHeaderName(name):
 		c.fail(CodeInvalid, at, "%q is not a header name (letters, digits, \"-\" and \"_\")", name)
+	case slices.Contains(framingHeaders, strings.ToLower(name)):
+		c.fail(CodeInvalid, at, "%q says where a message ends or what becomes of its connection: the proxy writes it itself", name)
+	}
+}
+
+// framingHeaders cannot be edited: RFC 9112 section 6, RFC 9110 section 7.6.1.
+var framingHeaders = []string{
+	"content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "keep-alive", "proxy-connection",
+}
+
+// headText checks what becomes part of a message's head: no spaces and line breaks.
+func (c *checker) headText(at, value string) {
+	if strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		c.fail(CodeInvalid, at, "%q has a space or a control character; write them percent-encoded", value)
 	}
 }
 
@@ -205,6 +220,9 @@ func (c *checker) redirect(r *networking.HTTPRedirect, at string) {
 	if r.Scheme != "" && r.Scheme != "http" && r.Scheme != "https" {
 		c.fail(CodeInvalid, at+".scheme", `%q is not "http" or "https"`, r.Scheme)
 	}
+	c.headText(at+".uri", r.Uri)
+	c.headText(at+".prefixRewrite", r.PrefixRewrite)
+	c.headText(at+".authority", r.Authority)
 	if p, ok := r.RedirectPort.(*networking.HTTPRedirect_Port); ok {
 		c.port(at+".port", p.Port)
 	}
@@ -232,6 +250,8 @@ func (c *checker) rewrite(r *networking.HTTPRewrite, at string) {
 	if r.Uri == "" && r.UriRegexRewrite == nil && r.Authority == "" {
 		c.fail(CodeMissing, at, "is empty: one of uri, uriRegexRewrite and authority is required")
 	}
+	c.headText(at+".uri", r.Uri)
+	c.headText(at+".authority", r.Authority)
 	if x := r.UriRegexRewrite; x != nil {
 		if r.Uri != "" {
 			c.fail(CodeConflict, at+".uriRegexRewrite", "cannot be set together with uri")
@@ -240,6 +260,30 @@ func (c *checker) rewrite(r *networking.HTTPRewrite, at string) {
 		if x.Rewrite == "" {
 			c.fail(CodeMissing, at+".uriRegexRewrite.rewrite", "is required")
 		}
+		c.headText(at+".uriRegexRewrite.rewrite", x.Rewrite)
+		c.substitution(at+".uriRegexRewrite.rewrite", x)
+	}
+}
+
+// substitution checks RE2's rewrite syntax: \0 to \9 for the groups, \\ for a backslash.
+func (c *checker) substitution(at string, x *networking.RegexRewrite) {
+	re, err := regexp.Compile(x.Match)
+	if err != nil {
+		return // told already
+	}
+	for rest := x.Rewrite; ; {
+		_, after, found := strings.Cut(rest, `\`)
+		switch {
+		case !found:
+			return
+		case after == "" || after[0] != '\\' && (after[0] < '0' || after[0] > '9'):
+			c.fail(CodeInvalid, at, `%q has a backslash that is neither \\ nor followed by the number of a group`, x.Rewrite)
+			return
+		case after[0] != '\\' && int(after[0]-'0') > re.NumSubexp():
+			c.fail(CodeInvalid, at, `\%c refers to a group that %q does not have (it has %d)`, after[0], x.Match, re.NumSubexp())
+			return
+		}
+		rest = after[1:]
 	}
 }
 
