@@ -48,6 +48,8 @@ type meshOptions struct {
 	jail      *sandbox.Sandbox
 	logger    *slog.Logger
 	tell      func([]istioapi.Problem)
+	// refused is told what a proxy cannot use of its configuration.
+	refused func(proxy string, err error)
 }
 
 // running is a mesh at work.
@@ -77,6 +79,7 @@ func newRunning(o meshOptions) (*running, error) {
 		dialer:   inside,
 		resolver: lookup,
 		logger:   o.logger.With("part", "sidecar"),
+		refused:  func(err error) { o.refused("sidecar", err) },
 
 		connections: connections,
 	})
@@ -91,6 +94,7 @@ func newRunning(o meshOptions) (*running, error) {
 		dialer:   inside,
 		resolver: lookup,
 		logger:   o.logger.With("part", "gateway"),
+		refused:  func(err error) { o.refused(gatewayName, err) },
 
 		connections: connections,
 	})

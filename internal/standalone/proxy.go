@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"golang.org/x/sync/errgroup"
@@ -35,6 +37,8 @@ type proxyOptions struct {
 	dialer   upstream.Dialer
 	resolver upstream.Resolver
 	logger   *slog.Logger
+	// refused is told what the proxy cannot use of its configuration.
+	refused func(error)
 	// connections bounds those that are served, and those that are kept idle.
 	connections int
 }
@@ -55,7 +59,7 @@ func newInstance(conn grpc.ClientConnInterface, o proxyOptions) (*instance, erro
 		return nil, fmt.Errorf("access log: %w", err)
 	}
 	p := &instance{options: o, store: config.NewStore(config.StoreOptions{Logger: o.logger})}
-	p.client = xds.NewClient(conn, xds.ClientOptions{Node: o.node, Delta: true, Handler: p.store, Logger: o.logger})
+	p.client = xds.NewClient(conn, xds.ClientOptions{Node: o.node, Delta: true, Handler: refusals{p.store, o.refused}, Logger: o.logger})
 	p.store.Attach(p.client)
 	p.recorder, err = record.New(record.Options{
 		Open:      open,
@@ -71,6 +75,23 @@ func newInstance(conn grpc.ClientConnInterface, o proxyOptions) (*instance, erro
 	p.handler = http.NewHandler(http.Options{Upstreams: p.manager, Recorder: p.recorder, Logger: o.logger,
 		Limits: http.Limits{IdleTotal: o.connections}})
 	return p, nil
+}
+
+// refusals tells what of an update the proxy refuses, as NACKs are read by nobody here.
+type refusals struct {
+	*config.Store
+	tell func(error)
+}
+
+// Apply is the store's.
+func (r refusals) Apply(u xds.Update) map[string]error {
+	errs := r.Store.Apply(u)
+	for _, name := range slices.Sorted(maps.Keys(errs)) {
+		if errs[name] != nil {
+			r.tell(errs[name])
+		}
+	}
+	return errs
 }
 
 // run serves until ctx ends, and drains.

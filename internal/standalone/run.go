@@ -84,7 +84,7 @@ func Run(ctx context.Context, o Options) (sandbox.ExitStatus, error) {
 	defer voice.close()
 	m, err := newRunning(meshOptions{
 		files: files, workload: o.Workload, logFolder: o.AccessLog, jail: jail,
-		logger: o.Logger, tell: voice.problems,
+		logger: o.Logger, tell: voice.problems, refused: voice.refused,
 	})
 	if err != nil {
 		return sandbox.ExitStatus{}, err

@@ -87,6 +87,12 @@ func (v *voice) problems(problems []istioapi.Problem) {
 	}
 }
 
+// refused tells what a proxy cannot use of the configuration that it was given.
+func (v *voice) refused(proxy string, err error) {
+	line := fmt.Sprintf("config_rejected: the %s cannot use %v; what it had before stays in force", proxy, err)
+	v.say(line, line)
+}
+
 // follow tells the denials of recorders until they are closed.
 func (v *voice) follow(recorders ...*record.Recorder) *sync.WaitGroup {
 	var wg sync.WaitGroup

@@ -40,7 +40,7 @@ func (d Decoder) Cluster(a *anypb.Any) (*Cluster, error) {
 	if c.unpack(nil, a, &m) {
 		out = c.cluster(&m)
 	}
-	if err := c.end("cluster", m.GetName()); err != nil {
+	if err := c.end("cluster", m.GetName(), &m); err != nil {
 		return nil, err
 	}
 	return out, nil

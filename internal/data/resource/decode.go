@@ -74,7 +74,7 @@ func (p *path) String() string {
 // on after one, so that an operator sees several at once, and the result is thrown away.
 type decoding struct {
 	skipped func(string)
-	errs    []error
+	errs    []failure
 	// maxDirectBody bounds direct response bodies, in bytes.
 	maxDirectBody uint32
 }
@@ -92,19 +92,40 @@ func (c *decoding) fail(p *path, format string, args ...any) {
 	if len(c.errs) >= maxErrors {
 		return
 	}
-	err := fmt.Errorf(format, args...)
-	if at := p.String(); at != "" {
-		err = fmt.Errorf("%s: %w", at, err)
-	}
-	c.errs = append(c.errs, err)
+	c.errs = append(c.errs, failure{p, fmt.Errorf(format, args...)})
 }
 
-// end is the error of the resource, nil when all of it was accepted.
-func (c *decoding) end(kind, name string) error {
+// failure is one thing that cannot be accepted.
+type failure struct {
+	at  *path
+	err error
+}
+
+// end is the error of the resource, nil when all of it was accepted. Each failure names
+// the objects that the part of m is made from, where the control plane said so.
+func (c *decoding) end(kind, name string, m proto.Message) error {
 	if len(c.errs) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s %q: %w", kind, name, joined(c.errs))
+	return fmt.Errorf("%s %q: %w", kind, name, joined(c.texts(m)))
+}
+
+// texts are the failures, with their place and, where m is given, their objects.
+func (c *decoding) texts(m proto.Message) []error {
+	errs := make([]error, len(c.errs))
+	for i, f := range c.errs {
+		errs[i] = f.err
+		if at := f.at.String(); at != "" {
+			errs[i] = fmt.Errorf("%s: %w", at, f.err)
+		}
+		if m == nil {
+			continue
+		}
+		if objects := objectsAt(m.ProtoReflect(), f.at); len(objects) > 0 {
+			errs[i] = fmt.Errorf("%w (%s)", errs[i], objectNames(objects))
+		}
+	}
+	return errs
 }
 
 func joined(errs []error) error {

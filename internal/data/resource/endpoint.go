@@ -25,7 +25,7 @@ func (d Decoder) Endpoints(a *anypb.Any) (*Endpoints, error) {
 			c.fail(nil, "a cluster load assignment needs a cluster name")
 		}
 	}
-	if err := c.end("endpoints of", m.GetClusterName()); err != nil {
+	if err := c.end("endpoints of", m.GetClusterName(), &m); err != nil {
 		return nil, err
 	}
 	return out, nil

@@ -40,7 +40,7 @@ func (d Decoder) Listener(a *anypb.Any) (*Listener, error) {
 	if c.unpack(nil, a, &m) {
 		l = c.listener(&m)
 	}
-	if err := c.end("listener", m.GetName()); err != nil {
+	if err := c.end("listener", m.GetName(), &m); err != nil {
 		return nil, err
 	}
 	return l, nil

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
@@ -33,6 +34,47 @@ func objectsOf(m *corev3.Metadata) []Object {
 		}
 	}
 	return out
+}
+
+// objectsAt are the objects of the innermost part of m around p that names some.
+func objectsAt(m protoreflect.Message, p *path) []Object {
+	var steps []*path
+	for ; p != nil && p.name != ""; p = p.up {
+		steps = append(steps, p)
+	}
+	out := metadataObjects(m)
+	for _, step := range slices.Backward(steps) {
+		f := m.Descriptor().Fields().ByName(protoreflect.Name(step.name))
+		if f == nil || f.Message() == nil || f.IsMap() || f.IsList() != (step.index >= 0) {
+			break
+		}
+		if v := m.Get(f); !f.IsList() {
+			m = v.Message()
+		} else if step.index < v.List().Len() {
+			m = v.List().Get(step.index).Message()
+		}
+		if inner := metadataObjects(m); len(inner) > 0 {
+			out = inner
+		}
+	}
+	return out
+}
+
+// metadataObjects are those of a message's own field "metadata".
+func metadataObjects(m protoreflect.Message) []Object {
+	has, ok := m.Interface().(interface{ GetMetadata() *corev3.Metadata })
+	if !ok {
+		return nil
+	}
+	return objectsOf(has.GetMetadata())
+}
+
+func objectNames(list []Object) string {
+	names := make([]string, len(list))
+	for i, o := range list {
+		names[i] = o.String()
+	}
+	return strings.Join(names, ", ")
 }
 
 // parseObject reads "Kind/namespace/name".

@@ -30,7 +30,7 @@ func (d Decoder) RouteConfiguration(a *anypb.Any) (*RouteConfiguration, error) {
 			c.fail(nil, "a route configuration needs a name")
 		}
 	}
-	if err := c.end("route configuration", m.GetName()); err != nil {
+	if err := c.end("route configuration", m.GetName(), &m); err != nil {
 		return nil, err
 	}
 	return rc, nil

@@ -41,7 +41,7 @@ func (c *decoding) upstreamSocket(p *path, ts *corev3.TransportSocket) (out *Ups
 			sub.upstreamTLS(out, &m)
 		}
 		if len(sub.errs) > 0 {
-			out.Unsupported = joined(sub.errs).Error()
+			out.Unsupported = joined(sub.texts(nil)).Error()
 		}
 		return out, true
 	default:
