@@ -161,6 +161,10 @@ func (x *exchange) failRead(err error) {
 	case err == http1.ErrHTTP2Preface:
 		x.unread = true
 		x.refuseHTTP2()
+	case x.hcm == nil && (x.s.watch.interrupted() == causeHead || x.s.watch.interrupted() == causeNone):
+		// Refused in any case: that the client did not say more does not change it.
+		x.entry.Reason, x.entry.Detail = x.denial()
+		x.flag("DC")
 	case x.s.watch.interrupted() == causeHead:
 		x.s.watch.resume()
 		x.answerError(408, reason.DownstreamTimeout, "the request head did not arrive in time", "")
@@ -182,15 +186,19 @@ func (x *exchange) refuseRequest(e *http1.Error) {
 
 // denyConnection answers a request on a connection that the plan denies.
 func (x *exchange) denyConnection() {
-	p := &x.cplan
-	why, detail := p.Reason, p.Detail
-	if p.Verdict == decide.Forward || why == "" {
-		why, detail = reason.PolicyChanged, "this connection is no longer served as HTTP"
-	}
-	if p.Chain != nil {
+	if p := &x.cplan; p.Chain != nil {
 		x.entry.Objects = p.Chain.Objects
 	}
+	why, detail := x.denial()
 	x.fail(502, why, detail)
+}
+
+// denial is why the plan does not serve the connection.
+func (x *exchange) denial() (reason.Reason, string) {
+	if p := &x.cplan; p.Verdict != decide.Forward && p.Reason != "" {
+		return p.Reason, p.Detail
+	}
+	return reason.PolicyChanged, "this connection is no longer served as HTTP"
 }
 
 // route decides and acts.

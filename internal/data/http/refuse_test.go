@@ -119,6 +119,19 @@ func TestRefusedConnection(t *testing.T) {
 	}
 }
 
+// A client cannot keep a refusal from the record by not finishing its request.
+func TestRefusedConnectionClosedInsideTheHead(t *testing.T) {
+	w := newWorld(t, "127.0.0.1:1")
+	client, server := net.Pipe()
+	plan := decide.ConnPlan{Reason: reason.AddressNotInRegistry, Detail: "192.0.2.1 is not in the registry"}
+	conn := &Conn{Net: server, Peeked: []byte("GET / HTTP/1.1\r\nHost: ev"), Info: w.info, Plan: func() (*config.Config, decide.ConnPlan) { return nil, plan }}
+	w.served.Go(func() { w.handler.Serve(w.ctx, conn) })
+	_ = client.Close()
+	if e := w.next(); e.Reason != reason.AddressNotInRegistry || e.Flags != "DC" {
+		t.Errorf("recorded %+v", e)
+	}
+}
+
 // TestNothingRecordedForNothing: connections that say nothing are not requests.
 func TestNothingRecordedForNothing(t *testing.T) {
 	w := newWorld(t, "127.0.0.1:1")

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -186,15 +185,10 @@ func (c *connection) look(tls, http bool, first, rest time.Duration) {
 // unacceptable refuses bytes that no chain may have.
 func (c *connection) unacceptable(accepted *resource.Listener) (decide.ConnPlan, bool) {
 	plan := decide.ConnPlan{Verdict: decide.Deny, Listener: accepted}
-	switch {
-	case c.seen.bad == nil:
+	if c.seen.bad == nil {
 		return plan, false
-	case errors.Is(c.seen.bad, errHelloTimeout):
-		plan.Reason = reason.DownstreamTimeout
-	default:
-		plan.Reason = reason.BadRequest
 	}
-	plan.Detail = c.seen.bad.Error()
+	plan.Reason, plan.Detail = reason.BadRequest, c.seen.bad.Error()
 	return plan, true
 }
 

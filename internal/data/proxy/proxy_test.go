@@ -249,7 +249,7 @@ func TestSlowHello(t *testing.T) {
 	if _, err := io.ReadAll(c); err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatal(err)
 	}
-	r.logged("downstream_timeout - 0 0 - -")
+	r.logged("bad_request - 0 0 - DPE")
 	c = r.dial()
 	_, _ = c.Write(helloBytes(sniExt("a\x00b")))
 	if b := must(io.ReadAll(c))(t); !bytes.Equal(b, []byte{21, 3, 3, 0, 2, 2, alertDecodeError}) {

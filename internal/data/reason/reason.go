@@ -102,6 +102,7 @@ var denials = map[Reason]bool{
 	DNSTypeRefused: true, ProtocolNotCaptured: true, SelfCall: true,
 	ConfigRejected: true, NotSupported: true,
 	BadRequest: true, HeadersTooLarge: true, HTTP2NotSupported: true,
+	TooManyConnections: true,
 }
 
 // Denied reports whether r is a refusal (by policy or by strictness), as
