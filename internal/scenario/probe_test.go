@@ -29,6 +29,7 @@ import (
 //	probe icmp ADDR                  send an echo request
 //	probe dns SERVER NAME TYPE       ask a server of one's own choice
 //	probe socket FAMILY TYPE         open a socket of a kind
+//	probe raw, hello, flood, names   see hostile_test.go
 func probe() {
 	args := os.Args[1:]
 	if len(args) < 2 {
@@ -37,6 +38,7 @@ func probe() {
 	probes := map[string]func([]string) error{
 		"tcp": probeTCP, "http": probeTCP, "get": probeGet, "h2c": probeH2C, "tls": probeTLS, "udp": probeUDP,
 		"icmp": probeICMP, "dns": probeDNS, "socket": probeSocket,
+		"raw": probeRaw, "hello": probeHello, "flood": probeFlood, "names": probeNames,
 	}
 	p, ok := probes[args[0]]
 	if !ok {

@@ -54,6 +54,8 @@ type World struct {
 	DNS   netip.Addr
 	Sites []Site
 	TCP   []TCPService
+	// Names have addresses where nothing of this world is, or that are not theirs.
+	Names map[string][]netip.Addr
 }
 
 // Default is the world of the lab: the hosts that it calls and a few more. All
@@ -109,6 +111,14 @@ func Default() World {
 			w.Sites[i].Certificate = "evil.example.net"
 		}
 	}
+	// Names by which their owner would have others call what is not his.
+	w.Names = map[string][]netip.Addr{}
+	for name, addr := range map[string]string{
+		"loopback": "127.0.0.1", "loopback6": "::1", "metadata": "169.254.169.254",
+		"mapped": "::ffff:127.0.0.1", "zero": "0.0.0.0", "sinkhole": "240.242.0.1",
+	} {
+		w.Names[name+".evil.example.net"] = []netip.Addr{netip.MustParseAddr(addr)}
+	}
 	return w
 }
 
@@ -143,6 +153,9 @@ func (w World) hosts() map[string][]netip.Addr {
 		if t.Host != "" {
 			out[t.Host] = append(out[t.Host], t.Addr)
 		}
+	}
+	for name, addrs := range w.Names {
+		out[name] = append(out[name], addrs...)
 	}
 	return out
 }
