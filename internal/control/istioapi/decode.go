@@ -350,6 +350,16 @@ func (d *decoder) meshConfig(mesh *MeshConfig, data *yaml.Node) {
 	}
 }
 
+// hasKey reports whether a mapping has a key.
+func hasKey(n *yaml.Node, key string) bool {
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return true
+		}
+	}
+	return false
+}
+
 func (d *decoder) embedded(mesh *MeshConfig, n *yaml.Node, text string) {
 	inner := *d
 	inner.prefix, inner.unknown = "data."+meshKey+".", Warning
@@ -366,6 +376,7 @@ func (d *decoder) embedded(mesh *MeshConfig, n *yaml.Node, text string) {
 	}
 	if len(docs) > 0 {
 		inner.message(mesh.Spec.ProtoReflect(), docs[0], "", 1)
+		mesh.NoAccessLog = mesh.Spec.GetAccessLogFile() == "" && hasKey(docs[0], "accessLogFile")
 	}
 	d.problems, d.failed = inner.problems, inner.failed
 	d.budget, d.exhausted = inner.budget, inner.exhausted

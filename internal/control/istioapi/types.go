@@ -96,6 +96,9 @@ type (
 	MeshConfig struct {
 		Meta
 		Spec *meshconfig.MeshConfig
+		// NoAccessLog: accessLogFile is written, and empty. The message cannot tell that
+		// from accessLogFile left out.
+		NoAccessLog bool
 	}
 )
 

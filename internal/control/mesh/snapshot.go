@@ -38,7 +38,8 @@ type Options struct {
 	Domain string
 	// DefaultPolicy applies when there is no MeshConfig.
 	DefaultPolicy Mode
-	// AccessLogFile applies when no MeshConfig names one; "" is no access log.
+	// AccessLogFile applies when no MeshConfig has the field accessLogFile; "" is no
+	// access log.
 	AccessLogFile string
 	// BuiltIn services exist without any object. They are read-only for the snapshot.
 	BuiltIn []*Service
@@ -112,7 +113,9 @@ func New(objects istioapi.Objects, options Options) (*Snapshot, []istioapi.Probl
 func (s *Snapshot) useMeshConfig(c *istioapi.MeshConfig) {
 	s.config, s.configRef = c.Spec, c.Ref
 	s.rootNamespace = cmp.Or(c.Spec.GetRootNamespace(), s.rootNamespace)
-	s.accessLogFile = cmp.Or(c.Spec.GetAccessLogFile(), s.accessLogFile)
+	if s.accessLogFile = cmp.Or(c.Spec.GetAccessLogFile(), s.accessLogFile); c.NoAccessLog {
+		s.accessLogFile = ""
+	}
 	// Istio's default, when a MeshConfig says nothing, is ALLOW_ANY.
 	s.policy = Policy{Mode: AllowAny, Object: c.Ref}
 	if p := c.Spec.GetOutboundTrafficPolicy(); p != nil &&
