@@ -117,6 +117,9 @@ func printResult(out io.Writer, r explain.Result, where map[resource.Object]isti
 	if r.Reason != "" {
 		fmt.Fprintf(&b, "reason: %s: %s\n", r.Reason, r.Detail)
 	}
+	if r.Hint != "" {
+		fmt.Fprintf(&b, "hint: %s\n", r.Hint)
+	}
 	for i, h := range r.Hops {
 		fmt.Fprintf(&b, "\n%d. %s, called for %s: %s\n", i+1, h.Proxy, h.Destination, h.Action)
 		field := func(name, value string) {

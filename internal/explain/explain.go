@@ -126,7 +126,9 @@ type Result struct {
 	Verdict string        `json:"verdict"` // "allowed", "denied", or "fails": allowed, but nothing can answer
 	Reason  reason.Reason `json:"reason,omitempty"`
 	Detail  string        `json:"detail,omitempty"`
-	Hops    []Hop         `json:"hops"`
+	// Hint is what else the mesh knows of a host that was refused.
+	Hint string `json:"hint,omitempty"`
+	Hops []Hop  `json:"hops"`
 }
 
 // Hop is what one proxy decides.
@@ -328,7 +330,7 @@ func forward(p Proxy, conn *decide.Conn, name string, hop Hop, clusters []resour
 
 // original is the endpoint of a cluster of type ORIGINAL_DST, "" where there is none.
 func original(conn *decide.Conn, cluster *config.Cluster, name string) string {
-	if dst, name, ok := decide.Original(conn, cluster, name); ok {
+	if dst, name := decide.Original(conn, cluster, name); name != "" {
 		return net.JoinHostPort(name, strconv.Itoa(int(dst.Port())))
 	}
 	if conn.Direct {

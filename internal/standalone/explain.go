@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/mesh"
 	"github.com/egret-mesh/egret/internal/control/xdsgen"
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/dns"
+	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/explain"
 	"github.com/egret-mesh/egret/internal/xds"
 )
@@ -28,13 +30,33 @@ func Explain(objects istioapi.Objects, w Workload, call explain.Call) (explain.R
 	}
 	sidecar, gateway := sidecarStore.Current(), gatewayStore.Current()
 	names := dns.New(dns.Options{Source: sidecarStore})
-	return explain.Explain(explain.Mesh{
+	result, err := explain.Explain(explain.Mesh{
 		Sidecar:  explain.Proxy{Name: "sidecar", Config: sidecar, Accepts: sidecar.Listener("virtualOutbound")},
 		Resolver: fixedNames{names, sidecar},
 		Next: func(at netip.AddrPort) (explain.Proxy, bool) {
 			return explain.Proxy{Name: gatewayName, Config: gateway}, at.Addr() == gatewayAddress
 		},
 	}, call)
+	if result.Reason == reason.NotInRegistry {
+		result.Hint = hidden(snapshot, SidecarNode(w), call.Host)
+	}
+	return result, err
+}
+
+// hidden says what keeps a host of the registry from a node; "" where nothing does.
+func hidden(s *mesh.Snapshot, n mesh.Node, host string) string {
+	scope := s.Scope(n)
+	for _, svc := range s.Services() {
+		if !mesh.HostWithin(host, svc.Host) || slices.Contains(scope.Services, svc) {
+			continue
+		}
+		if scope.Sidecar != nil {
+			return fmt.Sprintf("%s has %q, but %s does not bring it in, or its exportTo hides it from namespace %q",
+				svc.Source, svc.Host, scope.Sidecar.Ref, n.Namespace)
+		}
+		return fmt.Sprintf("%s has %q, but its exportTo hides it from namespace %q", svc.Source, svc.Host, n.Namespace)
+	}
+	return ""
 }
 
 // configFor is the configuration of a node, by the same way as from the wire.

@@ -158,11 +158,15 @@ func (b *builder) servicesMetadata(list []*mesh.Service) *corev3.Metadata {
 	return p.metadata()
 }
 
-// policyMetadata names the object that decided the outbound traffic policy; nil when
-// that was the default.
+// policyMetadata names the object that decided the outbound traffic policy, and the
+// Sidecar that says what the node knows of the registry; nil when there are none.
 func (b *builder) policyMetadata() *corev3.Metadata {
 	if b.facts.policy == nil {
-		b.facts.policy = (&provenance{objects: []istioapi.Ref{b.scope.Policy.Object}}).metadata()
+		objects := []istioapi.Ref{b.scope.Policy.Object}
+		if s := b.scope.Sidecar; s != nil && s.Ref != b.scope.Policy.Object {
+			objects = append(objects, s.Ref)
+		}
+		b.facts.policy = (&provenance{objects: objects}).metadata()
 	}
 	return b.facts.policy
 }
