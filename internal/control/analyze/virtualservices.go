@@ -71,8 +71,12 @@ func (a *analysis) gatewayElsewhere(name string) string {
 // meshHost checks a host that sidecars route.
 func (a *analysis) meshHost(v bound, host, at string) {
 	if !a.any(host) {
+		what := "calls to it are refused before this VirtualService is looked at"
+		if firstForSidecars(v, v.Spec.GetHttp()) >= 0 {
+			what = "only plain HTTP on port 80 is routed, other calls to it are refused"
+		}
 		a.add(istioapi.Warning, &v.Meta, CodeUnknownHost, at,
-			"no ServiceEntry has %q: under REGISTRY_ONLY calls to it are refused before this VirtualService is looked at%s", host, a.nearest(host))
+			"no ServiceEntry has %q: under REGISTRY_ONLY %s%s", host, what, a.nearest(host))
 		return
 	}
 	seen, _ := a.seen(host, v.Namespace)
