@@ -1,11 +1,10 @@
 package decide
 
 import (
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
-
-	"net/netip"
 
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/match"

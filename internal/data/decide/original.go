@@ -11,20 +11,32 @@ import (
 )
 
 // Original is where a cluster of type ORIGINAL_DST leads a connection: the destination
-// and, where a name must be resolved for it, that name. A connection that was addressed
-// to the proxy itself has no original destination (Envoy then has no host for it): it
-// goes to the name that the client gave (SNI, or Host without port), if that is a name of
-// the cluster's host, at the cluster's port. So a gateway passes a wildcard host on.
-// What name may be used otherwise, and when, is for the caller to know.
-func Original(c *Conn, cluster *config.Cluster, name string) (netip.AddrPort, string, bool) {
-	if !c.Direct || cluster == nil || cluster.Cluster == nil || cluster.Discovery != resource.DiscoveryOriginalDst {
-		return c.Destination, "", false
+// and, where a name must be resolved for it, that name.
+//
+// An address of 240.0.0.0/4 stands for the name that the connection was opened to
+// (nothing answers there, RFC 1112 section 4). A connection that was addressed to the
+// proxy itself has no original destination (Envoy then has no host for it): it goes to
+// the name that the client gave (SNI, or Host without port), if that is a name of the
+// cluster's host, at the cluster's port. So a gateway passes a wildcard host on.
+func Original(c *Conn, cluster *config.Cluster, name string) (netip.AddrPort, string) {
+	if c.Direct {
+		return originalByName(c, cluster, match.Lower(strings.TrimSuffix(name, ".")))
+	}
+	if a := c.Destination.Addr().Unmap(); a.Is4() && a.As4()[0] >= 240 {
+		return c.Destination, c.Binding.Name
+	}
+	return c.Destination, ""
+}
+
+func originalByName(c *Conn, cluster *config.Cluster, name string) (netip.AddrPort, string) {
+	if cluster == nil || cluster.Cluster == nil || cluster.Discovery != resource.DiscoveryOriginalDst {
+		return c.Destination, ""
 	}
 	port, host, ok := outboundOf(cluster.Name)
-	if !ok || name == "" || !covers(host, match.Lower(strings.TrimSuffix(name, "."))) {
-		return c.Destination, "", false
+	if !ok || name == "" || !covers(host, name) {
+		return c.Destination, ""
 	}
-	return netip.AddrPortFrom(c.Destination.Addr(), port), match.Lower(strings.TrimSuffix(name, ".")), true
+	return netip.AddrPortFrom(c.Destination.Addr(), port), name
 }
 
 // outboundOf reads Istio's "outbound|port|subset|host".

@@ -30,15 +30,29 @@ func TestOriginal(t *testing.T) {
 		{"no port", "outbound|x||*.example.com", "a.example.com", true, resource.DiscoveryOriginalDst, ""},
 	} {
 		cluster := &config.Cluster{Cluster: &resource.Cluster{Name: tc.cluster, Discovery: tc.discovery}}
-		dst, name, ok := Original(&Conn{Destination: at, Direct: tc.direct}, cluster, tc.name)
+		dst, name := Original(&Conn{Destination: at, Direct: tc.direct}, cluster, tc.name)
 		got := ""
-		if ok {
+		if name != "" {
 			got = name + ":" + netip.AddrPortFrom(dst.Addr(), dst.Port()).String()[len("10.0.0.2:"):]
 		} else if dst != at {
 			t.Errorf("%s: the destination became %s", tc.about, dst)
 		}
 		if got != tc.want {
 			t.Errorf("%s: got %q, want %q", tc.about, got, tc.want)
+		}
+	}
+}
+
+// An address that stands for a name leads to the name, whatever the client calls.
+func TestOriginalOfReservedAddress(t *testing.T) {
+	for addr, want := range map[string]string{
+		"240.240.0.1": "a.example", "240.241.9.9": "a.example", "240.0.0.1": "a.example", "::ffff:240.240.0.1": "a.example",
+		"239.0.0.1": "", "10.0.0.1": "", "f0f0::1": "",
+	} {
+		at := netip.AddrPortFrom(netip.MustParseAddr(addr), 443)
+		dst, name := Original(&Conn{Destination: at, Binding: Binding{Name: "a.example"}}, nil, "b.example")
+		if dst != at || name != want {
+			t.Errorf("%s: got %s %q, want %q", addr, dst, name, want)
 		}
 	}
 }

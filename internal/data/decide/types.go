@@ -40,6 +40,20 @@ type Conn struct {
 	Application []string
 }
 
+// Host is the name of the destination for records: the SNI, the name that the
+// connection was opened to, or the address.
+func (c *Conn) Host() string {
+	switch {
+	case c.SNI != "":
+		return c.SNI
+	case c.Binding.Name != "":
+		return c.Binding.Name
+	case c.Destination.IsValid():
+		return c.Destination.Addr().String()
+	}
+	return ""
+}
+
 // Verdict is what happens.
 type Verdict uint8
 

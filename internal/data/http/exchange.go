@@ -280,19 +280,9 @@ func (x *exchange) finish() {
 	x.entry.Duration = time.Since(x.start)
 	x.s.ended = x.started + x.entry.Duration
 	if x.entry.Host == "" {
-		x.entry.Host = x.hostOfConnection()
+		x.entry.Host = x.s.c.Info.Host()
 	}
 	x.h.recorder.Record(&x.entry, x.logs())
-}
-
-func (x *exchange) hostOfConnection() string {
-	if name := x.s.c.Info.Binding.Name; name != "" {
-		return name
-	}
-	if d := x.s.c.Info.Destination; d.IsValid() {
-		return d.Addr().String()
-	}
-	return ""
 }
 
 // logs are the access logs that apply.
@@ -391,14 +381,7 @@ func (x *exchange) lowered(s string) string {
 
 // targetOf is what the request wants, for clusters that dial it.
 func (x *exchange) targetOf() upstream.Target {
-	info := &x.s.c.Info
 	host, _ := http1.SplitPort(x.authority)
-	t := upstream.Target{Destination: info.Destination, Authority: host}
-	if dst, name, ok := decide.Original(info, x.cluster, host); ok {
-		t.Destination, t.Name = dst, name
-	} else if a := info.Destination.Addr(); a.Is4() && a.As4()[0] >= 240 {
-		// An address that stands for a name: nothing answers there.
-		t.Name = info.Binding.Name
-	}
-	return t
+	dst, name := decide.Original(&x.s.c.Info, x.cluster, host)
+	return upstream.Target{Destination: dst, Name: name, Authority: host}
 }

@@ -268,7 +268,7 @@ func (c *connection) record() {
 	e := &c.entry
 	e.Start, e.Duration = c.start, time.Since(c.start)
 	e.DownstreamLocal, e.DownstreamRemote = c.info.Destination, c.info.Source
-	e.SNI, e.Host = c.info.SNI, c.host()
+	e.SNI, e.Host = c.info.SNI, c.info.Host()
 	e.Objects = c.objects()
 	c.p.recorder.Record(e, c.accessLogs())
 }
@@ -281,19 +281,6 @@ func (c *connection) tooMany() {
 	c.entry.Reason, c.entry.Flags = reason.TooManyConnections, []string{"UO"}
 	c.entry.Detail = fmt.Sprintf("there are %d connections already", c.p.maxConnections)
 	c.record()
-}
-
-// host is the name for metrics and denials.
-func (c *connection) host() string {
-	switch {
-	case c.info.SNI != "":
-		return c.info.SNI
-	case c.info.Binding.Name != "":
-		return c.info.Binding.Name
-	case c.info.Destination.IsValid():
-		return c.info.Destination.Addr().String()
-	}
-	return ""
 }
 
 func (c *connection) objects() []resource.Object {

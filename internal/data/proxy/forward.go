@@ -3,21 +3,12 @@ package proxy
 import (
 	"math/rand/v2"
 	"net"
-	"net/netip"
 
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
 	"github.com/egret-mesh/egret/internal/data/upstream"
 )
-
-// madeUp reports whether an address is of the ranges from which the DNS proxy and the
-// control plane give addresses to names (240.240/16, 240.241/16, 240.242/16). Nothing
-// listens there: a connection to one of them goes to the name.
-func madeUp(a netip.Addr) bool {
-	b := a.Unmap().As16()
-	return a.Unmap().Is4() && b[12] == 240 && b[13] >= 240 && b[13] <= 242
-}
 
 // choose takes one of the clusters of a chain by chance; "" where all weigh nothing.
 func choose(clusters []resource.WeightedCluster) string {
@@ -44,7 +35,7 @@ func (c *connection) forward() {
 	defer up.Close()
 	host.Begin()
 	defer host.End()
-	c.entry.Host = c.host()
+	c.entry.Host = c.info.Host()
 	c.p.recorder.Opened(&c.entry)
 	if first := c.seen.bytes; len(first) > 0 {
 		c.seen.bytes = nil
@@ -68,13 +59,8 @@ func (c *connection) dial(v *verdict) (net.Conn, *upstream.Host) {
 		c.failed(&upstream.Error{Reason: reason.NoCluster, Flag: "NC", Detail: "there is no cluster " + v.cluster})
 		return nil, nil
 	}
-	target := &upstream.Target{Destination: c.info.Destination, Authority: c.info.SNI}
-	if dst, name, ok := decide.Original(&c.info, cluster, c.info.SNI); ok {
-		target.Destination, target.Name = dst, name
-	} else if madeUp(c.info.Destination.Addr()) {
-		target.Name = c.info.Binding.Name
-	}
-	up, host, err := c.p.upstreams.Connect(c.ctx, cluster, target)
+	dst, name := decide.Original(&c.info, cluster, c.info.SNI)
+	up, host, err := c.p.upstreams.Connect(c.ctx, cluster, &upstream.Target{Destination: dst, Name: name, Authority: c.info.SNI})
 	if err != nil {
 		c.failed(err)
 		return nil, nil

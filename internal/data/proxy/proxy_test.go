@@ -478,15 +478,6 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-func TestMadeUp(t *testing.T) {
-	for addr, want := range map[string]bool{"240.240.0.1": true, "240.241.9.9": true, "240.242.0.1": true, "::ffff:240.240.0.1": true,
-		"240.243.0.1": false, "240.239.0.1": false, "10.0.0.1": false, "f0f0::1": false} {
-		if got := madeUp(netip.MustParseAddr(addr)); got != want {
-			t.Errorf("%s: %v", addr, got)
-		}
-	}
-}
-
 // The kernel tells how long a spliced connection has been quiet.
 func TestQuietFor(t *testing.T) {
 	to := serve(t, echo)
