@@ -211,11 +211,15 @@ func sameName(want, got string) error {
 }
 
 func (s *Store) putListener(name string, a *anypb.Any) error {
-	l, err := s.decoder().Listener(a)
+	state := s.listeners[name]
+	var previous *resource.Listener
+	if state != nil {
+		previous = state.latest
+	}
+	l, err := s.decoder().NextListener(previous, a)
 	if err == nil {
 		err = sameName(name, l.Name)
 	}
-	state := s.listeners[name]
 	if err != nil {
 		if state != nil && state.latest.Rejected == "" {
 			return err // the last good version stays
@@ -242,7 +246,7 @@ func (s *Store) removeListeners(names []string) {
 }
 
 func (s *Store) putRoute(name string, a *anypb.Any) error {
-	rc, err := s.decoder().RouteConfiguration(a)
+	rc, err := s.decoder().NextRouteConfiguration(s.routes[name], a)
 	if err == nil {
 		err = sameName(name, rc.Name)
 	}

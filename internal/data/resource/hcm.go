@@ -124,7 +124,13 @@ func (c *decoding) routeSource(p *path, h *HTTPConnectionManager, m *hcmv3.HttpC
 		}
 		c.fromADS(p.field("rds").field("config_source"), s.Rds.GetConfigSource())
 	case *hcmv3.HttpConnectionManager_RouteConfig:
-		h.Inline = c.routeConfiguration(p.field("route_config"), s.RouteConfig)
+		at := p.field("route_config")
+		h.Inline = c.routeConfiguration(at, s.RouteConfig, func() (hosts []*VirtualHost, _ decodedParts[*VirtualHost]) {
+			for i, vh := range s.RouteConfig.GetVirtualHosts() {
+				hosts = append(hosts, c.virtualHost(at.at("virtual_hosts", i), vh))
+			}
+			return hosts, nil
+		})
 	default:
 		c.fail(p, "neither rds nor route_config")
 	}

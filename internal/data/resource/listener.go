@@ -33,14 +33,25 @@ const (
 )
 
 // Listener decodes an envoy.config.listener.v3.Listener.
-func (d Decoder) Listener(a *anypb.Any) (*Listener, error) {
+func (d Decoder) Listener(a *anypb.Any) (*Listener, error) { return d.NextListener(nil, a) }
+
+// NextListener is Listener for one that takes the place of another: filter chains that
+// did not change are those of before. Previous may be nil.
+func (d Decoder) NextListener(previous *Listener, a *anypb.Any) (*Listener, error) {
 	c := d.begin()
 	var m listenerv3.Listener
 	var l *Listener
-	if c.unpack(nil, a, &m) {
-		l = c.listener(&m)
+	split := takeApart(a, filterChainsField)
+	if c.unpack(nil, split.rest, &m) {
+		l = c.listener(&m, func() ([]*FilterChain, decodedParts[*FilterChain]) {
+			var known decodedParts[*FilterChain]
+			if previous != nil {
+				known = previous.parts
+			}
+			return each(c, "filter_chains", split.parts, known, func() *listenerv3.FilterChain { return &listenerv3.FilterChain{} }, c.filterChain)
+		})
 	}
-	if err := c.end("listener", m.GetName(), &m); err != nil {
+	if err := c.end("listener", m.GetName(), c.whole(a, &m)); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -64,7 +75,8 @@ func RejectedListener(a *anypb.Any, why error) *Listener {
 	return l
 }
 
-func (c *decoding) listener(m *listenerv3.Listener) *Listener {
+// listener decodes all but the filter chains, which chains gives.
+func (c *decoding) listener(m *listenerv3.Listener, chains func() ([]*FilterChain, decodedParts[*FilterChain])) *Listener {
 	var root *path
 	l := &Listener{Name: m.GetName(), Objects: objectsOf(m.GetMetadata())}
 	if l.Name == "" {
@@ -85,15 +97,11 @@ func (c *decoding) listener(m *listenerv3.Listener) *Listener {
 	for i, f := range m.GetListenerFilters() {
 		c.listenerFilter(root.at("listener_filters", i), l, f)
 	}
-	for i, fc := range m.GetFilterChains() {
-		if chain := c.filterChain(root.at("filter_chains", i), fc); chain != nil {
-			l.FilterChains = append(l.FilterChains, chain)
-		}
-	}
+	l.FilterChains, l.parts = chains()
 	if fc := m.GetDefaultFilterChain(); fc != nil {
 		l.DefaultFilterChain = c.filterChain(root.field("default_filter_chain"), fc)
 	}
-	if len(m.GetFilterChains()) == 0 && m.GetDefaultFilterChain() == nil {
+	if len(l.FilterChains) == 0 && m.GetDefaultFilterChain() == nil {
 		c.fail(root.field("filter_chains"), "a listener needs at least one")
 	}
 	l.AccessLogs = c.accessLogs(root, m.GetAccessLog())

@@ -21,22 +21,36 @@ const (
 
 // RouteConfiguration decodes an envoy.config.route.v3.RouteConfiguration.
 func (d Decoder) RouteConfiguration(a *anypb.Any) (*RouteConfiguration, error) {
+	return d.NextRouteConfiguration(nil, a)
+}
+
+// NextRouteConfiguration is RouteConfiguration for one that takes the place of another:
+// virtual hosts that did not change are those of before. Previous may be nil.
+func (d Decoder) NextRouteConfiguration(previous *RouteConfiguration, a *anypb.Any) (*RouteConfiguration, error) {
 	c := d.begin()
 	var m routev3.RouteConfiguration
 	var rc *RouteConfiguration
-	if c.unpack(nil, a, &m) {
-		rc = c.routeConfiguration(nil, &m)
+	split := takeApart(a, virtualHostsField)
+	if c.unpack(nil, split.rest, &m) {
+		rc = c.routeConfiguration(nil, &m, func() ([]*VirtualHost, decodedParts[*VirtualHost]) {
+			var known decodedParts[*VirtualHost]
+			if previous != nil && previous.maxDirectBody == c.maxDirectBody {
+				known = previous.parts
+			}
+			return each(c, "virtual_hosts", split.parts, known, func() *routev3.VirtualHost { return &routev3.VirtualHost{} }, c.virtualHost)
+		})
 		if rc.Name == "" {
 			c.fail(nil, "a route configuration needs a name")
 		}
 	}
-	if err := c.end("route configuration", m.GetName(), &m); err != nil {
+	if err := c.end("route configuration", m.GetName(), c.whole(a, &m)); err != nil {
 		return nil, err
 	}
 	return rc, nil
 }
 
-func (c *decoding) routeConfiguration(p *path, m *routev3.RouteConfiguration) *RouteConfiguration {
+// routeConfiguration decodes all but the virtual hosts, which hosts gives.
+func (c *decoding) routeConfiguration(p *path, m *routev3.RouteConfiguration, hosts func() ([]*VirtualHost, decodedParts[*VirtualHost])) *RouteConfiguration {
 	c.maxDirectBody = defaultMaxDirectBody
 	if n := m.GetMaxDirectResponseBodySizeBytes(); n != nil {
 		c.maxDirectBody = n.GetValue()
@@ -47,10 +61,9 @@ func (c *decoding) routeConfiguration(p *path, m *routev3.RouteConfiguration) *R
 		IgnorePortInHostMatching: m.GetIgnorePortInHostMatching(),
 		RequestHeaders:           c.headerEdits(p, "request_headers", m.GetRequestHeadersToAdd(), m.GetRequestHeadersToRemove()),
 		ResponseHeaders:          c.headerEdits(p, "response_headers", m.GetResponseHeadersToAdd(), m.GetResponseHeadersToRemove()),
+		maxDirectBody:            c.maxDirectBody,
 	}
-	for i, vh := range m.GetVirtualHosts() {
-		rc.VirtualHosts = append(rc.VirtualHosts, c.virtualHost(p.at("virtual_hosts", i), vh))
-	}
+	rc.VirtualHosts, rc.parts = hosts()
 	if err := rc.Index(); err != nil {
 		c.fail(p.field("virtual_hosts"), "%w", err)
 	}

@@ -64,6 +64,7 @@ type Listener struct {
 
 	inspectTLSOff, inspectHTTPOff portSet // filter_disabled
 	index                         *chainIndex
+	parts                         decodedParts[*FilterChain]
 }
 
 // FilterChain is envoy.config.listener.v3.FilterChain: exactly one of HTTP and
@@ -155,6 +156,9 @@ type RouteConfiguration struct {
 	RequestHeaders           HeaderEdits
 	ResponseHeaders          HeaderEdits
 	index                    domainIndex
+
+	maxDirectBody uint32 // bytes
+	parts         decodedParts[*VirtualHost]
 }
 
 // VirtualHost is envoy.config.route.v3.VirtualHost.
