@@ -22,7 +22,6 @@ const exitEgretFailed = 125
 type runOptions struct {
 	paths     []string
 	workload  standalone.Workload
-	labels    map[string]string
 	accessLog string
 	expose    []string
 	quiet     bool
