@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sort"
 	"sync/atomic"
 
@@ -97,7 +98,7 @@ func (g *group) next(policy resource.LBPolicy, turn *atomic.Uint64) *Host {
 func choose(groups []*group, policy resource.LBPolicy, turn *atomic.Uint64, avoid []*Host) *Host {
 	for _, g := range groups {
 		for range 3 {
-			if h := g.next(policy, turn); !contains(avoid, h) && !h.suspect() {
+			if h := g.next(policy, turn); !slices.Contains(avoid, h) && !h.suspect() {
 				return h
 			}
 		}
@@ -105,7 +106,7 @@ func choose(groups []*group, policy resource.LBPolicy, turn *atomic.Uint64, avoi
 		start := rand.IntN(len(g.hosts))
 		for i := range g.hosts {
 			h := g.hosts[(start+i)%len(g.hosts)]
-			if contains(avoid, h) {
+			if slices.Contains(avoid, h) {
 				continue
 			}
 			if !h.suspect() {

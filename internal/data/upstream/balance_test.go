@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -122,7 +123,7 @@ func TestChoose(t *testing.T) {
 			for _, policy := range []resource.LBPolicy{resource.LBRoundRobin, resource.LBLeastRequest, resource.LBRandom} {
 				var turn atomic.Uint64
 				for range 50 {
-					if got := choose(groups, policy, &turn, tt.avoid); !contains(tt.want, got) {
+					if got := choose(groups, policy, &turn, tt.avoid); !slices.Contains(tt.want, got) {
 						t.Fatalf("policy %d chose %s", policy, got)
 					}
 				}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
@@ -65,36 +66,25 @@ func (h *Host) failure(ctx, limited context.Context, r reason.Reason, detail str
 }
 
 // Connect picks a host and dials it, and tries others when that fails: each host
-// at most once, and at most four. It returns the last error.
+// at most once, and at most four. An error is the last one, with the host it is about.
 func (m *Manager) Connect(ctx context.Context, cluster *config.Cluster, t *Target) (net.Conn, *Host, *Error) {
-	var tried [maxConnectHosts]*Host
+	var tried []*Host
 	var last *Error
-	for i := range tried {
-		h, err := m.Pick(ctx, cluster, t, tried[:i])
-		if err != nil {
-			if last != nil {
-				return nil, tried[i-1], last
-			}
+	for last == nil || len(tried) < maxConnectHosts && ctx.Err() == nil {
+		h, err := m.Pick(ctx, cluster, t, tried)
+		if err != nil && last == nil {
 			return nil, nil, err
 		}
-		if contains(tried[:i], h) {
+		if err != nil || slices.Contains(tried, h) {
 			break // there is no other
 		}
 		conn, err := m.Dial(ctx, cluster, h, t)
 		if err == nil {
 			return conn, h, nil
 		}
-		tried[i], last = h, err
-		if ctx.Err() != nil {
-			break
-		}
+		tried, last = append(tried, h), err
 	}
-	for i := len(tried) - 1; i >= 0; i-- {
-		if tried[i] != nil {
-			return nil, tried[i], last
-		}
-	}
-	return nil, nil, last
+	return nil, tried[len(tried)-1], last
 }
 
 // keepAlive sets the cluster's TCP keep-alive; what it does not say is left to the

@@ -23,7 +23,6 @@ type Host struct {
 	tls      *tlsContext // nil: plain text
 
 	active   atomic.Int64
-	failures atomic.Uint64
 	failedAt atomic.Int64 // Manager.now of the last failure; 0: the last connect worked
 	usedAt   atomic.Int64 // only kept by clusters of type ORIGINAL_DST
 
@@ -41,9 +40,6 @@ func (h *Host) String() string { return h.text }
 // Hostname is the endpoint's host name (for auto_host_rewrite): the endpoint's
 // hostname field, else the name that was resolved; "" for a bare address.
 func (h *Host) Hostname() string { return h.hostname }
-
-// Cluster is the name of the cluster.
-func (h *Host) Cluster() string { return h.cluster.name }
 
 // TLS reports whether Dial originates TLS to this host.
 func (h *Host) TLS() bool { return h.tls != nil }
@@ -64,13 +60,9 @@ func (h *Host) End() {
 // Active is how many requests or connections have begun and not ended.
 func (h *Host) Active() int64 { return h.active.Load() }
 
-// Failures is how many connection attempts to the host have failed.
-func (h *Host) Failures() uint64 { return h.failures.Load() }
-
 // Failed tells that the host could not be used: for a few seconds Pick prefers
 // others. Dial does this for itself.
 func (h *Host) Failed() {
-	h.failures.Add(1)
 	h.failedAt.Store(h.cluster.manager.now())
 }
 
@@ -119,13 +111,4 @@ type hostKey struct {
 	hostname string
 	labels   string
 	explicit bool
-}
-
-func contains(hosts []*Host, h *Host) bool {
-	for _, x := range hosts {
-		if x == h {
-			return true
-		}
-	}
-	return false
 }

@@ -60,7 +60,7 @@ func first(hosts []*Host, avoid []*Host) *Host {
 	var second *Host
 	for _, h := range hosts {
 		switch {
-		case contains(avoid, h):
+		case slices.Contains(avoid, h):
 		case !h.suspect():
 			return h
 		case second == nil:
@@ -175,7 +175,7 @@ func (s *state) pickDestination(ctx context.Context, c *config.Cluster, t *Targe
 		}
 		h := s.destination(c, hostKey{addr: netip.AddrPortFrom(addr, port), hostname: t.Name})
 		switch {
-		case contains(avoid, h):
+		case slices.Contains(avoid, h):
 			last = h
 		case !h.suspect():
 			return h, nil

@@ -89,26 +89,33 @@ func (m *Manager) ConnKey(h *Host, t *Target) string {
 	if h.tls == nil {
 		return ""
 	}
-	sni, want := h.tls.serverName(t)
+	sni, want := h.tls.serverName(h, t)
 	if want == "" || want == sni {
 		return sni
 	}
 	return sni + " " + want
 }
 
-// serverName is the SNI to send, and with auto_san_validation the name that the
-// certificate must have in place of the configured matchers.
-func (x *tlsContext) serverName(t *Target) (sni, want string) {
+// serverName is the SNI to send (auto_sni, auto_host_sni or the one of the spec), and
+// with auto_san_validation or auto_sni_san_validation the name that the certificate
+// must have in place of the configured matchers.
+func (x *tlsContext) serverName(h *Host, t *Target) (sni, want string) {
 	sni = x.spec.SNI
-	if t == nil || t.Authority == "" || !x.spec.AutoSNI && !x.spec.AutoSANCheck {
-		return sni, ""
+	if x.spec.AutoHostSNI && h.hostname != "" {
+		sni = match.Lower(h.hostname)
+		want = sni
 	}
-	name := match.Lower(match.Name(t.Authority))
-	if x.spec.AutoSNI {
-		sni = name
+	if t != nil && t.Authority != "" {
+		name := match.Lower(match.Name(t.Authority))
+		if x.spec.AutoSNI {
+			sni = name
+		}
+		if want == "" || x.spec.AutoSNI {
+			want = name
+		}
 	}
-	if x.spec.AutoSANCheck {
-		want = name
+	if !x.spec.AutoSANCheck {
+		want = ""
 	}
 	return sni, want
 }
@@ -132,7 +139,7 @@ func (x *tlsContext) config(h *Host, t *Target, roots *x509.CertPool) (*tls.Conf
 	if x.spec.Unsupported != "" {
 		return nil, errors.New(x.spec.Unsupported)
 	}
-	sni, want := x.serverName(t)
+	sni, want := x.serverName(h, t)
 	cfg := &tls.Config{
 		ServerName:         sni,
 		NextProtos:         x.alpn,

@@ -198,21 +198,27 @@ func TestTLSHello(t *testing.T) {
 		authority string
 		sni, alpn string
 		key       string
+		hostname  string
 	}{
-		{"fixed SNI", resource.UpstreamTLS{SNI: "a.example"}, "b.example", "a.example", "", "a.example"},
-		{"auto SNI", resource.UpstreamTLS{AutoSNI: true}, "B.example:8443", "b.example", "", "b.example"},
-		{"auto SNI without an authority", resource.UpstreamTLS{AutoSNI: true, SNI: "a.example"}, "", "a.example", "", "a.example"},
-		{"an address is not sent", resource.UpstreamTLS{AutoSNI: true}, "192.0.2.1:443", "", "", "192.0.2.1"},
-		{"another name to verify", resource.UpstreamTLS{SNI: "a.example", AutoSANCheck: true}, "b.example", "a.example", "", "a.example b.example"},
-		{"HTTP/2 is not offered", resource.UpstreamTLS{ALPN: []string{"h2", "http/1.1"}}, "", "", "http/1.1", ""},
-		{"HTTP/2 alone becomes HTTP/1.1", resource.UpstreamTLS{ALPN: []string{"h2"}}, "", "", "http/1.1", ""},
-		{"other protocols", resource.UpstreamTLS{ALPN: []string{"istio"}}, "", "", "istio", ""},
+		{"the endpoint's name", resource.UpstreamTLS{SNI: "a.example", AutoHostSNI: true}, "b.example", "host.example", "", "host.example", "Host.example"},
+		{"the endpoint's name, verified", resource.UpstreamTLS{AutoHostSNI: true, AutoSANCheck: true}, "b.example", "host.example", "", "host.example", "host.example"},
+		{"auto SNI before the endpoint's name", resource.UpstreamTLS{AutoSNI: true, AutoHostSNI: true}, "b.example", "b.example", "", "b.example", "host.example"},
+		{"an endpoint without a name", resource.UpstreamTLS{SNI: "a.example", AutoHostSNI: true}, "", "a.example", "", "a.example", ""},
+		{"fixed SNI", resource.UpstreamTLS{SNI: "a.example"}, "b.example", "a.example", "", "a.example", ""},
+		{"auto SNI", resource.UpstreamTLS{AutoSNI: true}, "B.example:8443", "b.example", "", "b.example", ""},
+		{"auto SNI without an authority", resource.UpstreamTLS{AutoSNI: true, SNI: "a.example"}, "", "a.example", "", "a.example", ""},
+		{"an address is not sent", resource.UpstreamTLS{AutoSNI: true}, "192.0.2.1:443", "", "", "192.0.2.1", ""},
+		{"another name to verify", resource.UpstreamTLS{SNI: "a.example", AutoSANCheck: true}, "b.example", "a.example", "", "a.example b.example", ""},
+		{"HTTP/2 is not offered", resource.UpstreamTLS{ALPN: []string{"h2", "http/1.1"}}, "", "", "http/1.1", "", ""},
+		{"HTTP/2 alone becomes HTTP/1.1", resource.UpstreamTLS{ALPN: []string{"h2"}}, "", "", "http/1.1", "", ""},
+		{"other protocols", resource.UpstreamTLS{ALPN: []string{"istio"}}, "", "", "istio", "", ""},
 	}
 	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.tls.SkipVerify = true
 			c := cluster("c"+string(rune('a'+i)), resource.DiscoveryStatic, addr.String())
 			c.TLS = &tt.tls
+			c.Endpoints.Localities[0].Endpoints[0].Hostname = tt.hostname
 			target := &Target{Authority: tt.authority}
 			h := pick(t, m, c, target)
 			if key := m.ConnKey(h, target); key != tt.key {
