@@ -96,7 +96,13 @@ func isPassthrough(clusters []resource.WeightedCluster) bool {
 // name the connection was opened to, that name must be registered for the port.
 func strictTCP(cfg *config.Config, plan *ConnPlan, c *Conn) (reason.Reason, string) {
 	b := &c.Binding
-	if !b.Strict || b.Name == "" || isPassthrough(plan.Clusters) {
+	if !b.Strict || isPassthrough(plan.Clusters) {
+		return "", ""
+	}
+	if b.Name == "" {
+		if anywhere(cfg, plan, c) {
+			return reason.AddressNotInRegistry, addressDetail(c.Destination.Addr().String(), c.Destination.Port(), protocolOf(c))
+		}
 		return "", ""
 	}
 	if b.Unregistered {
@@ -109,6 +115,25 @@ func strictTCP(cfg *config.Config, plan *ConnPlan, c *Conn) (reason.Reason, stri
 		return "", ""
 	}
 	return reason.PortNotInRegistry, portDetail(cfg, b.Name, c.Destination.Port(), protocolOf(c))
+}
+
+// anywhere reports whether the plan would let the client choose the address: the chain
+// was found by port alone, and leads to where the connection was going (resolution
+// NONE without addresses), which no name of the registry has. Istio lets these
+// pass; here only the name decides. Where every name may be called, so may it.
+func anywhere(cfg *config.Config, plan *ConnPlan, c *Conn) bool {
+	if cfg.Names == nil || !plan.Listener.Address.Addr().IsUnspecified() || len(plan.Chain.Match.PrefixRanges) > 0 {
+		return false
+	}
+	if _, all := cfg.Names.Names["*"]; all || cfg.NameOf(c.Destination.Addr()) != "" {
+		return false
+	}
+	for i := range plan.Clusters {
+		if cl := cfg.Clusters[plan.Clusters[i].Name]; cl != nil && cl.Discovery == resource.DiscoveryOriginalDst {
+			return true
+		}
+	}
+	return false
 }
 
 // hasOutbound reports whether there is a cluster for this host, or for a wildcard

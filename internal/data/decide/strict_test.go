@@ -65,6 +65,7 @@ func strictConfig(catchAll string) *config.Config {
 	for _, name := range []string{"outbound|80||www.example.com", "outbound|443||www.example.com", "outbound|443||tls.example.com", "outbound|5432||db.example.com", "outbound|80||*.wild.com"} {
 		clusters = append(clusters, &resource.Cluster{Name: name})
 	}
+	clusters[3].Discovery = resource.DiscoveryOriginalDst
 	names := &resource.NameTable{Names: map[string]resource.NameInfo{
 		"www.example.com":            {Addresses: []netip.Addr{netip.MustParseAddr("240.240.0.1")}},
 		"tls.example.com":            {Addresses: []netip.Addr{netip.MustParseAddr("240.240.0.2")}},
@@ -127,6 +128,8 @@ func TestStrict(t *testing.T) {
 		{"TLS to a name that has no port 443", tlsConn("240.241.0.9:443", "db.example.com", bound("db.example.com")), "", deny(reason.PortNotInRegistry), pass},
 
 		{"TCP to its port", tcpConn("240.241.0.9:5432", bound("db.example.com")), "", outcome{Cluster: "outbound|5432||db.example.com"}, outcome{Cluster: "outbound|5432||db.example.com"}},
+		{"TCP to a foreign address on a port that is open to a name", tcpConn("198.51.100.66:5432", literal), "", deny(reason.AddressNotInRegistry), outcome{Cluster: "outbound|5432||db.example.com"}},
+		{"TCP to it, not strict", tcpConn("198.51.100.66:5432", decide.Binding{}), "", outcome{Cluster: "outbound|5432||db.example.com"}, outcome{Cluster: "outbound|5432||db.example.com"}},
 		{"TCP to another name's port", tcpConn("240.240.0.1:5432", bound("www.example.com")), "", deny(reason.PortNotInRegistry), deny(reason.PortNotInRegistry)},
 		{"TCP to a sinkhole on a port that is open", tcpConn("240.242.0.1:5432", sink("evil.com")), "", deny(reason.NotInRegistry), deny(reason.NotInRegistry)},
 		{"TCP to a port nobody has", tcpConn("240.240.0.1:25", bound("www.example.com")), "", deny(reason.PortNotInRegistry), pass},
