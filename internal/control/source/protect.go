@@ -27,30 +27,6 @@ func (s *Watcher) Protect() []Protected {
 	return slices.Clone(s.protect)
 }
 
-// Protected lists the paths of Protect without those that are only a Parent. Each is
-// to be write-protected with all that lies in it.
-func (s *Watcher) Protected() []string {
-	var out []string
-	for _, p := range s.Protect() {
-		if !p.Parent {
-			out = append(out, p.Path)
-		}
-	}
-	return out
-}
-
-// Replaceable lists the files that are read but lie in none of the directories that
-// Protected has: write-protecting such a file holds until it is replaced by renaming.
-func (s *Watcher) Replaceable() []string {
-	var out []string
-	for _, p := range s.Protect() {
-		if !p.Directory {
-			out = append(out, p.Path)
-		}
-	}
-	return out
-}
-
 // HardLinked lists, by resolved path, the files that have further names through
 // which this user could change them. No write-protection of paths helps against that.
 func (s *Watcher) HardLinked() []string {

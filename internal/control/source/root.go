@@ -20,7 +20,7 @@ type root struct {
 	dir  *os.Root
 	self *os.File // dir again, for its descriptor
 	pins map[string]*pin
-	// first has the file that each name was at first, for Options.PinFiles.
+	// first has the file that each name was at first, for Options.Trusted.
 	first map[string]identity
 }
 

@@ -300,11 +300,13 @@ func TestReplacedFilesAreTrustedOrNot(t *testing.T) {
 	write(t, dir+"/safe/s.yaml", entry("s", "s.example.com"))
 	trusted := func(path string) bool { return path == dir+"/safe/s.yaml" }
 	s := reader(t, Options{Trusted: trusted}, dir+"/f.yaml", dir+"/d", dir+"/safe/s.yaml")
-	if diff := cmp.Diff([]string{dir + "/d", dir + "/f.yaml", dir + "/out/x.yaml", dir + "/safe/s.yaml"}, s.Protected()); diff != "" {
-		t.Errorf("protected (-want +got):\n%s", diff)
+	want := []Protected{
+		{Path: dir, Directory: true, Parent: true}, {Path: dir + "/d", Directory: true}, {Path: dir + "/f.yaml"},
+		{Path: dir + "/out", Directory: true, Parent: true}, {Path: dir + "/out/x.yaml"},
+		{Path: dir + "/safe", Directory: true, Parent: true}, {Path: dir + "/safe/s.yaml"},
 	}
-	if diff := cmp.Diff([]string{dir + "/f.yaml", dir + "/out/x.yaml", dir + "/safe/s.yaml"}, s.Replaceable()); diff != "" {
-		t.Errorf("replaceable (-want +got):\n%s", diff)
+	if diff := cmp.Diff(want, s.Protect()); diff != "" {
+		t.Errorf("protected (-want +got):\n%s", diff)
 	}
 	for _, name := range []string{"f.yaml", "d/d.yaml", "out/x.yaml", "safe/s.yaml"} {
 		write(t, dir+"/new", entry(strings.TrimSuffix(filepath.Base(name), ".yaml"), "new.example.com"))

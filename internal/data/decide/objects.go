@@ -9,21 +9,6 @@ import (
 
 // Objects are the Istio objects behind a decision, nearest to the verdict first,
 // each once, as far as the control plane told them.
-func (p *ConnPlan) Objects(cfg *config.Config) []resource.Object {
-	var out []resource.Object
-	if p.Chain != nil {
-		out = add(out, p.Chain.Objects)
-	}
-	if p.Verdict == Forward {
-		out = addClusters(out, cfg, p.Clusters)
-	}
-	if p.Listener != nil {
-		out = add(out, p.Listener.Objects)
-	}
-	return out
-}
-
-// Objects are the Istio objects behind a decision, nearest to the verdict first.
 func (p *RoutePlan) Objects(cfg *config.Config) []resource.Object {
 	var out []resource.Object
 	if p.Route != nil {

@@ -207,13 +207,8 @@ func (s *Server) Assign(cfg *config.Config, name string) Answer {
 
 var localAddresses = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 
-// Classify says what the name table knows of a name, and which of its keys says so.
-// It is pure; Assign also hands addresses out.
-func Classify(t *resource.NameTable, name string) (Kind, string) {
-	kind, key, _ := classify(t, nil, canonical(name))
-	return kind, key
-}
-
+// classify says what the name table knows of a canonical name, and which of its keys
+// says so.
 func classify(t *resource.NameTable, search []string, name string) (Kind, string, resource.NameInfo) {
 	none := resource.NameInfo{}
 	if name == "localhost" || strings.HasSuffix(name, ".localhost") { // RFC 6761 6.3

@@ -87,9 +87,6 @@ func (p Prefixes) Longest(a netip.Addr) int {
 	return best
 }
 
-// Contains reports whether any range of the set contains a.
-func (p Prefixes) Contains(a netip.Addr) bool { return p.Longest(a) >= 0 }
-
 // ParsePrefix is the range of an address and a prefix length, with host bits
 // cleared and IPv4-mapped addresses as IPv4.
 func ParsePrefix(address string, bits uint32) (netip.Prefix, error) {

@@ -51,13 +51,6 @@ const IstioTextFormat = `[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PA
 	`%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% ` +
 	`%REQUESTED_SERVER_NAME% %ROUTE_NAME%` + "\n"
 
-// CheckText says what Envoy would refuse in a text format: an unknown operator, a
-// "%" without its end. nil: the format can be used as it is.
-func CheckText(format string) error {
-	_, err := compileText(format)
-	return err
-}
-
 // compileText makes the ops of a text format. It always gives usable ops: a part
 // that it does not understand prints "-" or itself, and the first such is the error.
 func compileText(format string) ([]op, error) {

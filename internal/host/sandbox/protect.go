@@ -1,13 +1,10 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -66,71 +63,6 @@ func (p *mountPlan) readOnly(path string) {
 	p.add(
 		stage.Op{Kind: stage.OpBind, Path: path, Source: path},
 		stage.Op{Kind: stage.OpSet, Path: path, Flags: unix.MOUNT_ATTR_RDONLY})
-}
-
-// CheckProtected looks for what a read-only mount cannot protect: files below the
-// paths that have a second hard link, which may be anywhere, and symbolic links that
-// lead out of the paths, whose targets are not protected. A caller that depends on
-// the files must refuse to run when it returns an error; errors.Join of one
-// *ProtectError per file.
-func CheckProtected(paths []string) error {
-	var roots []string
-	for _, path := range paths {
-		real, err := machine{}.resolve(path)
-		if err != nil {
-			return fmt.Errorf("protect %q: %w", path, err)
-		}
-		roots = append(roots, real)
-	}
-	var problems []error
-	for _, root := range outermost(roots) {
-		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			if problem := checkEntry(path, d, roots); problem != nil {
-				problems = append(problems, problem)
-			}
-			return nil
-		})
-		if err != nil {
-			problems = append(problems, fmt.Errorf("protect %q: %w", root, err))
-		}
-	}
-	return errors.Join(problems...)
-}
-
-// ProtectError is a file that a read-only mount cannot protect.
-type ProtectError struct{ Path, Why string }
-
-func (e *ProtectError) Error() string {
-	return fmt.Sprintf("%q cannot be protected from the command: %s", e.Path, e.Why)
-}
-
-func checkEntry(path string, d fs.DirEntry, roots []string) error {
-	if d.Type()&fs.ModeSymlink != 0 {
-		real, err := filepath.EvalSymlinks(path)
-		if err != nil {
-			return nil // leads nowhere
-		}
-		for _, root := range roots {
-			if below(real, root) {
-				return nil
-			}
-		}
-		return &ProtectError{Path: path, Why: fmt.Sprintf("it is a symbolic link to %q, outside of what is protected; give that path too", real)}
-	}
-	if !d.Type().IsRegular() {
-		return nil
-	}
-	info, err := d.Info()
-	if err != nil {
-		return nil // gone
-	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
-		return &ProtectError{Path: path, Why: fmt.Sprintf("it has %d hard links, so it may be written under another name; make it a copy of its own (cp --remove-destination)", st.Nlink)}
-	}
-	return nil
 }
 
 // checkStdio refuses standard streams that are a way around the sandbox: what they

@@ -135,38 +135,6 @@ func TestFolderAboveCannotBeRenamedThroughAFile(t *testing.T) {
 	check(t, run(t, spec), map[string]string{"open": "ok", "rename": "EBUSY"})
 }
 
-func TestWhatCannotBeProtected(t *testing.T) {
-	root, folder := policy(t)
-	if err := CheckProtected([]string{folder}); err != nil {
-		t.Errorf("nothing is wrong: %v", err)
-	}
-	target := filepath.Join(root, "elsewhere.yaml")
-	if err := errors.Join(os.WriteFile(target, nil, 0o644), os.Symlink(target, filepath.Join(folder, "link.yaml"))); err != nil {
-		t.Fatal(err)
-	}
-	expectProblem(t, []string{folder}, "link.yaml", "symbolic link")
-	if err := CheckProtected([]string{folder, target}); err != nil {
-		t.Errorf("the link's target is protected too: %v", err)
-	}
-	if err := errors.Join(os.Remove(filepath.Join(folder, "link.yaml")), os.Link(filepath.Join(folder, "x.yaml"), filepath.Join(root, "hard"))); err != nil {
-		t.Fatal(err)
-	}
-	expectProblem(t, []string{folder}, "x.yaml", "hard links")
-	expectProblem(t, []string{filepath.Join(folder, "x.yaml")}, "x.yaml", "hard links")
-	if err := CheckProtected([]string{filepath.Join(root, "none")}); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a path that is not there: %v", err)
-	}
-}
-
-func expectProblem(t *testing.T, paths []string, file, why string) {
-	t.Helper()
-	err := CheckProtected(paths)
-	var problem *ProtectError
-	if !errors.As(err, &problem) || filepath.Base(problem.Path) != file || !strings.Contains(problem.Why, why) {
-		t.Errorf("CheckProtected: %v, want %s because of %s", err, file, why)
-	}
-}
-
 func TestMissingProtectedPath(t *testing.T) {
 	spec := probing(t, "exit", "0")
 	spec.ReadOnly = []string{filepath.Join(t.TempDir(), "none")}

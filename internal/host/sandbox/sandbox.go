@@ -47,7 +47,8 @@ type Spec struct {
 
 	// ReadOnly are files and folders that the command cannot write, rename or replace,
 	// under any path. Symbolic links are resolved once, by Start: a caller that reads
-	// the files later must do so by their resolved paths. See CheckProtected.
+	// the files later must do so by their resolved paths. Mounts do not protect a file
+	// that has another name outside of them (a hard link): that is for the caller to see.
 	ReadOnly []string
 	// Hide are further folders and sockets to hide; Expose are paths in hidden folders
 	// (see mounts.go) and devices that the command shall have nevertheless.
