@@ -3,7 +3,10 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -14,12 +17,15 @@ import (
 // StartError says that the machine did not let the sandbox be made. Diagnose tells
 // the user what to do.
 type StartError struct {
-	Stage string // "clone", stage.OuterName or stage.InnerName
+	Stage string // StageClone, stage.OuterName or stage.InnerName
 	Err   error
 }
 
+// StageClone is the making of the namespaces.
+const StageClone = "clone"
+
 func (e *StartError) Error() string {
-	if e.Stage == "clone" {
+	if e.Stage == StageClone {
 		return fmt.Sprintf("make the sandbox's namespaces: %v", e.Err)
 	}
 	return fmt.Sprintf("set the sandbox up: %v", e.Err)
@@ -48,6 +54,7 @@ type condition struct {
 	release   string                   // of the kernel
 	container bool
 	filtered  bool // a system call filter is on
+	sandboxed bool // this is the inside of a sandbox
 	self      string
 }
 
@@ -79,6 +86,11 @@ func machineCondition() condition {
 	if self, err := os.Executable(); err == nil {
 		c.self = self
 	}
+	if addresses, err := net.InterfaceAddrs(); err == nil {
+		c.sandboxed = slices.ContainsFunc(addresses, func(a net.Addr) bool {
+			return a.String() == netip.PrefixFrom(address4, address4.BitLen()).String()
+		})
+	}
 	return c
 }
 
@@ -98,7 +110,10 @@ func diagnose(err error, c condition) string {
 func (e *StartError) advice(c condition) string {
 	refused := errors.Is(e.Err, unix.EPERM) || errors.Is(e.Err, unix.EACCES)
 	switch {
-	case c.setting("kernel/unprivileged_userns_clone") == "0" && refused && e.Stage == "clone":
+	case c.sandboxed && refused:
+		return "This is the inside of egret run already, where no further sandbox can be made. Leave \"egret run\" out here:\n" +
+			"the command is governed by the outer one as it is."
+	case c.setting("kernel/unprivileged_userns_clone") == "0" && refused && e.Stage == StageClone:
 		return setting("Unprivileged user namespaces are switched off on this machine.", "kernel.unprivileged_userns_clone=1")
 	case isZero(c, "user/max_user_namespaces"):
 		return setting("User namespaces are switched off on this machine.", "user.max_user_namespaces=15000")
@@ -106,7 +121,7 @@ func (e *StartError) advice(c condition) string {
 		return setting("Network namespaces are switched off on this machine.", "user.max_net_namespaces=15000")
 	case c.setting("kernel/apparmor_restrict_unprivileged_userns") == "1" && refused:
 		return apparmorAdvice(c.self)
-	case errors.Is(e.Err, unix.ENOSPC) && e.Stage == "clone":
+	case errors.Is(e.Err, unix.ENOSPC) && e.Stage == StageClone:
 		return "There are too many namespaces on this machine already (sysctl user.max_user_namespaces), or they are nested too deeply (32 levels)."
 	case refused && e.Stage == stage.InnerName && strings.Contains(e.Err.Error(), "mount proc"):
 		return "Parts of /proc are covered on this machine, as container engines do, so the kernel does not let a new /proc be mounted.\n" +
@@ -114,14 +129,14 @@ func (e *StartError) advice(c condition) string {
 	case refused && (c.container || c.filtered):
 		return "This looks like the inside of a container (or another sandbox) that does not allow user namespaces and mounts.\n" +
 			"In Docker, start the container with --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined."
-	case errors.Is(e.Err, unix.EINVAL) && e.Stage == "clone":
+	case errors.Is(e.Err, unix.EINVAL) && e.Stage == StageClone:
 		return "The kernel has no user namespaces (CONFIG_USER_NS)."
 	case errors.Is(e.Err, unix.ENOSYS):
 		return fmt.Sprintf("The sandbox needs Linux 5.12 or later; this is %s.", c.release)
 	case errors.Is(e.Err, unix.ENOENT) && strings.Contains(e.Err.Error(), "capture the network"),
 		errors.Is(e.Err, unix.EOPNOTSUPP), errors.Is(e.Err, unix.EPROTONOSUPPORT):
 		return "The kernel has no nftables with NAT. Load its modules once: sudo modprobe -a nf_tables nft_redir nft_reject_inet nft_limit nft_log nfnetlink_log"
-	case refused && e.Stage == "clone":
+	case refused && e.Stage == StageClone:
 		return "The kernel refused a user namespace. Is this process in a chroot, or under a security module that forbids them?"
 	}
 	return ""

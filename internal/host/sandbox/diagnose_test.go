@@ -26,6 +26,7 @@ func TestDiagnose(t *testing.T) {
 		{"Debian's switch", clone(unix.EPERM), map[string]string{"kernel/unprivileged_userns_clone": "0"}, condition{}, "sudo sysctl -w kernel.unprivileged_userns_clone=1"},
 		{"no user namespaces", clone(unix.ENOSPC), map[string]string{"user/max_user_namespaces": "0"}, condition{}, "sudo sysctl -w user.max_user_namespaces=15000"},
 		{"no network namespaces", clone(unix.ENOSPC), map[string]string{"user/max_net_namespaces": "0"}, condition{}, "sudo sysctl -w user.max_net_namespaces=15000"},
+		{"in a sandbox", clone(unix.EPERM), map[string]string{"kernel/unprivileged_userns_clone": "0"}, condition{sandboxed: true, filtered: true}, "inside of egret run already"},
 		{"too many", clone(unix.ENOSPC), map[string]string{"user/max_user_namespaces": "100"}, condition{}, "too many namespaces"},
 		{"Ubuntu", outer("capture the network", unix.EPERM), map[string]string{"kernel/apparmor_restrict_unprivileged_userns": "1"}, condition{self: "/opt/egret"}, "profile egret /opt/egret flags=(unconfined)"},
 		{"Docker's filter", clone(unix.EPERM), nil, condition{container: true}, "--security-opt seccomp=unconfined"},
@@ -52,6 +53,9 @@ func TestLookPath(t *testing.T) {
 	}
 	if got, err := lookPath("./x", "/dir", nil); err != nil || got != "/dir/x" {
 		t.Errorf("./x: %q, %v", got, err)
+	}
+	if _, err := lookPath("no-such-command", "/", nil); !errors.Is(err, unix.ENOENT) || err.Error() != `"no-such-command" was not found in PATH` {
+		t.Errorf("a command that is nowhere: %v", err)
 	}
 	if _, err := lookPath("passwd", "/", []string{"PATH=/etc"}); !errors.Is(err, unix.EACCES) {
 		t.Errorf("a file that is not executable: %v", err)

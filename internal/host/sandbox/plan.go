@@ -140,7 +140,7 @@ func lookPath(name, dir string, env []string) (string, error) {
 	if notExecutable {
 		return "", fmt.Errorf("%q is not executable: %w", name, unix.EACCES)
 	}
-	return "", fmt.Errorf("%q was not found in PATH: %w", name, unix.ENOENT)
+	return "", notInPath(name)
 }
 
 func (p *plan) chooseStdio(spec *Spec) error {
@@ -228,3 +228,9 @@ func terminal(stdio [3]*os.File) string {
 
 // Address is the command's own IPv4 address in its namespace, besides 127.0.0.1.
 func Address() netip.Addr { return address4 }
+
+// notInPath names a command that no folder of PATH has.
+type notInPath string
+
+func (n notInPath) Error() string { return fmt.Sprintf("%q was not found in PATH", string(n)) }
+func (notInPath) Unwrap() error   { return unix.ENOENT }

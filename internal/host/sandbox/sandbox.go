@@ -265,7 +265,7 @@ func (s *Sandbox) launch(plan *plan) error {
 	err = s.startOuter(append(plan.stdio[:], outerChild, innerChild), reaped)
 	_, _ = outerChild.Close(), innerChild.Close()
 	if err != nil {
-		return errors.Join(&StartError{Stage: "clone", Err: err}, outer.Close(), inner.Close())
+		return errors.Join(&StartError{Stage: StageClone, Err: err}, outer.Close(), inner.Close())
 	}
 	var readers sync.WaitGroup
 	readers.Go(func() { s.readOuter() })

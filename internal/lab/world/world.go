@@ -20,6 +20,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/egret-mesh/egret/internal/host/sandbox"
+	"github.com/egret-mesh/egret/internal/host/sandbox/stage"
 	"github.com/egret-mesh/egret/internal/lab/internet"
 )
 
@@ -52,7 +54,7 @@ func Run(argv []string) (int, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
-		return 0, fmt.Errorf("start the world: %w", err)
+		return 0, &sandbox.StartError{Stage: sandbox.StageClone, Err: err}
 	}
 	return waitForwarding(cmd)
 }
@@ -72,7 +74,7 @@ func Keep(args []string, w internet.World) (int, error) {
 		return 0, err
 	}
 	if err := setUpNetwork(w); err != nil {
-		return 0, fmt.Errorf("network of the world: %w", err)
+		return 0, &sandbox.StartError{Stage: stage.OuterName, Err: fmt.Errorf("network of the world: %w", err)}
 	}
 	queries, err := os.OpenFile(filepath.Join(dir, "dns-queries.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
@@ -86,7 +88,7 @@ func Keep(args []string, w internet.World) (int, error) {
 	defer net.Close()
 	bundle, err := setUpFiles(dir, w.DNS, net.CA)
 	if err != nil {
-		return 0, fmt.Errorf("files of the world: %w", err)
+		return 0, &sandbox.StartError{Stage: stage.OuterName, Err: fmt.Errorf("files of the world: %w", err)}
 	}
 	return runPlain(args[1:], append(os.Environ(),
 		DirEnv+"="+dir, "SSL_CERT_FILE="+bundle, "CURL_CA_BUNDLE="+bundle, "GIT_SSL_CAINFO="+bundle))
