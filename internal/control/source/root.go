@@ -20,6 +20,8 @@ type root struct {
 	dir  *os.Root
 	self *os.File // dir again, for its descriptor
 	pins map[string]*pin
+	// empty: there was nothing to read at the last look.
+	empty bool
 	// first has the file that each name was at first, for Options.Trusted.
 	first map[string]identity
 }
@@ -35,6 +37,10 @@ type pin struct {
 
 func openRoot(path string) (*root, error) {
 	info, err := os.Stat(path)
+	var why *fs.PathError
+	if errors.As(err, &why) {
+		return nil, fmt.Errorf("%s: %w", path, why.Err) // without the system call's name
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +54,7 @@ func openRoot(path string) (*root, error) {
 			directory = "."
 		}
 	default:
-		return nil, fmt.Errorf("%q is neither a file nor a directory", path)
+		return nil, fmt.Errorf("%s is neither a file nor a folder; what comes through a pipe or a device cannot be watched", path)
 	}
 	if r.dir, r.self, err = openDirectory(directory); err != nil {
 		return nil, err

@@ -120,10 +120,25 @@ func (l *look) root(r *root) {
 	for _, name := range folders {
 		l.problem(istioapi.Info, CodeSkipped, r.display(name), "is a folder: not read; give it as a path of its own")
 	}
+	if r.empty = len(names) == 0; r.empty {
+		l.problem(istioapi.Warning, CodeEmpty, r.path, "%s", emptyMessage(r, folders))
+	}
 	for _, name := range names {
 		l.file(r, name)
 	}
 	r.unpin(names)
+}
+
+// emptyMessage says that a directory has nothing to read, and what may be meant.
+func emptyMessage(r *root, folders []string) string {
+	const message = "there is no *.yaml, *.yml or *.json file in this folder"
+	switch len(folders) {
+	case 0:
+		return message
+	case 1:
+		return message + "; the folder in it is not read, give it as a path of its own: " + r.display(folders[0])
+	}
+	return fmt.Sprintf("%s; the %d folders in it are not read, give each as a path of its own: %s, ...", message, len(folders), r.display(folders[0]))
 }
 
 func gone(info fs.FileInfo) bool {
@@ -186,7 +201,7 @@ func (l *look) file(r *root, name string) {
 	l.contents(r, path, id, now, data)
 }
 
-var errReplaced = errors.New("it was replaced by another file, which is not write-protected; change it in place, or start again with the folder instead of the file")
+var errReplaced = errors.New("another file has taken its place (many editors save so), which the command could have put there itself; start egret again, and keep the YAML in a folder of its own to edit it while a command runs (-f FOLDER)")
 
 // writable reports whether this user could write the file, now or after chmod.
 func writable(f *os.File, uid uint32) bool {

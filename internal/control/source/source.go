@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,8 @@ const (
 	CodeGone = "gone"
 	// CodeSkipped: something in a directory that is not read.
 	CodeSkipped = "skipped"
+	// CodeEmpty: a directory that has nothing to read.
+	CodeEmpty = "empty_folder"
 	// CodeHardLinked: a file that can be written through another name.
 	CodeHardLinked = "hard_linked"
 )
@@ -125,17 +128,17 @@ func open(paths []string, options Options) (*Watcher, error) {
 	setDefault(&options.MaxDelay, 200*time.Millisecond)
 	setDefault(&options.Poll, time.Second)
 	s := &Watcher{options: options, files: make(map[string]*file)}
-	var errs []error
+	var failed []string
 	for _, p := range paths {
 		r, err := openRoot(p)
 		if err != nil {
-			errs = append(errs, err)
+			failed = append(failed, err.Error())
 			continue
 		}
 		s.roots = append(s.roots, r)
 	}
-	if len(errs) > 0 {
-		return nil, errors.Join(append(errs, s.Close())...)
+	if len(failed) > 0 {
+		return nil, errors.Join(errors.New(strings.Join(failed, "; ")), s.Close())
 	}
 	s.scan(true)
 	return s, nil

@@ -219,7 +219,7 @@ func TestRemovedAndUnreadable(t *testing.T) {
 	must(t, os.Mkdir(dir+"/d/a.yaml", 0o755))
 	s.Reload()
 	check(t, s, "b=again.example.com")
-	checkCodes(t, s, CodeSkipped)
+	checkCodes(t, s, CodeEmpty, CodeSkipped)
 	must(t, os.RemoveAll(dir+"/d"))
 	write(t, dir+"/d/evil.yaml", entry("evil", "evil.example.com"))
 	s.Reload()
@@ -232,6 +232,58 @@ func TestRemovedAndUnreadable(t *testing.T) {
 	s.Reload()
 	check(t, s, "b=again.example.com")
 	checkCodes(t, s, CodeGone, CodeUnreadable)
+}
+
+// TestFolderWithNothingToRead: what was meant may be in a folder below.
+func TestFolderWithNothingToRead(t *testing.T) {
+	dir := tempDir(t)
+	for _, d := range []string{"empty", "one/team", "two/a", "two/b"} {
+		must(t, os.MkdirAll(dir+"/"+d, 0o755))
+	}
+	for folder, want := range map[string]string{
+		"empty": "file in this folder",
+		"one":   "give it as a path of its own: " + dir + "/one/team",
+		"two":   "the 2 folders in it are not read, give each as a path of its own: " + dir + "/two/a, ...",
+	} {
+		s := reader(t, Options{}, dir+"/"+folder)
+		problems := slices.DeleteFunc(slices.Clone(s.Current().Problems), func(p istioapi.Problem) bool { return p.Code == CodeSkipped })
+		if len(problems) != 1 || problems[0].Code != CodeEmpty || problems[0].Severity != istioapi.Warning || !strings.HasSuffix(problems[0].Message, want) {
+			t.Errorf("%s: problems %v, want one that ends with %q", folder, problems, want)
+		}
+	}
+}
+
+// TestRemovedFolderIsNoticed: it is held open, so its removal is not notified.
+func TestRemovedFolderIsNoticed(t *testing.T) {
+	dir := tempDir(t)
+	write(t, dir+"/d/a.yaml", entry("a", "a.example.com"))
+	s, err := Files([]string{dir + "/d"}, Options{Poll: 20 * time.Millisecond})
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	states, unsubscribe := s.Subscribe()
+	defer unsubscribe()
+	must(t, os.RemoveAll(dir+"/d"))
+	deadline := time.After(20 * time.Second)
+	for {
+		select {
+		case state := <-states:
+			if slices.Equal(codes(state), []string{CodeGone}) {
+				return
+			}
+		case <-deadline:
+			t.Fatalf("not told: %v", s.Current().Problems)
+		}
+	}
+}
+
+// TestPathsThatCannotBeOpened are all named, without the words of system calls.
+func TestPathsThatCannotBeOpened(t *testing.T) {
+	dir := tempDir(t)
+	_, _, err := Read([]string{dir + "/one", dir, dir + "/two.yaml", "/dev/null"})
+	want := dir + "/one: no such file or directory; " + dir + "/two.yaml: no such file or directory; /dev/null is neither a file nor a folder"
+	if err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
 }
 
 // TestParentRenamed shows that what was opened is what is read.

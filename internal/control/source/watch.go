@@ -88,9 +88,10 @@ func (w *watch) look() {
 	}
 }
 
-// interval is the time to the next look without a notification.
+// interval is the time to the next look without a notification. That a directory is
+// removed is not notified while it is held open, and only an empty one can be.
 func (w *watch) interval() time.Duration {
-	if w.watcher == nil || w.blind {
+	if w.watcher == nil || w.blind || w.source.hasEmpty() {
 		return w.source.options.Poll
 	}
 	return max(w.source.options.Poll, safetyNet)
@@ -123,6 +124,13 @@ func (w *watch) sync() bool {
 	}
 	w.blind = blind
 	return added
+}
+
+// hasEmpty says whether there is a directory with nothing to read.
+func (s *Watcher) hasEmpty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.roots, func(r *root) bool { return r.empty })
 }
 
 // directories are the open directories that files are read from.
