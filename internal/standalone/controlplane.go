@@ -107,8 +107,29 @@ func (c *controlPlane) snapshot(state *source.State) *mesh.Snapshot {
 	options.Previous = c.last
 	snapshot, problems := mesh.New(state.Objects, options)
 	c.last = snapshot
-	c.tell(append(slices.Clone(state.Problems), problems...))
+	c.tell(withoutRepeats(state.Problems, problems))
 	return snapshot
+}
+
+// withoutRepeats adds to the problems of reading those of building, except where
+// reading has told of the same field already.
+func withoutRepeats(reading, building []istioapi.Problem) []istioapi.Problem {
+	type place struct {
+		file   string
+		object istioapi.Ref
+		field  string
+	}
+	told := map[place]bool{}
+	for _, p := range reading {
+		told[place{p.File, p.Object, p.Field}] = true
+	}
+	all := slices.Clone(reading)
+	for _, p := range building {
+		if !told[place{p.File, p.Object, p.Field}] {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 // run follows the source until ctx ends.

@@ -3,6 +3,8 @@ package standalone
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +18,7 @@ const (
 	maxSaid    = 10000 // things remembered, and so said
 	maxUnsaid  = 256   // lines that wait for a slow reader; more are counted
 	lastBreath = time.Second
+	maxTold    = 20 // problems told of one state of the YAML
 )
 
 // voice tells people on stderr, each thing once. It never makes its caller wait: the
@@ -29,6 +32,8 @@ type voice struct {
 	said   map[string]bool
 	unsaid int // lines lost since the last that was taken
 	closed bool
+	wrong  map[string]bool // what is wrong with the YAML, as it was told last
+	broken map[string]bool // the files that have errors
 }
 
 func newVoice(out io.Writer, quiet bool) *voice {
@@ -46,8 +51,18 @@ func newVoice(out io.Writer, quiet bool) *voice {
 func (v *voice) say(key, line string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.closed || v.said[key] || len(v.said) >= maxSaid {
+	if v.said[key] || len(v.said) >= maxSaid {
 		return
+	}
+	if v.tell(line) {
+		v.said[key] = true
+	}
+}
+
+// tell hands a line over; false when it is lost. v.mu is held.
+func (v *voice) tell(line string) bool {
+	if v.closed {
+		return false
 	}
 	text := "egret: " + line + "\n"
 	if v.unsaid > 0 {
@@ -55,9 +70,11 @@ func (v *voice) say(key, line string) {
 	}
 	select {
 	case v.lines <- text:
-		v.said[key], v.unsaid = true, 0
+		v.unsaid = 0
+		return true
 	default:
 		v.unsaid++
+		return false
 	}
 }
 
@@ -78,13 +95,39 @@ func (v *voice) close() {
 	}
 }
 
-// problems tells what is wrong with the YAML now.
+// problems tells what has become wrong with the YAML, and what is good again.
 func (v *voice) problems(problems []istioapi.Problem) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	wrong, broken := map[string]bool{}, map[string]bool{}
+	told := 0
 	for _, p := range problems {
-		if p.Severity >= istioapi.Warning {
-			v.say(p.String(), p.String())
+		if p.Severity < istioapi.Warning {
+			continue
+		}
+		line := p.String()
+		if p.Severity == istioapi.Error {
+			broken[p.File] = true
+		} else {
+			p.Line = 0 // it is the same warning when only lines above it changed
+		}
+		key := p.String()
+		if !v.wrong[key] && !wrong[key] {
+			if told++; told <= maxTold {
+				v.tell(line)
+			}
+		}
+		wrong[key] = true
+	}
+	if told > maxTold {
+		v.tell(fmt.Sprintf("%d more problems; egret analyze tells them all", told-maxTold))
+	}
+	for _, file := range slices.Sorted(maps.Keys(v.broken)) {
+		if !broken[file] {
+			v.tell(file + ": the error is gone; what it says now is in force")
 		}
 	}
+	v.wrong, v.broken = wrong, broken
 }
 
 // refused tells what a proxy cannot use of the configuration that it was given.

@@ -6,6 +6,10 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/egret-mesh/egret/internal/control/istioapi"
 )
 
 // A stderr that takes nothing holds up nobody, neither while the mesh runs (it would
@@ -57,5 +61,56 @@ func TestVoiceTellsHowMuchWasLost(t *testing.T) {
 	_ = writer.Close()
 	if text := <-got; !strings.Contains(text, "lines were not written") {
 		t.Errorf("said %q", text)
+	}
+}
+
+// What is wrong with the YAML is told when it comes up, not again while it lasts, and
+// that it is mended; when it comes back it is told again.
+func TestVoiceFollowsProblems(t *testing.T) {
+	problem := func(severity istioapi.Severity, file string, line int) istioapi.Problem {
+		return istioapi.Problem{Severity: severity, Code: "c", Position: istioapi.Position{File: file, Line: line}, Message: "m"}
+	}
+	warning, bad := problem(istioapi.Warning, "w.yaml", 1), problem(istioapi.Error, "b.yaml", 1)
+	var out bytes.Buffer
+	v := newVoice(&out, false)
+	v.problems([]istioapi.Problem{warning, problem(istioapi.Info, "i.yaml", 1)})
+	v.problems([]istioapi.Problem{problem(istioapi.Warning, "w.yaml", 9), bad}) // the warning has moved
+	v.problems([]istioapi.Problem{bad, bad})
+	v.problems(nil)
+	v.problems(nil)
+	v.problems([]istioapi.Problem{bad})
+	v.close()
+	want := `egret: w.yaml:1: warning: m [c]
+egret: b.yaml:1: error: m [c]
+egret: b.yaml: the error is gone; what it says now is in force
+egret: b.yaml:1: error: m [c]
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("said (-want +got):\n%s", diff)
+	}
+}
+
+func TestVoiceTellsFewOfManyProblems(t *testing.T) {
+	var many []istioapi.Problem
+	for i := range maxTold + 5 {
+		many = append(many, istioapi.Problem{Severity: istioapi.Error, Code: "c", Position: istioapi.Position{File: "f", Line: i}})
+	}
+	var out bytes.Buffer
+	v := newVoice(&out, false)
+	v.problems(many)
+	v.close()
+	if n := strings.Count(out.String(), "\n"); n != maxTold+1 || !strings.Contains(out.String(), "egret: 5 more problems") {
+		t.Errorf("%d lines:\n%s", n, out.String())
+	}
+}
+
+func TestProblemsOfBuildingThatReadingToldAreLeftOut(t *testing.T) {
+	object := istioapi.Ref{Kind: "ServiceEntry", Namespace: "default", Name: "a"}
+	at := func(field, code string) istioapi.Problem {
+		return istioapi.Problem{Position: istioapi.Position{File: "f"}, Object: object, Field: field, Code: code}
+	}
+	got := withoutRepeats([]istioapi.Problem{at("x", "read")}, []istioapi.Problem{at("x", "built"), at("y", "built")})
+	if diff := cmp.Diff([]istioapi.Problem{at("x", "read"), at("y", "built")}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
