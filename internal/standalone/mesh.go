@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
@@ -27,12 +28,6 @@ import (
 	"github.com/egret-mesh/egret/internal/host/sandbox"
 	"github.com/egret-mesh/egret/internal/xds"
 )
-
-// Workload is what the command is to the mesh.
-type Workload struct {
-	Name, Namespace string
-	Labels          map[string]string
-}
 
 // workloadAddress is the workload's own address inside its namespace.
 var workloadAddress = sandbox.Address()
@@ -50,6 +45,7 @@ type meshOptions struct {
 	tell      func([]istioapi.Problem)
 	// refused is told what a proxy cannot use of its configuration.
 	refused func(proxy string, err error)
+	metrics net.Listener // nil: not served
 }
 
 // running is a mesh at work.
@@ -60,10 +56,11 @@ type running struct {
 	gateway  *instance
 	resolver *dns.Server
 	jail     *sandbox.Sandbox
+	metrics  net.Listener
 }
 
 func newRunning(o meshOptions) (*running, error) {
-	r := &running{jail: o.jail, control: newControlPlane(o.files, o.logger.With("part", "control"), o.tell)}
+	r := &running{jail: o.jail, metrics: o.metrics, control: newControlPlane(o.files, o.logger.With("part", "control"), o.tell)}
 	var err error
 	if r.pipe, err = xds.NewPipe(r.control.server); err != nil {
 		return nil, err
@@ -128,6 +125,13 @@ func (r *running) run(ctx context.Context) error {
 		g.Go(func() error { return ignoreEnd(ctx, r.resolver.ServeStream(ctx, ln)) })
 	}
 	g.Go(func() error { r.recordPackets(ctx); return nil })
+	if r.metrics != nil {
+		g.Go(func() error {
+			return serveMetrics(ctx, r.metrics, map[string]prometheus.Collector{
+				"sidecar": r.sidecar.recorder.Metrics(), gatewayName: r.gateway.recorder.Metrics(),
+			})
+		})
+	}
 	return g.Wait()
 }
 

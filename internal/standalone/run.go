@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -27,8 +28,10 @@ type Options struct {
 	// Expose are paths of the machine that the command may see although they would be
 	// hidden (sockets and their folders).
 	Expose []string
-	Quiet  bool // no denials on Stderr
-	Logger *slog.Logger
+	// Metrics is the loopback address where the metrics are served; "": they are not.
+	Metrics string
+	Quiet   bool // no denials on Stderr
+	Logger  *slog.Logger
 
 	Stdin, Stdout, Stderr *os.File
 }
@@ -50,6 +53,14 @@ const readyLimit = 30 * time.Second
 // Run runs the command in the mesh until it ends, and says how it ended. The error is
 // about egret itself; then the command was not started, or was killed.
 func Run(ctx context.Context, o Options) (sandbox.ExitStatus, error) {
+	var metrics net.Listener
+	if o.Metrics != "" {
+		var err error
+		if metrics, err = listenMetrics(o.Metrics); err != nil {
+			return sandbox.ExitStatus{}, err
+		}
+		defer func() { _ = metrics.Close() }()
+	}
 	var guard guard
 	files, err := source.Files(o.Paths, source.Options{Logger: o.Logger, Trusted: guard.trusted})
 	if err != nil {
@@ -84,10 +95,13 @@ func Run(ctx context.Context, o Options) (sandbox.ExitStatus, error) {
 	defer voice.close()
 	m, err := newRunning(meshOptions{
 		files: files, workload: o.Workload, logFolder: o.AccessLog, jail: jail,
-		logger: o.Logger, tell: voice.problems, refused: voice.refused,
+		logger: o.Logger, tell: voice.problems, refused: voice.refused, metrics: metrics,
 	})
 	if err != nil {
 		return sandbox.ExitStatus{}, err
+	}
+	if metrics != nil && strings.HasSuffix(o.Metrics, ":0") {
+		voice.say("metrics", "metrics: http://"+metrics.Addr().String()+metricsPath)
 	}
 	return m.runCommand(ctx, voice)
 }

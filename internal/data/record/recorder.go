@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
@@ -159,6 +161,10 @@ func (r *Recorder) Opened(e *Entry) {
 // Denials subscribes to refusals. A subscriber that does not read loses denials,
 // never delays a connection. The function ends the subscription and closes the channel.
 func (r *Recorder) Denials() (<-chan Denial, func()) { return r.subscribers.add() }
+
+// Metrics is what the metrics are collected from, for a handler that serves several
+// recorders.
+func (r *Recorder) Metrics() prometheus.Collector { return r.metrics.registry }
 
 // MetricsHandler serves the metrics in Prometheus' formats.
 func (r *Recorder) MetricsHandler() http.Handler { return r.metrics.handler() }
