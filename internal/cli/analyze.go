@@ -20,8 +20,15 @@ func analyzeCommand(s Streams) *cobra.Command {
 		Use:   "analyze PATH...",
 		Short: "Check Istio YAML, as Istio would and beyond",
 		Long: `Checks files and folders of Istio YAML, each object by itself and all together. Each
-finding names file, line, object and field. The exit status is 1 when there is an error.`,
-		Args: cobra.MinimumNArgs(1),
+finding names file, line, object and field. Folders inside of a folder are not read.
+
+The exit status is 1 when there is an error, or no object at all.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError(cmd, "no PATH: name the files and folders to check")
+			}
+			return nil
+		},
 		RunE: func(_ *cobra.Command, args []string) error { return runAnalyze(s, output, args) },
 	}
 	outputFlag(cmd, &output)
@@ -59,12 +66,23 @@ func runAnalyze(s Streams, output string, paths []string) error {
 		count[p.Severity]++
 	}
 	if n := count[istioapi.Error]; n > 0 {
-		return &exitError{code: 1, err: fmt.Errorf("%d errors, %d warnings", n, count[istioapi.Warning])}
+		return &exitError{code: 1, err: fmt.Errorf("%s, %s", plural(n, "error"), plural(count[istioapi.Warning], "warning"))}
+	}
+	if objects.Len() == 0 {
+		return &exitError{code: 1, err: errors.New("nothing was checked: there is no Istio object in what was given")}
 	}
 	if output == "text" && count[istioapi.Warning] == 0 {
-		_, err = fmt.Fprintf(s.Out, "No problem found in %d objects.\n", objects.Len())
+		_, err = fmt.Fprintf(s.Out, "No problem found in %s.\n", plural(objects.Len(), "object"))
 	}
 	return err
+}
+
+// plural is "1 error", "2 errors".
+func plural(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 // sortProblems orders by place, so that a file is read from top to bottom.

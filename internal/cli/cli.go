@@ -5,6 +5,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -41,7 +42,11 @@ func Main(args []string, s Streams) int {
 		Long: `Egret decides what a workload may call, through which gate, and records who did.
 
 Istio's objects (ServiceEntry, Gateway, VirtualService, DestinationRule, Sidecar,
-MeshConfig) say what may leave; everything else is refused, with the reason.`,
+MeshConfig) say what may leave; everything else is refused, with the reason.
+
+The exit status is 0 when all is well, 1 when the answer is no (explain: refused;
+analyze: errors; lab: another result), 2 when the command line or a path is wrong.
+That of run is the command's, see egret run --help.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -50,6 +55,9 @@ MeshConfig) say what may leave; everything else is refused, with the reason.`,
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.Version = versionText()
+	root.SetVersionTemplate(versionLine())
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, "%v", err) })
 	root.AddCommand(runCommand(s), labCommand(s), explainCommand(s), analyzeCommand(s), versionCommand(s),
 		clientCommand(s), worldKeeperCommand(s))
 	err := root.Execute()
@@ -58,12 +66,35 @@ MeshConfig) say what may leave; everything else is refused, with the reason.`,
 	}
 	var exit *exitError
 	if !errors.As(err, &exit) {
-		exit = &exitError{code: 2, err: err}
+		exit = &exitError{code: exitUsage, err: err}
 	}
 	if exit.err != nil {
 		fmt.Fprintf(s.Err, "egret: %v\n", exit.err)
 	}
 	return exit.code
+}
+
+// exitUsage is the exit status for a command line that cannot be understood, or names
+// what cannot be read. For run it is exitEgretFailed, as 2 may be the command's own.
+const exitUsage = 2
+
+// usageError is about the command line of cmd, and names the help.
+func usageError(cmd *cobra.Command, format string, args ...any) error {
+	code := exitUsage
+	if cmd.Name() == "run" {
+		code = exitEgretFailed
+	}
+	return &exitError{code: code, err: fmt.Errorf(format+" (see %s --help)", append(args, cmd.CommandPath())...)}
+}
+
+// oneArgument wants what says so, exactly once.
+func oneArgument(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return usageError(cmd, "%s wants one %s, not %d", cmd.CommandPath(), what, len(args))
+		}
+		return nil
+	}
 }
 
 func versionCommand(s Streams) *cobra.Command {
@@ -72,10 +103,14 @@ func versionCommand(s Streams) *cobra.Command {
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(s.Out, "egret %s (%s, %s/%s)\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := io.WriteString(s.Out, versionLine())
 			return err
 		},
 	}
+}
+
+func versionLine() string {
+	return fmt.Sprintf("egret %s (%s, %s/%s)\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 func versionText() string {

@@ -28,13 +28,18 @@ func explainCommand(s Streams) *cobra.Command {
 		Short: "Say what would happen to a call, and why",
 		Long: `Says what would happen to a call of the workload: verdict, reason, each hop (sidecar,
 gateway), and the object that decided, with file and line, or the one that is missing. It
-asks the proxy's own decision code. The exit status is 1 when the call would be refused,
+asks the proxy's own decision code, and calls nobody.
+
+The exit status is 1 when the call would be refused,
 or would fail as nothing can answer.`,
 		Example: `  egret explain -f policy/ https://www.wikipedia.org
   egret explain -f policy/ -n build -l app=ci db.example.com:3306`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument("URL or HOST:PORT"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := checkOutput(output); err != nil {
+				return err
+			}
+			if err := workload.Check(); err != nil {
 				return err
 			}
 			call, err := explain.ParseCall(args[0])
@@ -50,7 +55,7 @@ or would fail as nothing can answer.`,
 	}
 	pathFlags(cmd, &paths, &workload)
 	outputFlag(cmd, &output)
-	cmd.Flags().StringVarP(&method, "request", "X", "GET", "method of the HTTP request")
+	cmd.Flags().StringVarP(&method, "request", "X", "GET", "`method` of the HTTP request")
 	cmd.Flags().StringArrayVarP(&headers, "header", "H", nil, "header of the HTTP request: \"Name: value\"; may be repeated")
 	return cmd
 }
@@ -77,10 +82,15 @@ func runExplain(s Streams, paths []string, w standalone.Workload, output string,
 	if err != nil {
 		return err
 	}
+	bad := 0
 	for _, p := range problems {
 		if p.Severity == istioapi.Error {
 			fmt.Fprintln(s.Err, p)
+			bad++
 		}
+	}
+	if bad > 0 {
+		fmt.Fprintln(s.Err, "egret: the answer leaves out what has an error above; egret run would not start with it")
 	}
 	result, err := standalone.Explain(objects, w, call)
 	if err != nil {

@@ -23,6 +23,7 @@ type runOptions struct {
 	paths     []string
 	workload  standalone.Workload
 	accessLog string
+	metrics   string
 	expose    []string
 	quiet     bool
 	verbose   bool
@@ -41,9 +42,9 @@ The exit status is the command's. 125: egret itself failed; 126: the command can
 executed; 127: the command was not found.`,
 		Example: `  egret run -- curl http://www.wikipedia.org
   egret run -f policy/ --access-log logs/ -- make test`,
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return &exitError{code: exitEgretFailed, err: errors.New("no command: egret run [flags] -- COMMAND [ARG...]")}
+				return usageError(cmd, "no command: egret run [flags] -- COMMAND [ARG...]")
 			}
 			return nil
 		},
@@ -52,8 +53,9 @@ executed; 127: the command was not found.`,
 	f := cmd.Flags()
 	f.SetInterspersed(false) // what follows the command is the command's
 	pathFlags(cmd, &o.paths, &o.workload)
-	f.StringVar(&o.accessLog, "access-log", "", "folder for sidecar.log and istio-egressgateway.log")
-	f.StringArrayVar(&o.expose, "expose", nil, "a socket or folder of the machine (under /run, for instance) that the command may see")
+	f.StringVar(&o.accessLog, "access-log", "", "`folder` for sidecar.log and istio-egressgateway.log")
+	f.StringVar(&o.metrics, "metrics", "", "loopback `address:port` where /stats/prometheus tells the metrics of both proxies")
+	f.StringArrayVar(&o.expose, "expose", nil, "`path` of a socket or folder of the machine (under /run, for instance) that the command may see; may be repeated")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "do not tell refused destinations on stderr")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell on stderr what egret does")
 	return cmd
@@ -62,16 +64,20 @@ executed; 127: the command was not found.`,
 // pathFlags adds the flags that say which objects govern which workload.
 func pathFlags(cmd *cobra.Command, paths *[]string, w *standalone.Workload) {
 	f := cmd.Flags()
-	f.StringArrayVarP(paths, "filename", "f", nil, "file or folder of Istio YAML; may be repeated")
-	f.StringVarP(&w.Namespace, "namespace", "n", "default", "namespace of the workload")
-	f.StringVar(&w.Name, "name", "workload", "name of the workload")
-	f.StringToStringVarP(&w.Labels, "labels", "l", nil, "labels of the workload: k=v,...")
+	f.StringArrayVarP(paths, "filename", "f", nil, "`path` of a file or folder of Istio YAML; may be repeated")
+	f.StringVarP(&w.Namespace, "namespace", "n", "default", "`namespace` of the workload")
+	f.StringVar(&w.Name, "name", "workload", "`name` of the workload")
+	f.StringToStringVarP(&w.Labels, "labels", "l", nil, "labels of the workload: `k=v,...`")
+	f.Lookup("labels").DefValue = "" // none; it would be told as []
 }
 
 func runRun(s Streams, o runOptions, args []string) error {
 	logger := slog.New(slog.DiscardHandler)
 	if o.verbose {
 		logger = slog.New(slog.NewTextHandler(s.Err, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	if err := o.workload.Check(); err != nil {
+		return &exitError{code: exitEgretFailed, err: err}
 	}
 	if o.accessLog != "" {
 		dir, err := filepath.Abs(o.accessLog)
@@ -89,7 +95,7 @@ func runRun(s Streams, o runOptions, args []string) error {
 		home = "" // not set: nothing of it is hidden
 	}
 	status, err := standalone.Run(context.Background(), standalone.Options{
-		Command: args, Paths: o.paths, Workload: o.workload, AccessLog: o.accessLog,
+		Command: args, Paths: o.paths, Workload: o.workload, AccessLog: o.accessLog, Metrics: o.metrics,
 		Env: os.Environ(), Dir: dir, Home: home,
 		Expose: o.expose, Quiet: o.quiet, Logger: logger,
 		Stdin: s.In, Stdout: s.Out, Stderr: s.Err,

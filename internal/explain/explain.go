@@ -39,7 +39,7 @@ func ParseCall(s string) (Call, error) {
 	}
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
-		return Call{}, fmt.Errorf("%q is neither a URL nor HOST:PORT", s)
+		return Call{}, fmt.Errorf("%q is neither a URL (https://HOST) nor HOST:PORT (HOST:443)", s)
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 || host == "" {
@@ -73,7 +73,7 @@ func parseURL(s string) (Call, error) {
 		port = uint16(n)
 	}
 	if u.Hostname() == "" || port == 0 {
-		return Call{}, fmt.Errorf("%q: host and port are needed", s)
+		return Call{}, fmt.Errorf("%q: host and port are needed, as in %s://HOST:PORT", s, u.Scheme)
 	}
 	if u.Scheme == "tls" {
 		u.Scheme = "https"
@@ -155,7 +155,7 @@ const maxHops = 4
 
 // Explain follows a call from the sidecar to where it leaves.
 func Explain(m Mesh, c Call) (Result, error) {
-	res := Result{Call: fmt.Sprintf("%s://%s:%d", c.Scheme, c.Host, c.Port), Verdict: "allowed"}
+	res := Result{Call: c.Scheme + "://" + net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))), Verdict: "allowed"}
 	addr, err := netip.ParseAddr(c.Host)
 	if err != nil {
 		if addr, err = m.Resolver.Resolve(c.Host); err != nil {
