@@ -34,10 +34,16 @@ func labCommand(s Streams) *cobra.Command {
 		Long: `Performs Istio's egress lab: a call without a sidecar, REGISTRY_ONLY, a ServiceEntry,
 an egress gateway. Each command is typed as it stands and its real output is shown; the
 table at the end is measured. The exit status is 1 when any cell differs from the lab's.
+125: the machine does not let egret make the namespaces that it needs.
 
 By default the calls go to a simulated internet in a network namespace, so that the lab
 needs no network and no root.`,
-		Args: cobra.NoArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError(cmd, "%s takes no arguments, but there is %q", cmd.CommandPath(), args[0])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return runLab(cmd.Context(), s, o) },
 	}
 	f := cmd.Flags()
@@ -67,7 +73,7 @@ func runLab(ctx context.Context, s Streams, o labOptions) error {
 		}
 		code, err := world.Run(argv)
 		if err != nil {
-			return &exitError{code: 125, err: errors.New(sandbox.Diagnose(err))}
+			return &exitError{code: exitEgretFailed, err: errors.New(sandbox.Diagnose(err))}
 		}
 		if code != 0 {
 			return &exitError{code: code}
@@ -122,13 +128,16 @@ func labShell(s Streams, dir string) {
 		shell = "sh"
 	}
 	fmt.Fprintf(s.Out, `
-You are in the finished lab, in %s. Try:
-  curl --head -L http://www.google.com                      without a sidecar
-  egret run -f policy -- curl --head -L http://www.google.com   in the mesh
-  egret run -f policy --access-log logs -- %s               a shell in the mesh; edit policy/ from another one
+You are in the finished lab, in %s. Try
+  curl --head -L http://www.google.com
+      without a sidecar
+  egret run -f policy -- curl --head -L http://www.google.com
+      in the mesh
+  egret run -f policy --access-log logs -- %s &
+      a command in the mesh that goes on; edit policy/ meanwhile
   egret explain -f policy https://www.google.com
-Leave with exit.
-`, dir, shell)
+and leave with exit.
+`, dir, "sh -c 'while sleep 2; do curl -sI http://www.google.com | head -1; done'")
 	cmd := exec.Command(shell)
 	cmd.Dir, cmd.Env = dir, lab.Environment(dir)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.In, s.Out, s.Err
@@ -149,7 +158,7 @@ func worldKeeperCommand(s Streams) *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			code, err := world.Keep(args, internet.Default())
 			if err != nil {
-				return &exitError{code: 125, err: err}
+				return &exitError{code: exitEgretFailed, err: errors.New(sandbox.Diagnose(err))}
 			}
 			if code != 0 {
 				return &exitError{code: code}

@@ -104,7 +104,7 @@ func (r *runner) prepare() error {
 	r.client = "curl"
 	if _, err := exec.LookPath("curl"); err != nil {
 		r.client = "egret client"
-		fmt.Fprintln(r.Out, "curl is not installed: the lab uses egret's own small client instead.")
+		fmt.Fprintln(r.Out, "curl is not installed, so the lab uses a small client of egret's own.")
 	}
 	return fs.WalkDir(examples.Files, "lab", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -124,7 +124,7 @@ func (r *runner) prepare() error {
 
 func (r *runner) step(number int, title string) {
 	fmt.Fprintf(r.Out, "\n## %d. %s\n", number, title)
-	r.report.Steps = append(r.report.Steps, Step{Number: number, Title: title})
+	r.report.Steps = append(r.report.Steps, Step{Number: number, Title: title, Commands: []Command{}})
 }
 
 // say explains what follows, in the words of the lab.

@@ -1,6 +1,9 @@
 package lab
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // install is steps 1 to 4: on one machine there is nothing to install but the
 // configuration of the mesh.
@@ -9,6 +12,8 @@ func (r *runner) install(ctx context.Context) error {
 	if err := r.must(ctx, "egret version"); err != nil {
 		return err
 	}
+	r.step(2, "Install")
+	r.say("Nothing to do: the one program is the control plane, the sidecar and the egress gateway.")
 	r.step(3, "Configure the mesh with outboundTrafficPolicy REGISTRY_ONLY")
 	if err := r.must(ctx, "cp examples/lab/mesh.yaml policy/",
 		"grep outboundTrafficPolicy -A 2 policy/mesh.yaml"); err != nil {
@@ -22,13 +27,23 @@ func (r *runner) install(ctx context.Context) error {
 func (r *runner) withoutSidecar(ctx context.Context) error {
 	r.step(5, "A command without a sidecar")
 	r.say("Nothing of Egret is involved: expected 200 OK.")
-	return r.measure(ctx, "", Row{
+	if err := r.measure(ctx, "", Row{
 		Scenario:  "No sidecar",
 		Wikipedia: Cell{Want: Allowed},
 		Google:    Cell{Want: Allowed},
 		Reason:    "No enforcement",
-	})
+	}); err != nil {
+		return err
+	}
+	if row := r.report.Table[0]; !row.Wikipedia.OK() || !row.Google.OK() {
+		return errNoInternet
+	}
+	return nil
 }
+
+// errNoInternet: every further step would only show the same.
+var errNoInternet = errors.New("calls fail without Egret already: www.wikipedia.org and www.google.com must answer. " +
+	"Does this machine reach the internet? Without --internet=real the lab needs no network")
 
 func (r *runner) registryOnly(ctx context.Context) error {
 	r.step(6, "The same command in the mesh")
