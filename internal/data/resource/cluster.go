@@ -29,7 +29,6 @@ const (
 	defaultConnectTimeout = 5 * time.Second
 	defaultDNSRefresh     = 5 * time.Second
 	defaultMaxConnections = 1024
-	defaultMaxRetries     = 3
 )
 
 // Cluster decodes an envoy.config.cluster.v3.Cluster.
@@ -49,12 +48,11 @@ func (d Decoder) Cluster(a *anypb.Any) (*Cluster, error) {
 func (c *decoding) cluster(m *clusterv3.Cluster) *Cluster {
 	var root *path
 	cl := &Cluster{
-		Name:             m.GetName(),
-		ConnectTimeout:   c.duration(root.field("connect_timeout"), m.GetConnectTimeout(), defaultConnectTimeout),
-		DNSRefresh:       c.duration(root.field("dns_refresh_rate"), m.GetDnsRefreshRate(), defaultDNSRefresh),
-		RespectDNSTTL:    m.GetRespectDnsTtl(),
-		LocalityWeighted: m.GetCommonLbConfig().GetLocalityWeightedLbConfig() != nil,
-		Objects:          objectsOf(m.GetMetadata()),
+		Name:           m.GetName(),
+		ConnectTimeout: c.duration(root.field("connect_timeout"), m.GetConnectTimeout(), defaultConnectTimeout),
+		DNSRefresh:     c.duration(root.field("dns_refresh_rate"), m.GetDnsRefreshRate(), defaultDNSRefresh),
+		RespectDNSTTL:  m.GetRespectDnsTtl(),
+		Objects:        objectsOf(m.GetMetadata()),
 	}
 	if cl.Name == "" {
 		c.fail(root.field("name"), "a cluster needs a name")
@@ -197,13 +195,8 @@ func (c *decoding) circuitBreakers(p *path, cl *Cluster, m *clusterv3.CircuitBre
 		}
 	}
 	cl.MaxConnections = limit("max_connections", t.GetMaxConnections(), defaultMaxConnections)
-	cl.MaxPending = limit("max_pending_requests", t.GetMaxPendingRequests(), defaultMaxConnections)
 	cl.MaxRequests = limit("max_requests", t.GetMaxRequests(), defaultMaxConnections)
-	if r := t.GetMaxRetries(); r != nil && r.GetValue() == 0 {
-		cl.NoRetries = true
-		return
-	}
-	cl.MaxRetries = limit("max_retries", t.GetMaxRetries(), defaultMaxRetries)
+	cl.NoRetries = t.GetMaxRetries() != nil && t.GetMaxRetries().GetValue() == 0
 }
 
 func (c *decoding) protocols(p *path, cl *Cluster, m *clusterv3.Cluster) {

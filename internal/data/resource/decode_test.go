@@ -265,13 +265,13 @@ func TestClusterDecodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.MaxConnections != 0 || c.MaxPending != 5 || c.MaxRequests != 1024 || !c.NoRetries || c.MaxRequestsPerConn != 7 || !c.HTTP2 || !c.LocalityWeighted || c.TCPKeepalive.Time != 30*time.Second || c.ConnectTimeout != 5*time.Second {
+	if c.MaxConnections != 0 || c.MaxRequests != 1024 || !c.NoRetries || c.MaxRequestsPerConn != 7 || !c.HTTP2 || c.TCPKeepalive.Time != 30*time.Second || c.ConnectTimeout != 5*time.Second {
 		t.Errorf("%+v", c)
 	}
 	if !c.TLS.AutoSNI || !c.TLS.AutoSANCheck {
 		t.Errorf("%+v", c.TLS)
 	}
-	want := []resource.Locality{{Region: "r", Priority: 1, Weight: 3, Endpoints: []resource.Endpoint{
+	want := []resource.Locality{{Priority: 1, Weight: 3, Endpoints: []resource.Endpoint{
 		{Host: "10.0.0.1", Port: 80, Address: netip.MustParseAddrPort("10.0.0.1:80"), Hostname: "h", Weight: 1, Unhealthy: true, TLSLabels: map[string]string{"tlsMode": "istio"}},
 		{Host: "a.com", Port: 81, Weight: 4},
 	}}}

@@ -37,7 +37,6 @@ func (c *decoding) endpoints(p *path, m *endpointv3.ClusterLoadAssignment, named
 	for i, group := range m.GetEndpoints() {
 		at := p.at("endpoints", i)
 		l := Locality{
-			Region: group.GetLocality().GetRegion(), Zone: group.GetLocality().GetZone(), SubZone: group.GetLocality().GetSubZone(),
 			Priority: group.GetPriority(), Weight: group.GetLoadBalancingWeight().GetValue(),
 		}
 		for j, e := range group.GetLbEndpoints() {

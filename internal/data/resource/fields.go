@@ -76,7 +76,8 @@ envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector
 envoy.extensions.filters.listener.http_inspector.v3.HttpInspector
 +
 envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
-+ stat_prefix cluster weighted_clusters idle_timeout access_log
++ cluster weighted_clusters idle_timeout access_log
+- stat_prefix
 - max_connect_attempts backoff_options hash_policy access_log_flush_interval flush_access_log_on_connected access_log_options
 - downstream_idle_timeout upstream_idle_timeout check_drain_close
 envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster
@@ -116,10 +117,11 @@ envoy.config.core.v3.SubstitutionFormatString
 
 const httpFields = `
 envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-+ codec_type stat_prefix rds route_config http_filters common_http_protocol_options http_protocol_options server_name
++ codec_type rds route_config http_filters common_http_protocol_options http_protocol_options server_name
 + server_header_transformation max_request_headers_kb stream_idle_timeout request_timeout request_headers_timeout access_log
 + use_remote_address skip_xff_append generate_request_id preserve_external_request_id forward_client_cert_details
 + proxy_100_continue upgrade_configs normalize_path merge_slashes path_with_escaped_slashes_action
+- stat_prefix
 - add_user_agent tracing http1_safe_max_connection_duration http2_protocol_options http3_protocol_options stream_flush_timeout
 - drain_timeout drain_timeout_jitter delayed_close_timeout access_log_flush_interval flush_access_log_on_new_request
 - access_log_options xff_num_trusted_hops internal_address_config via always_set_request_id_in_response
@@ -143,8 +145,7 @@ envoy.config.core.v3.HttpProtocolOptions
 + idle_timeout max_requests_per_connection
 - max_connection_duration max_connection_duration_jitter max_headers_count max_response_headers_kb
 envoy.config.core.v3.Http1ProtocolOptions
-+ accept_http_10
-- allow_absolute_url header_key_format enable_trailers allow_chunked_length override_stream_error_on_invalid_http_message
+- accept_http_10 allow_absolute_url header_key_format enable_trailers allow_chunked_length override_stream_error_on_invalid_http_message
 - use_balsa_parser allow_custom_methods
 `
 
@@ -222,14 +223,11 @@ envoy.config.cluster.v3.CircuitBreakers
 + thresholds
 - per_host_thresholds
 envoy.config.cluster.v3.CircuitBreakers.Thresholds
-+ priority max_connections max_pending_requests max_requests max_retries
-- retry_budget track_remaining max_connection_pools
++ priority max_connections max_requests max_retries
+- max_pending_requests retry_budget track_remaining max_connection_pools
 envoy.config.cluster.v3.Cluster.CommonLbConfig
-+ locality_weighted_lb_config
-- healthy_panic_threshold zone_aware_lb_config update_merge_window ignore_new_hosts_until_first_hc
+- locality_weighted_lb_config healthy_panic_threshold zone_aware_lb_config update_merge_window ignore_new_hosts_until_first_hc
 - close_connections_on_host_set_change consistent_hashing_lb_config override_host_status
-envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig
-+
 envoy.config.cluster.v3.Cluster.OriginalDstLbConfig
 +
 envoy.config.cluster.v3.UpstreamConnectionOptions
@@ -278,10 +276,8 @@ envoy.config.endpoint.v3.ClusterLoadAssignment
 envoy.config.endpoint.v3.ClusterLoadAssignment.Policy
 - overprovisioning_factor endpoint_stale_after weighted_priority_health
 envoy.config.endpoint.v3.LocalityLbEndpoints
-+ locality lb_endpoints load_balancing_weight priority
-- metadata proximity
-envoy.config.core.v3.Locality
-+ region zone sub_zone
++ lb_endpoints load_balancing_weight priority
+- locality metadata proximity
 envoy.config.endpoint.v3.LbEndpoint
 + endpoint health_status metadata load_balancing_weight
 envoy.config.endpoint.v3.Endpoint

@@ -32,7 +32,6 @@ func (c *decoding) connectionManager(p *path, a *anypb.Any) *HTTPConnectionManag
 		return nil
 	}
 	h := &HTTPConnectionManager{
-		StatPrefix:                m.GetStatPrefix(),
 		AccessLogs:                c.accessLogs(p, m.GetAccessLog()),
 		UseRemoteAddress:          m.GetUseRemoteAddress().GetValue(),
 		SkipXFFAppend:             m.GetSkipXffAppend(),
@@ -46,7 +45,6 @@ func (c *decoding) connectionManager(p *path, a *anypb.Any) *HTTPConnectionManag
 		MaxRequestHeadersKB:       m.GetMaxRequestHeadersKb().GetValue(),
 		GenerateRequestID:         isTrue(m.GetGenerateRequestId(), true),
 		PreserveExternalRequestID: m.GetPreserveExternalRequestId(),
-		HTTP10:                    m.GetHttpProtocolOptions().GetAcceptHttp_10(),
 	}
 	c.codec(p, m.GetCodecType())
 	c.serverHeader(p, h, &m)

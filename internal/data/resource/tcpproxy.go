@@ -21,7 +21,7 @@ func (c *decoding) tcpProxy(p *path, a *anypb.Any) *TCPProxy {
 	if !c.unpack(p, a, &m) {
 		return nil
 	}
-	t := &TCPProxy{StatPrefix: m.GetStatPrefix(), AccessLogs: c.accessLogs(p, m.GetAccessLog())}
+	t := &TCPProxy{AccessLogs: c.accessLogs(p, m.GetAccessLog())}
 	if d := m.GetIdleTimeout(); d != nil {
 		// Envoy: "0s" disables the timeout; ours is then a week.
 		if t.IdleTimeout = c.duration(p.field("idle_timeout"), d, 0); t.IdleTimeout == 0 {

@@ -93,7 +93,6 @@ type FilterChainMatch struct {
 
 // HTTPConnectionManager is the http_connection_manager network filter.
 type HTTPConnectionManager struct {
-	StatPrefix string
 	// RouteConfigName names an RDS resource; "" means Inline is set.
 	RouteConfigName string
 	Inline          *RouteConfiguration
@@ -120,12 +119,10 @@ type HTTPConnectionManager struct {
 	MaxRequestHeadersKB       uint32        // 0 means Envoy's default of 60
 	GenerateRequestID         bool
 	PreserveExternalRequestID bool
-	HTTP10                    bool // accept_http_10
 }
 
 // TCPProxy is the tcp_proxy network filter.
 type TCPProxy struct {
-	StatPrefix  string
 	Clusters    []WeightedCluster // one or more
 	IdleTimeout time.Duration     // 0 means Envoy's default of 1 h
 	AccessLogs  []AccessLog
@@ -334,13 +331,11 @@ type Cluster struct {
 	// Endpoints of static and DNS clusters (for DNS: Host is the name to resolve).
 	Endpoints *Endpoints
 	// DNSRefresh bounds how old an answer may be where the TTL is not respected.
-	DNSRefresh                                          time.Duration
-	RespectDNSTTL                                       bool
-	DNSFamily                                           DNSFamily
-	MaxConnections, MaxPending, MaxRequests, MaxRetries uint32 // 0: unlimited
-	NoRetries                                           bool   // max_retries is 0
-	// LocalityWeighted: localities of one priority share by their weights.
-	LocalityWeighted bool
+	DNSRefresh                  time.Duration
+	RespectDNSTTL               bool
+	DNSFamily                   DNSFamily
+	MaxConnections, MaxRequests uint32 // 0: unlimited
+	NoRetries                   bool   // max_retries is 0
 	// SourceAddress to dial from; the zero value: any.
 	SourceAddress netip.Addr
 	// TLS is the transport socket; nil is plain text. Matches are looked at first.
@@ -409,10 +404,9 @@ type Endpoints struct {
 
 // Locality is a group of endpoints with one priority.
 type Locality struct {
-	Region, Zone, SubZone string
-	Priority              uint32
-	Weight                uint32
-	Endpoints             []Endpoint
+	Priority  uint32
+	Weight    uint32
+	Endpoints []Endpoint
 }
 
 // Endpoint is one lb_endpoint. Address is set where Host is an IP literal.
