@@ -40,7 +40,6 @@ type meshOptions struct {
 	files     *source.Watcher
 	workload  Workload
 	logFolder string // of the access logs; "": none
-	jail      *sandbox.Sandbox
 	logger    *slog.Logger
 	tell      func([]istioapi.Problem)
 	// refused is told what a proxy cannot use of its configuration.
@@ -55,25 +54,23 @@ type running struct {
 	sidecar  *instance
 	gateway  *instance
 	resolver *dns.Server
-	jail     *sandbox.Sandbox
+	inside   *network
 	metrics  net.Listener
 }
 
 func newRunning(o meshOptions) (*running, error) {
-	r := &running{jail: o.jail, metrics: o.metrics, control: newControlPlane(o.files, o.logger.With("part", "control"), o.tell)}
+	r := &running{inside: newNetwork(), metrics: o.metrics, control: newControlPlane(o.files, o.logger.With("part", "control"), o.tell)}
 	var err error
 	if r.pipe, err = xds.NewPipe(r.control.server); err != nil {
 		return nil, err
 	}
-	inside := newNetwork()
 	connections := maxConnections(openFilesLimit())
 	lookup := upstream.NewResolver(upstream.ResolverOptions{Logger: o.logger})
 	r.sidecar, err = newInstance(r.pipe, proxyOptions{
 		node:     xdsgen.EncodeNode(SidecarNode(o.workload), meshDomain),
 		workload: record.Workload{Name: o.workload.Name, Namespace: o.workload.Namespace, App: o.workload.Labels["app"]},
 		logFile:  logFile(o.logFolder, "sidecar.log"),
-		sockets:  sandboxSockets{o.jail},
-		dialer:   inside,
+		dialer:   r.inside,
 		resolver: lookup,
 		logger:   o.logger.With("part", "sidecar"),
 		refused:  func(err error) { o.refused("sidecar", err) },
@@ -87,8 +84,7 @@ func newRunning(o meshOptions) (*running, error) {
 		node:     xdsgen.EncodeNode(GatewayNode(), meshDomain),
 		workload: record.Workload{Name: gatewayName, Namespace: gatewayNamespace, App: gatewayName},
 		logFile:  logFile(o.logFolder, gatewayName+".log"),
-		sockets:  gatewaySockets{inside},
-		dialer:   inside,
+		dialer:   r.inside,
 		resolver: lookup,
 		logger:   o.logger.With("part", "gateway"),
 		refused:  func(err error) { o.refused(gatewayName, err) },
@@ -112,19 +108,28 @@ func logFile(folder, name string) string {
 	return filepath.Join(folder, name)
 }
 
-// run serves until ctx ends.
-func (r *running) run(ctx context.Context) error {
+// configure keeps the proxies' configuration up to date until ctx ends.
+func (r *running) configure(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.control.run(ctx) })
-	g.Go(func() error { return r.sidecar.run(ctx, r.resolver) })
-	g.Go(func() error { return r.gateway.run(ctx, noBinder{}) })
-	for _, pc := range r.jail.DNSPackets() {
+	for _, p := range []*instance{r.sidecar, r.gateway} {
+		g.Go(func() error { return ignoreEnd(ctx, p.client.Run(ctx)) })
+	}
+	return g.Wait()
+}
+
+// serve carries what the command in jail says, until ctx ends.
+func (r *running) serve(ctx context.Context, jail *sandbox.Sandbox) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.sidecar.serve(ctx, sandboxSockets{jail}, r.resolver) })
+	g.Go(func() error { return r.gateway.serve(ctx, gatewaySockets{r.inside}, noBinder{}) })
+	for _, pc := range jail.DNSPackets() {
 		g.Go(func() error { return ignoreEnd(ctx, r.resolver.ServePacket(ctx, pc)) })
 	}
-	for _, ln := range r.jail.DNSStreams() {
+	for _, ln := range jail.DNSStreams() {
 		g.Go(func() error { return ignoreEnd(ctx, r.resolver.ServeStream(ctx, ln)) })
 	}
-	g.Go(func() error { r.recordPackets(ctx); return nil })
+	g.Go(func() error { r.recordPackets(ctx, jail.Packets()); return nil })
 	if r.metrics != nil {
 		g.Go(func() error {
 			return serveMetrics(ctx, r.metrics, map[string]prometheus.Collector{
@@ -153,18 +158,18 @@ func (r *running) ready(ctx context.Context) error {
 	return nil
 }
 
-// close ends what is left after run; the error is about logs that were not written.
+// close ends what is left after that; the error is about logs that were not written.
 func (r *running) close() error {
 	return errors.Join(r.sidecar.close(), r.gateway.close(), r.pipe.Close())
 }
 
 // recordPackets records what the packet filter refused.
-func (r *running) recordPackets(ctx context.Context) {
+func (r *running) recordPackets(ctx context.Context, packets <-chan sandbox.PacketDenied) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case p, ok := <-r.jail.Packets():
+		case p, ok := <-packets:
 			if !ok {
 				return
 			}

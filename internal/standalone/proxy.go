@@ -12,7 +12,6 @@ import (
 	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"github.com/egret-mesh/egret/internal/data/config"
@@ -33,7 +32,6 @@ type proxyOptions struct {
 	// logFile is where the access log goes that the configuration calls /dev/stdout;
 	// "": nowhere.
 	logFile  string
-	sockets  proxy.Sockets
 	dialer   upstream.Dialer
 	resolver upstream.Resolver
 	logger   *slog.Logger
@@ -94,17 +92,14 @@ func (r refusals) Apply(u xds.Update) map[string]error {
 	return errs
 }
 
-// run serves until ctx ends, and drains.
-func (p *instance) run(ctx context.Context, binder proxy.Binder) error {
+// serve serves until ctx ends, and drains.
+func (p *instance) serve(ctx context.Context, sockets proxy.Sockets, binder proxy.Binder) error {
 	server := proxy.New(proxy.Options{
-		Source: p.store, Sockets: p.options.sockets, Upstreams: p.manager, HTTP: p.handler,
+		Source: p.store, Sockets: sockets, Upstreams: p.manager, HTTP: p.handler,
 		Recorder: p.recorder, Binder: binder, Logger: p.options.logger,
 		MaxConnections: p.options.connections,
 	})
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return ignoreEnd(ctx, p.client.Run(ctx)) })
-	g.Go(func() error { return ignoreEnd(ctx, server.Run(ctx)) })
-	return g.Wait()
+	return ignoreEnd(ctx, server.Run(ctx))
 }
 
 // close ends what outlives run: pools, names, the log.

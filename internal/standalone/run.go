@@ -8,7 +8,10 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/source"
@@ -80,21 +83,25 @@ func Run(ctx context.Context, o Options) (sandbox.ExitStatus, error) {
 		}
 		readOnly = append(readOnly, o.AccessLog) // nor may it rewrite the record
 	}
-	jail, err := sandbox.Start(ctx, sandbox.Spec{
-		Path: o.Command[0], Args: o.Command, Env: o.Env, Dir: o.Dir, Home: o.Home,
-		ReadOnly: readOnly,
-		Expose:   o.Expose,
-		Stdin:    o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr,
-		Logger: o.Logger.With("part", "sandbox"),
+	start := sync.OnceValues(func() (*sandbox.Sandbox, error) {
+		return sandbox.Start(ctx, sandbox.Spec{
+			Path: o.Command[0], Args: o.Command, Env: o.Env, Dir: o.Dir, Home: o.Home,
+			ReadOnly: readOnly,
+			Expose:   o.Expose,
+			Stdin:    o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr,
+			Logger: o.Logger.With("part", "sandbox"),
+		})
 	})
-	if err != nil {
-		return sandbox.ExitStatus{}, err
-	}
-	defer func() { _ = jail.Close() }()
+	go start() // while the mesh is made
+	defer func() {
+		if jail, err := start(); err == nil {
+			_ = jail.Close()
+		}
+	}()
 	voice := newVoice(o.Stderr, o.Quiet)
 	defer voice.close()
 	m, err := newRunning(meshOptions{
-		files: files, workload: o.Workload, logFolder: o.AccessLog, jail: jail,
+		files: files, workload: o.Workload, logFolder: o.AccessLog,
 		logger: o.Logger, tell: voice.problems, refused: voice.refused, metrics: metrics,
 	})
 	if err != nil {
@@ -103,40 +110,48 @@ func Run(ctx context.Context, o Options) (sandbox.ExitStatus, error) {
 	if metrics != nil && strings.HasSuffix(o.Metrics, ":0") {
 		voice.say("metrics", "metrics: http://"+metrics.Addr().String()+metricsPath)
 	}
-	return m.runCommand(ctx, voice)
+	return m.runCommand(ctx, voice, start)
 }
 
 // runCommand serves, lets the command go when all is ready, and waits for its end.
-func (r *running) runCommand(ctx context.Context, voice *voice) (sandbox.ExitStatus, error) {
+func (r *running) runCommand(ctx context.Context, voice *voice, start func() (*sandbox.Sandbox, error)) (sandbox.ExitStatus, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	served := make(chan error, 1)
-	go func() {
-		defer cancel() // a mesh that fails takes the command along
-		served <- r.run(ctx)
-	}()
+	var parts errgroup.Group
+	part := func(run func(context.Context) error) {
+		parts.Go(func() error {
+			defer cancel() // a mesh that fails takes the command along
+			return run(ctx)
+		})
+	}
+	part(r.configure)
 	told := voice.follow(r.sidecar.recorder, r.gateway.recorder)
-	status, err := r.command(ctx)
+	var status sandbox.ExitStatus
+	jail, err := start()
+	if err == nil {
+		part(func(ctx context.Context) error { return r.serve(ctx, jail) })
+		status, err = r.command(ctx, jail)
+	}
 	cancel()
-	err = errors.Join(err, <-served, r.close())
+	err = errors.Join(err, parts.Wait(), r.close())
 	told.Wait()
 	return status, err
 }
 
-func (r *running) command(ctx context.Context) (sandbox.ExitStatus, error) {
-	stop := r.jail.Relay()
+func (r *running) command(ctx context.Context, jail *sandbox.Sandbox) (sandbox.ExitStatus, error) {
+	stop := jail.Relay()
 	defer stop()
 	limit, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
 	if err := r.ready(limit); err != nil {
 		return sandbox.ExitStatus{}, err
 	}
-	if err := r.jail.Go(); err != nil {
+	if err := jail.Go(); err != nil {
 		return sandbox.ExitStatus{}, err
 	}
-	failed := context.AfterFunc(ctx, func() { _ = r.jail.Close() })
+	failed := context.AfterFunc(ctx, func() { _ = jail.Close() })
 	defer failed()
-	return r.jail.Wait()
+	return jail.Wait()
 }
 
 func onlyErrors(problems []istioapi.Problem) []istioapi.Problem {
