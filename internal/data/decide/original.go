@@ -20,7 +20,7 @@ import (
 // cluster's host, at the cluster's port. So a gateway passes a wildcard host on.
 func Original(c *Conn, cluster *config.Cluster, name string) (netip.AddrPort, string) {
 	if c.Direct {
-		return originalByName(c, cluster, match.Lower(strings.TrimSuffix(name, ".")))
+		return originalByName(c, cluster, match.CanonicalName(name))
 	}
 	if a := c.Destination.Addr().Unmap(); a.Is4() && a.As4()[0] >= 240 {
 		return c.Destination, c.Binding.Name

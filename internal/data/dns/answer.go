@@ -12,6 +12,7 @@ import (
 	mdns "github.com/miekg/dns"
 
 	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/match"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
 	"github.com/egret-mesh/egret/internal/data/upstream"
@@ -60,7 +61,7 @@ func read(packet []byte) *exchange {
 	}
 	question := x.req.Question[0]
 	x.kind = question.Qtype
-	x.q = query{name: canonical(question.Name), qtype: mdns.Type(x.kind).String()}
+	x.q = query{name: match.CanonicalName(question.Name), qtype: mdns.Type(x.kind).String()}
 	return x
 }
 

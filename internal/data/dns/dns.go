@@ -35,6 +35,7 @@ import (
 
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/decide"
+	"github.com/egret-mesh/egret/internal/data/match"
 	"github.com/egret-mesh/egret/internal/data/record"
 	"github.com/egret-mesh/egret/internal/data/resource"
 	"github.com/egret-mesh/egret/internal/data/upstream"
@@ -127,7 +128,7 @@ func New(o Options) *Server {
 	}
 	s.forwarder, _ = o.Resolver.(Forwarder)
 	for _, d := range o.SearchDomains {
-		s.search = append(s.search, "."+canonical(strings.TrimPrefix(d, ".")))
+		s.search = append(s.search, "."+match.CanonicalName(strings.TrimPrefix(d, ".")))
 	}
 	return s
 }
@@ -186,7 +187,7 @@ type Answer struct {
 // Assign answers for a name, in any case and with or without a final dot. A name
 // that needs an address of the proxy's own gets or keeps one.
 func (s *Server) Assign(cfg *config.Config, name string) Answer {
-	name = canonical(name)
+	name = match.CanonicalName(name)
 	kind, key, info := classify(table(cfg), s.search, name)
 	a := Answer{Kind: kind, Key: key, Addresses: info.Addresses, TTL: tableTTL}
 	switch kind {
@@ -196,7 +197,7 @@ func (s *Server) Assign(cfg *config.Config, name string) Answer {
 		a.Addresses = []netip.Addr{s.bindings.assign(name)}
 	case Unknown:
 		a.Addresses, a.TTL = nil, sinkholeTTL
-		if plausible(name) {
+		if match.IsHostName(name) {
 			a.Addresses = []netip.Addr{s.sinkholes.assign(name)}
 		}
 	case Local:
@@ -240,7 +241,7 @@ func classify(t *resource.NameTable, search []string, name string) (Kind, string
 // find looks a name of a host up: itself, then the longest wildcard. The key "*" is
 // not a wildcard but a permission.
 func find(t *resource.NameTable, name string) (string, resource.NameInfo, bool) {
-	if !plausible(name) {
+	if !match.IsHostName(name) {
 		return "", resource.NameInfo{}, false
 	}
 	info, key, ok := t.Lookup(name)
@@ -317,25 +318,4 @@ func table(cfg *config.Config) *resource.NameTable {
 		return nil
 	}
 	return cfg.Names
-}
-
-// canonical is lower case without the final dot.
-func canonical(name string) string {
-	return strings.ToLower(strings.TrimSuffix(name, "."))
-}
-
-// plausible reports whether a name can be a host's: letters, digits, "-" and "_", in
-// labels. Others (escapes, spaces, binary) are known to nobody.
-func plausible(name string) bool {
-	if name == "" || len(name) > 253 || strings.Contains(name, "..") || name[0] == '.' {
-		return false
-	}
-	for i := range len(name) {
-		switch c := name[i]; {
-		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '_', c == '.':
-		default:
-			return false
-		}
-	}
-	return true
 }

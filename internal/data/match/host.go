@@ -72,6 +72,34 @@ func Name(authority string) string {
 	return strings.TrimSuffix(host, ".")
 }
 
+// CanonicalName is a name as names are compared and kept: in lower case, without the
+// final dot.
+func CanonicalName(name string) string { return Lower(strings.TrimSuffix(name, ".")) }
+
+// IsHostName reports whether a canonical name can be a host's: letters, digits, "-" and
+// "_" in labels of at most 63 bytes, 253 in all (RFC 1035 section 2.3.4). What else DNS
+// could carry (escapes, spaces, binary) is no host's name.
+func IsHostName(name string) bool {
+	if len(name) > 253 {
+		return false
+	}
+	label := 0
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c == '.' && label > 0:
+			label = 0
+			continue
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+		if label++; label > 63 {
+			return false
+		}
+	}
+	return label > 0
+}
+
 // Prefixes is a set of address ranges.
 type Prefixes []netip.Prefix
 

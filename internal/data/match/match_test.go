@@ -259,3 +259,20 @@ func FuzzRegex(f *testing.F) {
 		}
 	})
 }
+
+func TestIsHostName(t *testing.T) {
+	label := strings.Repeat("a", 63)
+	long := strings.Join([]string{label, label, label, label[:61]}, ".")
+	for name, want := range map[string]bool{
+		"example.com": true, "a": true, "_sip._tcp.a-b.example": true, "192.0.2.1": true, label + ".com": true, long: true,
+		"": false, ".": false, ".a": false, "a.": false, "a..b": false, "A.com": false, "a b": false, "a\\.b": false,
+		"*.example.com": false, "b\u00fccher.de": false, "a:80": false, "a" + label: false, long + "a": false,
+	} {
+		if got := IsHostName(name); got != want {
+			t.Errorf("%q: %v", name, got)
+		}
+	}
+	if got := CanonicalName("Www.Example.COM."); got != "www.example.com" {
+		t.Errorf("canonical name %q", got)
+	}
+}

@@ -2,13 +2,14 @@ package resource
 
 import (
 	"net/netip"
-	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/egret-mesh/egret/internal/data/match"
 )
 
 const keyTransportSocketMatch = "envoy.transport_socket_match"
@@ -57,7 +58,7 @@ func (c *decoding) endpoint(p *path, m *endpointv3.LbEndpoint, named bool) (Endp
 		e.Address = netip.AddrPortFrom(addr.Unmap(), port)
 	} else if !named {
 		c.fail(at, "%q is not an IP address", clip(host))
-	} else if !isHostName(host) {
+	} else if !match.IsHostName(match.CanonicalName(host)) {
 		c.fail(at, "%q is neither an IP address nor a host name", clip(host))
 	}
 	switch m.GetHealthStatus() {
@@ -91,14 +92,4 @@ func endpointLabels(m *corev3.Metadata) map[string]string {
 		}
 	}
 	return out
-}
-
-// isHostName: what may be given to a resolver.
-func isHostName(s string) bool {
-	if s == "" || len(s) > 254 {
-		return false
-	}
-	return strings.IndexFunc(s, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '.' || r == '_')
-	}) < 0
 }

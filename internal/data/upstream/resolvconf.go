@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/egret-mesh/egret/internal/data/match"
 )
 
 // Bounds and defaults of resolv.conf(5).
@@ -90,7 +92,7 @@ func parseHosts(data []byte) (hostsFile, error) {
 			continue
 		}
 		for _, name := range fields[1:] {
-			name = strings.ToLower(strings.TrimSuffix(name, "."))
+			name = match.CanonicalName(name)
 			hosts[name] = append(hosts[name], addr)
 		}
 	}

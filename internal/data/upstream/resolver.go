@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/egret-mesh/egret/internal/data/match"
 )
 
 const (
@@ -76,8 +78,8 @@ func (r *DNSResolver) Lookup(ctx context.Context, name string, family Family) ([
 	if addr, err := netip.ParseAddr(name); err == nil {
 		return ofFamily([]netip.Addr{addr}, family, name, maxTTL)
 	}
-	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	if !isHostName(name) {
+	name = match.CanonicalName(name)
+	if !match.IsHostName(name) {
 		return nil, 0, fmt.Errorf("%q is not a host name: %w", name, ErrNoSuchName)
 	}
 	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
@@ -351,31 +353,4 @@ func answers(resp, q *dns.Msg) bool {
 	}
 	a, b := resp.Question[0], q.Question[0]
 	return len(resp.Question) == 1 && a.Qtype == b.Qtype && a.Qclass == b.Qclass && strings.EqualFold(a.Name, b.Name)
-}
-
-// isHostName accepts letters, digits, "-" and "_" in labels of at most 63 bytes, 253
-// in all. What else DNS could carry is not a host's name.
-func isHostName(name string) bool {
-	if name == "" || len(name) > 253 {
-		return false
-	}
-	label := 0
-	for i := range len(name) {
-		c := name[i]
-		switch {
-		case c == '.':
-			if label == 0 {
-				return false
-			}
-			label = 0
-			continue
-		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '_':
-		default:
-			return false
-		}
-		if label++; label > 63 {
-			return false
-		}
-	}
-	return label > 0
 }
