@@ -4,11 +4,13 @@
 package explain
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,7 +32,8 @@ type Call struct {
 	Headers map[string]string
 }
 
-// ParseCall reads "http://host[:port]/path", "https://host[:port]" or "host:port".
+// ParseCall reads "http://host[:port]/path", "https://host[:port]", "tls://host[:port]",
+// "tcp://host:port" or "host:port".
 // For host:port the scheme is guessed from the port: 80 and 8080 http, 443 and 8443
 // https, else tcp.
 func ParseCall(s string) (Call, error) {
@@ -41,11 +44,14 @@ func ParseCall(s string) (Call, error) {
 	if err != nil {
 		return Call{}, fmt.Errorf("%q is neither a URL (https://HOST) nor HOST:PORT (HOST:443)", s)
 	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 || host == "" {
-		return Call{}, fmt.Errorf("%q: the port must be a number from 1 to 65535", s)
+	if host == "" {
+		return Call{}, fmt.Errorf("%q: host and port are needed", s)
 	}
-	c := Call{Host: strings.ToLower(host), Port: uint16(n), Scheme: "tcp", Path: "/"}
+	n, err := parsePort(port)
+	if err != nil {
+		return Call{}, fmt.Errorf("%q: %w", s, err)
+	}
+	c := Call{Host: strings.ToLower(host), Port: n, Scheme: "tcp", Path: "/"}
 	switch n {
 	case 80, 8080:
 		c.Scheme = "http"
@@ -66,11 +72,9 @@ func parseURL(s string) (Call, error) {
 		return Call{}, fmt.Errorf("%q: the scheme must be http, https, tls or tcp", s)
 	}
 	if p := u.Port(); p != "" {
-		n, err := strconv.ParseUint(p, 10, 16)
-		if err != nil || n == 0 {
-			return Call{}, fmt.Errorf("%q: the port must be a number from 1 to 65535", s)
+		if port, err = parsePort(p); err != nil {
+			return Call{}, fmt.Errorf("%q: %w", s, err)
 		}
-		port = uint16(n)
 	}
 	if u.Hostname() == "" || port == 0 {
 		return Call{}, fmt.Errorf("%q: host and port are needed, as in %s://HOST:PORT", s, u.Scheme)
@@ -79,6 +83,14 @@ func parseURL(s string) (Call, error) {
 		u.Scheme = "https"
 	}
 	return Call{Host: strings.ToLower(u.Hostname()), Port: port, Scheme: u.Scheme, Path: u.RequestURI()}, nil
+}
+
+func parsePort(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n == 0 {
+		return 0, errors.New("the port must be a number from 1 to 65535")
+	}
+	return uint16(n), nil
 }
 
 // authority is the Host header that a client would send.
@@ -350,14 +362,10 @@ func (h Hop) end(r reason.Reason, detail string) Hop {
 
 // add appends objects that are not told yet.
 func (h *Hop) add(objects []resource.Object) {
-next:
 	for _, o := range objects {
-		for _, have := range h.Objects {
-			if have == o {
-				continue next
-			}
+		if !slices.Contains(h.Objects, o) {
+			h.Objects = append(h.Objects, o)
 		}
-		h.Objects = append(h.Objects, o)
 	}
 }
 
