@@ -106,7 +106,7 @@ func (r *runner) prepare() error {
 		r.client = "egret client"
 		fmt.Fprintln(r.Out, "curl is not installed, so the lab uses a small client of egret's own.")
 	}
-	return fs.WalkDir(examples.Files, "lab", func(path string, d fs.DirEntry, err error) error {
+	return fs.WalkDir(examples.Files, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
