@@ -178,6 +178,9 @@ func Explain(m Mesh, c Call) (Result, error) {
 	binding := m.Resolver.Binding(addr)
 	for range maxHops {
 		hop, next := explainHop(proxy, &c, dst, binding)
+		if len(res.Hops) == 0 {
+			hop.Destination = net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))) // as it is called
+		}
 		res.Hops = append(res.Hops, hop)
 		if hop.Reason != "" {
 			res.Reason, res.Detail = hop.Reason, hop.Detail
