@@ -94,11 +94,13 @@ func runRun(s Streams, o runOptions, args []string) error {
 	if err != nil {
 		home = "" // not set: nothing of it is hidden
 	}
+	memory := newMemory()
 	status, err := standalone.Run(context.Background(), standalone.Options{
 		Command: args, Paths: o.paths, Workload: o.workload, AccessLog: o.accessLog, Metrics: o.metrics,
 		Env: os.Environ(), Dir: dir, Home: home,
 		Expose: o.expose, Quiet: o.quiet, Logger: logger,
-		Stdin: s.In, Stdout: s.Out, Stderr: s.Err,
+		Settled: memory.settled,
+		Stdin:   s.In, Stdout: s.Out, Stderr: s.Err,
 	})
 	if err != nil {
 		return runFailure(s, err)

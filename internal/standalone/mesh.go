@@ -45,6 +45,7 @@ type meshOptions struct {
 	// refused is told what a proxy cannot use of its configuration.
 	refused func(proxy string, err error)
 	metrics net.Listener // nil: not served
+	settled func()       // see Options
 }
 
 // running is a mesh at work.
@@ -56,10 +57,11 @@ type running struct {
 	resolver *dns.Server
 	inside   *network
 	metrics  net.Listener
+	settled  func()
 }
 
 func newRunning(o meshOptions) (*running, error) {
-	r := &running{inside: newNetwork(), metrics: o.metrics, control: newControlPlane(o.files, o.logger.With("part", "control"), o.tell)}
+	r := &running{inside: newNetwork(), metrics: o.metrics, settled: o.settled, control: newControlPlane(o.files, o.logger.With("part", "control"), o.tell)}
 	var err error
 	if r.pipe, err = xds.NewPipe(r.control.server); err != nil {
 		return nil, err

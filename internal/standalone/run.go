@@ -35,6 +35,9 @@ type Options struct {
 	Metrics string
 	Quiet   bool // no denials on Stderr
 	Logger  *slog.Logger
+	// Settled, if not nil, is called each time when no configuration has come for a
+	// while after the last one.
+	Settled func()
 
 	Stdin, Stdout, Stderr *os.File
 }
@@ -103,6 +106,7 @@ func Run(ctx context.Context, o Options) (sandbox.ExitStatus, error) {
 	m, err := newRunning(meshOptions{
 		files: files, workload: o.Workload, logFolder: o.AccessLog,
 		logger: o.Logger, tell: voice.problems, refused: voice.refused, metrics: metrics,
+		settled: o.Settled,
 	})
 	if err != nil {
 		return sandbox.ExitStatus{}, err
@@ -125,6 +129,9 @@ func (r *running) runCommand(ctx context.Context, voice *voice, start func() (*s
 		})
 	}
 	part(r.configure)
+	if r.settled != nil {
+		part(func(ctx context.Context) error { r.tellSettled(ctx, r.settled); return nil })
+	}
 	told := voice.follow(r.sidecar.recorder, r.gateway.recorder)
 	var status sandbox.ExitStatus
 	jail, err := start()
