@@ -76,20 +76,27 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%d ServiceEntries in %d files\n", o.entries, o.files)
 	fmt.Fprintf(out, "start to first request: %v\n", time.Since(begun).Round(time.Millisecond))
-	select {
-	case <-time.After(o.settle):
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := idle(ctx, c, o.settle, out); err != nil {
+		return err
 	}
-	fmt.Fprintf(out, "memory after %v idle:\n%s", o.settle, memory(c.cmd.Process.Pid))
 	if o.edits == 0 {
 		return nil
 	}
 	if err := liveness(c, p, out); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "memory after the edits:\n%s", memory(c.cmd.Process.Pid))
-	return nil
+	return idle(ctx, c, o.settle, out)
+}
+
+// idle waits, and tells the memory that is used then.
+func idle(ctx context.Context, c *child, settle time.Duration, out io.Writer) error {
+	select {
+	case <-time.After(settle):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	_, err := fmt.Fprintf(out, "memory after %v idle:\n%s", settle, memory(c.cmd.Process.Pid))
+	return err
 }
 
 // liveness edits one file again and again, and tells how long each took to matter.
@@ -98,6 +105,7 @@ func liveness(c *child, p policy, out io.Writer) error {
 		return err
 	}
 	times := map[string][]time.Duration{}
+	before := cpu(c.cmd.Process.Pid)
 	for i := range 2 * p.edits {
 		allow := i%2 == 0
 		word := "denied"
@@ -114,6 +122,7 @@ func liveness(c *child, p policy, out io.Writer) error {
 		}
 		times[word] = append(times[word], at.Sub(written))
 	}
+	fmt.Fprintf(out, "CPU time per edit, with the probe's traffic: %v\n", ((cpu(c.cmd.Process.Pid) - before) / time.Duration(2*p.edits)).Round(time.Millisecond))
 	if err := c.steady(false); err != nil {
 		return err
 	}

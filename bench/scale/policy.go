@@ -80,6 +80,7 @@ spec:
   hosts: [%s]
   ports:
   - {number: 80, name: http, protocol: HTTP}
+  - {number: 443, name: https, protocol: HTTPS}
   resolution: STATIC
   endpoints:
   - {address: 127.0.0.1, ports: {http: %s}}

@@ -17,28 +17,30 @@ const probeWord = "probe"
 // pause between requests of the probe.
 const pause = 2 * time.Millisecond
 
-// probe calls the edited host until in ends, and tells each change: whether the
-// request was allowed, and when it began, in nanoseconds of Unix time. Words on in
-// begin and end traffic to the other host.
+// probe calls the edited host once and then does nothing until the word "traffic" comes
+// on in. Then it calls the edited host, and tells each change: whether the request was
+// allowed, and when it began, in nanoseconds of Unix time; and beside that the other host. The
+// word "quiet" ends both.
 func probe(in io.Reader, out io.Writer) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var slowest atomic.Int64
 	var traffic context.CancelFunc = func() {}
-	var work, flowing sync.WaitGroup
+	var flowing sync.WaitGroup
 	var mu sync.Mutex // of out
 	say := func(format string, args ...any) {
 		mu.Lock()
 		defer mu.Unlock()
 		fmt.Fprintf(out, format, args...)
 	}
-	work.Go(func() { watch(ctx, say) })
+	watch(ctx, say, true)
 	for words := bufio.NewScanner(in); words.Scan(); {
 		traffic()
 		flowing.Wait()
 		if words.Text() == "traffic" {
 			var c context.Context
 			c, traffic = context.WithCancel(ctx)
+			flowing.Go(func() { watch(c, say, false) })
 			flowing.Go(func() { flow(c, &slowest) })
 		} else {
 			say("slowest %v\n", time.Duration(slowest.Swap(0)).Round(time.Microsecond))
@@ -46,16 +48,18 @@ func probe(in io.Reader, out io.Writer) {
 	}
 	traffic()
 	cancel()
-	work.Wait()
 	flowing.Wait()
 }
 
-func watch(ctx context.Context, say func(string, ...any)) {
+func watch(ctx context.Context, say func(string, ...any), once bool) {
 	// Each request on a connection of its own: a name that was refused and is allowed
 	// now has another address.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	last := ""
-	every(ctx, func() {
+	last := "denied"
+	if once {
+		last = ""
+	}
+	look := func() {
 		begun := time.Now()
 		word := "denied"
 		if call(ctx, client, editedHost) {
@@ -65,7 +69,12 @@ func watch(ctx context.Context, say func(string, ...any)) {
 			last = word
 			say("%s %d\n", word, begun.UnixNano())
 		}
-	})
+	}
+	if once {
+		look()
+	} else {
+		every(ctx, look)
+	}
 }
 
 // flow makes requests on one connection, and keeps how long the slowest took.
