@@ -44,6 +44,7 @@ type meshOptions struct {
 	tell      func([]istioapi.Problem)
 	// refused is told what a proxy cannot use of its configuration.
 	refused func(proxy string, err error)
+	lost    func(error)  // is told why lines of an access log are not written
 	metrics net.Listener // nil: not served
 	settled func()       // see Options
 }
@@ -76,6 +77,7 @@ func newRunning(o meshOptions) (*running, error) {
 		resolver: lookup,
 		logger:   o.logger.With("part", "sidecar"),
 		refused:  func(err error) { o.refused("sidecar", err) },
+		lost:     o.lost,
 
 		connections: connections,
 	})
@@ -90,6 +92,7 @@ func newRunning(o meshOptions) (*running, error) {
 		resolver: lookup,
 		logger:   o.logger.With("part", "gateway"),
 		refused:  func(err error) { o.refused(gatewayName, err) },
+		lost:     o.lost,
 
 		connections: connections,
 	})

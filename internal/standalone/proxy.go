@@ -37,6 +37,8 @@ type proxyOptions struct {
 	logger   *slog.Logger
 	// refused is told what the proxy cannot use of its configuration.
 	refused func(error)
+	// lost is told why lines of the access log are not written.
+	lost func(error)
 	// connections bounds those that are served, and those that are kept idle.
 	connections int
 }
@@ -65,6 +67,7 @@ func newInstance(conn grpc.ClientConnInterface, o proxyOptions) (*instance, erro
 		Workload:  o.workload,
 		Hostname:  o.workload.Name,
 		Logger:    o.logger,
+		Lost:      o.lost,
 	})
 	if err != nil {
 		return nil, err

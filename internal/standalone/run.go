@@ -105,7 +105,7 @@ func Run(ctx context.Context, o Options) (sandbox.ExitStatus, error) {
 	defer voice.close()
 	m, err := newRunning(meshOptions{
 		files: files, workload: o.Workload, logFolder: o.AccessLog,
-		logger: o.Logger, tell: voice.problems, refused: voice.refused, metrics: metrics,
+		logger: o.Logger, tell: voice.problems, refused: voice.refused, lost: voice.lost, metrics: metrics,
 		settled: o.Settled,
 	})
 	if err != nil {

@@ -136,6 +136,12 @@ func (v *voice) refused(proxy string, err error) {
 	v.say(line, line)
 }
 
+// lost tells why the record has gaps.
+func (v *voice) lost(err error) {
+	line := fmt.Sprintf("access log: %v; lines are lost as long as it lasts", err)
+	v.say(line, line)
+}
+
 // follow tells the denials of recorders until they are closed.
 func (v *voice) follow(recorders ...*record.Recorder) *sync.WaitGroup {
 	var wg sync.WaitGroup

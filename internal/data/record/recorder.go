@@ -34,6 +34,9 @@ type Options struct {
 	Workload  Workload
 	Hostname  string // %HOSTNAME%
 	Logger    *slog.Logger
+	// Lost is told why lines could not be written, once until the file takes lines
+	// again; nil: nobody. It is called from the file's own goroutine.
+	Lost func(error)
 	// CloseTimeout bounds how long Close waits for files; 0: 2 s.
 	CloseTimeout time.Duration
 }
@@ -45,6 +48,7 @@ type Recorder struct {
 	open         func(path string) (io.WriteCloser, error)
 	log          *slog.Logger
 	closeTimeout time.Duration
+	lost         func(error)
 	metrics      *metrics
 	subscribers  subscribers
 	dropped      atomic.Uint64
@@ -90,7 +94,7 @@ type format struct {
 // New makes a Recorder. It fails when Options.DenialLog has a format that Envoy would refuse.
 func New(o Options) (*Recorder, error) {
 	r := &Recorder{
-		hostname: o.Hostname, open: o.Open, log: o.Logger, closeTimeout: o.CloseTimeout,
+		hostname: o.Hostname, open: o.Open, log: o.Logger, closeTimeout: o.CloseTimeout, lost: o.Lost,
 		formats: map[string]*format{}, sinks: map[string]*sink{},
 	}
 	if r.open == nil {
@@ -98,6 +102,9 @@ func New(o Options) (*Recorder, error) {
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.lost == nil {
+		r.lost = func(error) {}
 	}
 	if r.closeTimeout == 0 {
 		r.closeTimeout = 2 * time.Second
@@ -300,6 +307,8 @@ func (r *Recorder) sink(path string) *sink {
 		return nil
 	}
 	s := newSink(path, r.open, r.log.With("component", "record"), &r.dropped)
+	s.lost = r.lost
+	go s.run()
 	r.sinks[path] = s
 	return s
 }

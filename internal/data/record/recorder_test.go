@@ -218,10 +218,11 @@ func TestStuckFileNeverBlocks(t *testing.T) {
 
 func TestFailingFileIsToldAndCounted(t *testing.T) {
 	told := make(chan string, 10)
+	var lost []string // by the file's goroutine, which ends in Close
 	r := newRecorder(t, Options{Open: func(p string) (io.WriteCloser, error) {
 		told <- p
 		return nil, errors.New("no such folder")
-	}})
+	}, Lost: func(err error) { lost = append(lost, err.Error()) }})
 	logs := []resource.AccessLog{{Path: "p", Text: "line\n"}}
 	r.Record(httpEntry(), logs)
 	<-told
@@ -229,6 +230,9 @@ func TestFailingFileIsToldAndCounted(t *testing.T) {
 	_ = r.Close()
 	if got := r.Dropped(); got != 2 {
 		t.Errorf("%d lines counted as dropped, want 2", got)
+	}
+	if len(lost) != 1 || lost[0] != "no such folder" {
+		t.Errorf("told %q, want the reason once", lost)
 	}
 }
 

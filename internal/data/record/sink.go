@@ -31,6 +31,7 @@ type sink struct {
 	open    func(path string) (io.WriteCloser, error)
 	log     *slog.Logger
 	dropped *atomic.Uint64
+	lost    func(error) // told once per series of failures
 
 	mu      sync.Mutex
 	pending []byte
@@ -48,13 +49,13 @@ type sink struct {
 	failing  bool // told once per series of failures
 }
 
+// newSink makes a sink; run does its work.
 func newSink(path string, open func(string) (io.WriteCloser, error), log *slog.Logger, dropped *atomic.Uint64) *sink {
 	s := &sink{
 		path: path, open: open, log: log, dropped: dropped,
 		wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
-	go s.run()
 	return s
 }
 
@@ -120,6 +121,7 @@ func (s *sink) flush(spare []byte) []byte {
 			s.dropped.Add(lines)
 			if !s.failing {
 				s.log.Error("access log not written", "path", s.path, "error", err)
+				s.lost(err)
 			}
 			s.failing = true
 		} else {
