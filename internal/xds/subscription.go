@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -251,17 +252,17 @@ func (s *subscription) settle(seq uint64, version string, r *request) {
 }
 
 // wanted is the part of current that the client subscribed to.
-func (s *subscription) wanted(current map[string]Resource) []Resource {
+func (s *subscription) wanted(current map[string]Resource) iter.Seq[Resource] {
 	if s.wildcard {
-		return slices.Collect(maps.Values(current))
+		return maps.Values(current)
 	}
-	var out []Resource
-	for n := range s.names {
-		if r, ok := current[n]; ok {
-			out = append(out, r)
+	return func(yield func(Resource) bool) {
+		for n := range s.names {
+			if r, ok := current[n]; ok && !yield(r) {
+				return
+			}
 		}
 	}
-	return out
 }
 
 // difference is what the client lacks and what it has too much, sorted by name. What
@@ -269,7 +270,7 @@ func (s *subscription) wanted(current map[string]Resource) []Resource {
 // may have thrown away the good resources of that response too.
 func (s *subscription) difference(current map[string]Resource) (changed []Resource, removed []string) {
 	var refused []Resource
-	for _, r := range s.wanted(current) {
+	for r := range s.wanted(current) {
 		h, ok := s.held[r.Name]
 		switch {
 		case !ok || h.version != r.Version:
@@ -311,6 +312,7 @@ func (s *subscription) take(current, old map[string]Resource, p phase, generatio
 	case removedLate(s.typeURL) && p == phaseRemove:
 		news = nil
 	case removedLate(s.typeURL):
+		s.due[phaseRemove] = s.due[phaseRemove] && len(gone) > 0
 		for _, n := range gone {
 			if r, ok := old[n]; ok && s.held[n].version != unknownVersion {
 				lingering = append(lingering, r)
@@ -330,7 +332,7 @@ func (s *subscription) take(current, old map[string]Resource, p phase, generatio
 		}
 		out.resources, out.removed = news, gone
 	} else {
-		out.resources = append(s.wanted(current), lingering...)
+		out.resources = append(slices.Collect(s.wanted(current)), lingering...)
 		slices.SortFunc(out.resources, func(a, b Resource) int { return strings.Compare(a.Name, b.Name) })
 	}
 	if !s.delta {
@@ -378,7 +380,7 @@ func (s *subscription) isClaimed(current map[string]Resource) bool {
 	if s.delta || s.answered || claimed == "" || !fullState(s.typeURL) {
 		return false
 	}
-	wanted := s.wanted(current)
+	wanted := slices.Collect(s.wanted(current))
 	if len(wanted) == 0 || setVersion(wanted) != claimed {
 		return false
 	}

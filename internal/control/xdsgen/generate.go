@@ -89,6 +89,9 @@ func (b *builder) begin() {
 	for _, typeURL := range []string{xds.ListenerType, xds.RouteType, xds.ClusterType, xds.EndpointType, xds.NameTableType} {
 		b.out[typeURL] = map[string]xds.Resource{}
 	}
+	if b.used == nil {
+		b.out[xds.ClusterType] = make(map[string]xds.Resource, 2*len(b.scope.Services))
+	}
 }
 
 // pack is m as an Any. Only text that is not valid UTF-8 can fail; it is remembered.

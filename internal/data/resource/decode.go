@@ -77,6 +77,8 @@ type decoding struct {
 	errs    []failure
 	// maxDirectBody bounds direct response bodies, in bytes.
 	maxDirectBody uint32
+	// logs are lists of access logs by their bytes: thousands of chains have the same.
+	logs map[string][]AccessLog
 }
 
 func (d Decoder) begin() *decoding {

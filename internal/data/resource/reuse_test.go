@@ -118,3 +118,22 @@ func TestBadPartsAreNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestEqualAccessLogsAreOne(t *testing.T) {
+	log := func(path string) string {
+		return fmt.Sprintf(`[{"name": "file", "typedConfig": {"@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog", "path": %q}}]`, path)
+	}
+	chain := func(name, path string) string {
+		return fmt.Sprintf(`{"filterChainMatch": {"serverNames": [%q]}, "filters": [{"name": "tcp", "typedConfig": {
+			"@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", "statPrefix": "x", "cluster": "c", "accessLog": %s}}]}`, name, log(path))
+	}
+	l, err := DecodeListener(anyOf(t, &listenerv3.Listener{}, fmt.Sprintf(`{"name": "l", "address": {"socketAddress": {"address": "0.0.0.0", "portValue": 443}},
+		"filterChains": [%s, %s, %s]}`, chain("a", "/one"), chain("b", "/two"), chain("c", "/one"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b, c := l.FilterChains[0].TCP.AccessLogs, l.FilterChains[1].TCP.AccessLogs, l.FilterChains[2].TCP.AccessLogs
+	if a[0].Path != "/one" || b[0].Path != "/two" || &a[0] != &c[0] {
+		t.Errorf("logs %v, %v, %v; the first and the last should be the same list", a, b, c)
+	}
+}

@@ -119,7 +119,28 @@ func (c *decoding) cosmeticFilter(a *anypb.Any) bool {
 	return true
 }
 
+// accessLogs decodes a list of logs; equal lists of a resource are one.
 func (c *decoding) accessLogs(p *path, logs []*accesslogv3.AccessLog) []AccessLog {
+	if len(logs) != 1 || logs[0].GetFilter() != nil {
+		return c.newAccessLogs(p, logs)
+	}
+	a := logs[0].GetTypedConfig()
+	key := a.GetTypeUrl() + "\n" + string(a.GetValue())
+	if known, ok := c.logs[key]; ok {
+		return known
+	}
+	bad := len(c.errs)
+	out := c.newAccessLogs(p, logs)
+	if len(c.errs) == bad {
+		if c.logs == nil {
+			c.logs = map[string][]AccessLog{}
+		}
+		c.logs[key] = out
+	}
+	return out
+}
+
+func (c *decoding) newAccessLogs(p *path, logs []*accesslogv3.AccessLog) []AccessLog {
 	var out []AccessLog
 	for i, m := range logs {
 		if l, ok := c.accessLog(p.at("access_log", i), m); ok {
