@@ -93,6 +93,8 @@ func (x *exchange) answer(status int, body []byte) {
 		x.entry.BytesSent = int64(len(body))
 	}
 	x.answered = true
+	// A client that does not read its answers must not hold the connection.
+	x.s.watch.set(causeLinger, x.h.now()+x.h.limits.LingerTime)
 	if err := x.s.wire.write(x.back); err != nil {
 		x.close = true
 		x.flag("DC")

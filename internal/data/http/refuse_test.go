@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/decide"
@@ -178,4 +179,57 @@ func TestDirectAndRedirect(t *testing.T) {
 	if got := w.send(get("/x?y", "Connection: close")); !strings.HasPrefix(got, "HTTP/1.1 301 ") || !hasLine(got, "location: https://example.com/x?y") {
 		t.Errorf("%q", got)
 	}
+}
+
+// A client that asks for what is refused and never reads the answers must not hold
+// the connection.
+func TestRefusedClientThatDoesNotRead(t *testing.T) {
+	w := newWorld(t)
+	w.handler.limits.LingerTime = 50 * time.Millisecond
+	near, far := tcpPair(t)
+	defer near.Close()
+	for _, err := range []error{near.SetReadBuffer(4 << 10), far.SetWriteBuffer(4 << 10)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		defer far.Close()
+		w.handler.Serve(w.ctx, w.conn(far))
+	}()
+	go func() { // until the connection is closed
+		for {
+			if _, err := io.WriteString(near, "GET / HTTP/1.1\r\nHost: nowhere.example\r\n\r\n"); err != nil {
+				return
+			}
+		}
+	}()
+	for limit := time.After(patient); ; {
+		select {
+		case <-served:
+			return
+		case <-w.recorder.entries: // the recorder must not be what holds it up
+		case <-limit:
+			t.Fatal("the connection was not given up")
+		}
+	}
+}
+
+// tcpPair is both ends of a connection over loopback.
+func tcpPair(t *testing.T) (near, far *net.TCPConn) {
+	t.Helper()
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if near, err = net.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr)); err != nil {
+		t.Fatal(err)
+	}
+	if far, err = l.AcceptTCP(); err != nil {
+		t.Fatal(err)
+	}
+	return near, far
 }
