@@ -231,7 +231,7 @@ func TestRemovedAndUnreadable(t *testing.T) {
 	must(t, os.Chmod(dir+"/b.yaml", 0))
 	s.Reload()
 	check(t, s, "b=again.example.com")
-	checkCodes(t, s, CodeGone, CodeUnreadable)
+	checkCodes(t, s, CodeUnreadable, CodeGone) // by path
 }
 
 // TestFolderWithNothingToRead: what was meant may be in a folder below.
