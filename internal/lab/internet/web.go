@@ -106,7 +106,7 @@ func (s *Server) serveSite(site Site, ca *authority) error {
 func (s *Server) serveHTTP(ln net.Listener, secure bool, h http.Handler, config *tls.Config) {
 	srv := &http.Server{
 		Handler:           h,
-		TLSConfig:         config,
+		TLSConfig:         config.Clone(), // each server adds to its own
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          log.New(io.Discard, "", 0), // clients that hang up are the test's business
 	}
