@@ -2,6 +2,7 @@ package istioapi
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,7 +27,10 @@ const maxProblems = 1000
 // Objects have Order by their place in the file, beginning with 0.
 //
 // It never fails as a whole: what cannot be read is told as problems.
-func Decode(file string, data []byte) (Objects, []Problem) {
+func Decode(file string, data []byte) (Objects, []Problem) { return decode(file, data, nil) }
+
+// decode is Decode, with what the reader kept when there is one.
+func decode(file string, data []byte, r *Reader) (Objects, []Problem) {
 	d := &decoder{file: file, unknown: Error, budget: len(data) + 100_000, paths: map[string]string{}}
 	if len(data) > MaxFileSize {
 		d.report(Error, CodeTooLarge, "", 0, "the file has %d bytes; at most %d are read", len(data), MaxFileSize)
@@ -41,12 +45,13 @@ func Decode(file string, data []byte) (Objects, []Problem) {
 		// JSON may be indented with tabs, YAML not; inside JSON's strings there are none.
 		data = bytes.ReplaceAll(data, []byte("\t"), []byte(" "))
 	}
+	var kept, next map[[sha256.Size]byte]keptDocument
+	if r != nil {
+		kept, next = r.kept, make(map[[sha256.Size]byte]keptDocument, len(r.kept))
+		r.kept = next
+	}
 	for _, c := range split(data) {
-		d.meta = Meta{}
-		for _, node := range d.parse(c) {
-			d.offset = c.skip
-			d.document(node, 0)
-		}
+		d.chunk(c, kept, next)
 	}
 	objects, duplicates := Unique(slices.Values(d.objects))
 	return objects, append(d.problems, duplicates...)

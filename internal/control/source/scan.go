@@ -27,6 +27,7 @@ type file struct {
 	failed   string // why it could not be read the last time
 	objects  []istioapi.Object
 	problems []istioapi.Problem
+	reader   *istioapi.Reader
 }
 
 // racy is how near to its reading a file's change time may be without a later
@@ -238,15 +239,17 @@ func (l *look) contents(r *root, path string, id identity, now time.Time, data [
 		return
 	}
 	var before []istioapi.Object
+	reader := &istioapi.Reader{}
 	if known != nil {
 		before = known.objects
+		reader = cmp.Or(known.reader, reader) // it has none where the file could not be read at first
 	}
-	decoded, problems := istioapi.Decode(path, bytes.Clone(data))
+	decoded, problems := reader.Decode(path, bytes.Clone(data))
 	objects := slices.SortedFunc(decoded.All(), func(a, b istioapi.Object) int {
 		return cmp.Compare(a.Common().Order, b.Common().Order)
 	})
 	objects, problems = keepLastGood(before, objects, problems)
-	l.source.files[path] = &file{root: r, path: path, id: id, readAt: now, sum: sum, objects: objects, problems: problems}
+	l.source.files[path] = &file{root: r, path: path, id: id, readAt: now, sum: sum, objects: objects, problems: problems, reader: reader}
 	l.changed = true
 }
 
