@@ -28,6 +28,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -95,6 +96,7 @@ type Server struct {
 	sinkholes *pool
 	outside   chan struct{} // tokens for queries under way outside
 	reverse   atomic.Pointer[reverseIndex]
+	reversing sync.Mutex // who makes it
 	counts    counters
 }
 

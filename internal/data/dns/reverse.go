@@ -15,8 +15,14 @@ type reverseIndex struct {
 	names map[netip.Addr][]string
 }
 
-// index returns the index of a table, making it when the table is a new one.
+// index returns the index of a table, making it when the table is a new one. Of many
+// that ask for a new one at once, one makes it.
 func (s *Server) index(t *resource.NameTable) *reverseIndex {
+	if x := s.reverse.Load(); x != nil && x.table == t {
+		return x
+	}
+	s.reversing.Lock()
+	defer s.reversing.Unlock()
 	if x := s.reverse.Load(); x != nil && x.table == t {
 		return x
 	}
@@ -30,6 +36,7 @@ func newReverseIndex(t *resource.NameTable) *reverseIndex {
 	if t == nil {
 		return x
 	}
+	x.names = make(map[netip.Addr][]string, len(t.Names))
 	for name, info := range t.Names {
 		for _, a := range info.Addresses {
 			a = a.Unmap()
