@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -102,10 +101,7 @@ func printProblems(s Streams, output string, problems []istioapi.Problem) error 
 				Field: p.Field, Message: p.Message,
 			})
 		}
-		enc := json.NewEncoder(s.Out)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		return enc.Encode(findings)
+		return printJSON(s.Out, findings)
 	}
 	var errs []error
 	for _, p := range problems {

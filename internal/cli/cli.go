@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -133,4 +134,12 @@ func checkOutput(format string) error {
 		return fmt.Errorf("unknown output format %q: text or json", format)
 	}
 	return nil
+}
+
+// printJSON prints what -o json asks for: indented, and URLs as they are.
+func printJSON(out io.Writer, v any) error {
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -188,8 +187,5 @@ func printResultJSON(out io.Writer, r explain.Result, where map[resource.Object]
 		}
 		full.Hops = append(full.Hops, hop)
 	}
-	enc := json.NewEncoder(out)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(full)
+	return printJSON(out, full)
 }

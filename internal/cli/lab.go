@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -100,10 +99,7 @@ func performLab(ctx context.Context, s Streams, o labOptions, self string) error
 	}
 	report, err := lab.Run(ctx, lab.Options{Egret: self, Dir: dir, Out: out})
 	if o.output == "json" && report != nil {
-		enc := json.NewEncoder(s.Out)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		if err := enc.Encode(report); err != nil {
+		if err := printJSON(s.Out, report); err != nil {
 			return err
 		}
 	}
