@@ -58,6 +58,9 @@ func (x *exchange) answerError(status int, why reason.Reason, detail, rule strin
 	if rule != "" {
 		f.Add("x-egret-rule", rule)
 	}
+	if why == reason.UpstreamOverflow {
+		f.Add("x-envoy-overloaded", "true")
+	}
 	x.answer(status, body)
 }
 

@@ -35,7 +35,8 @@ type forwarding struct {
 	broken   bool // conn is closed, or not to be used again
 	tried    []*upstream.Host
 	attempt  uint32
-	sentAt   time.Duration // when the attempt was sent
+	slot     upstream.RetrySlot // of the attempt, if it is a retry
+	sentAt   time.Duration      // when the attempt was sent
 	// small is the whole body, where it arrived with the head and can be sent again.
 	small []byte
 	// replayable: the request has no body, or small has it.
@@ -55,6 +56,9 @@ func (x *exchange) forward() {
 	for {
 		x.attempt++
 		f := x.try()
+		if f.kind != staleKind {
+			x.slot.Release()
+		}
 		if f.kind == answeredKind && !x.retryResponse() {
 			x.respond()
 			return
@@ -68,6 +72,7 @@ func (x *exchange) forward() {
 			return
 		}
 		if !x.pauseBeforeRetry() {
+			x.slot.Release()
 			x.failUpstream(x.interruption())
 			return
 		}
@@ -183,7 +188,7 @@ func (x *exchange) connect() failure {
 		x.tried = append(x.tried, host)
 		return x.upstreamError(err)
 	}
-	host.Begin()
+	host.Begin(x.target.Priority)
 	x.entry.UpstreamLocalAddress = x.conn.local
 	if !x.s.watch.attach(x.conn.conn) {
 		x.dropUpstream()
@@ -227,7 +232,7 @@ func (x *exchange) dial(home *hostPool, key string) *upstream.Error {
 	if err != nil {
 		return err
 	}
-	u := &upstreamConn{home: home, key: key, idle: x.cluster.UpstreamIdleTimeout}
+	u := &upstreamConn{home: home, host: x.host, priority: x.target.Priority, key: key, idle: x.cluster.UpstreamIdleTimeout}
 	if u.idle <= 0 {
 		u.idle = defaultUpstreamIdle
 	}
@@ -369,7 +374,7 @@ func (x *exchange) releaseUpstream() {
 	}
 	x.conn = nil
 	interrupted := !x.s.watch.attach(nil)
-	x.host.End()
+	x.host.End(x.target.Priority)
 	limit := x.cluster.MaxRequestsPerConn
 	if x.broken || interrupted || x.resp.Close || limit > 0 && u.requests >= limit || u.reader.Buffered() > 0 || x.host.Gone() {
 		u.close()

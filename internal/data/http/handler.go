@@ -39,6 +39,7 @@ type Upstreams interface {
 	Pick(ctx context.Context, c *config.Cluster, t *upstream.Target, avoid []*upstream.Host) (*upstream.Host, *upstream.Error)
 	Dial(ctx context.Context, c *config.Cluster, h *upstream.Host, t *upstream.Target) (net.Conn, *upstream.Error)
 	ConnKey(h *upstream.Host, t *upstream.Target) string
+	AdmitRetry(c *config.Cluster, p resource.RoutingPriority) (upstream.RetrySlot, bool)
 }
 
 // Recorder takes finished requests; *record.Recorder does.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/resource"
 	"github.com/egret-mesh/egret/internal/data/upstream"
 )
 
@@ -22,6 +23,9 @@ type upstreamConn struct {
 	wire
 	reader *http1.Reader
 	home   *hostPool
+	// host and priority are those that the connection counts for.
+	host     *upstream.Host
+	priority resource.RoutingPriority
 	// key tells connections to the same host apart (upstream.Manager.ConnKey).
 	key      string
 	requests uint32
@@ -36,6 +40,7 @@ func (u *upstreamConn) Read(p []byte) (int, error) { return u.conn.Read(p) }
 // close ends the connection; there is nothing to do about an error.
 func (u *upstreamConn) close() {
 	_ = u.conn.Close()
+	u.host.Closed(u.priority)
 	u.reader.Close()
 }
 

@@ -5,7 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/upstream"
 )
 
 // A workload that calls many names below a wildcard makes a pool for each: what is
@@ -14,11 +16,17 @@ func TestPoolsOfAllHostsAreBounded(t *testing.T) {
 	var buffers http1.Pool
 	p := &pool{limit: 8, most: 3}
 	defer p.close()
+	manager := upstream.NewManager(upstream.Options{})
+	defer manager.Close()
+	host, failed := manager.Pick(t.Context(), &config.Cluster{Cluster: (*world)(nil).clusterOf("c", "192.0.2.1:80")}, nil, nil)
+	if failed != nil {
+		t.Fatal(failed)
+	}
 	var far []net.Conn
 	add := func(hp *hostPool) {
 		near, other := net.Pipe()
 		far = append(far, other)
-		u := &upstreamConn{home: hp, idle: time.Hour}
+		u := &upstreamConn{home: hp, host: host, idle: time.Hour}
 		u.wire.init(near, &buffers)
 		u.reader = http1.NewReader(u, &buffers, http1.Limits{})
 		p.put(u, 0)

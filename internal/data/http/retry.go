@@ -50,17 +50,21 @@ func (x *exchange) retryFailure(f *failure) bool {
 	return true
 }
 
-// mayTryAgain checks the number of attempts; when there were enough it says so.
+// mayTryAgain checks the number of attempts and the cluster's circuit breaker; when
+// there were enough it says so. It takes the retry's slot.
 func (x *exchange) mayTryAgain(r *resource.RetryPolicy) bool {
-	if x.cluster.NoRetries {
-		return false
-	}
 	if x.attempt > r.NumRetries {
 		if r.NumRetries > 0 {
 			x.flag("URX")
 		}
 		return false
 	}
+	slot, ok := x.h.upstreams.AdmitRetry(x.cluster, x.target.Priority)
+	if !ok {
+		x.flag("UO")
+		return false
+	}
+	x.slot = slot
 	return true
 }
 

@@ -32,9 +32,10 @@ func (c *connection) forward() {
 		reset(c.net)
 		return
 	}
+	defer host.Closed(resource.PriorityDefault)
 	defer up.Close()
-	host.Begin()
-	defer host.End()
+	host.Begin(resource.PriorityDefault)
+	defer host.End(resource.PriorityDefault)
 	c.entry.Host = c.info.Host()
 	c.p.recorder.Opened(&c.entry)
 	if first := c.seen.bytes; len(first) > 0 {
@@ -60,7 +61,9 @@ func (c *connection) dial(v *verdict) (net.Conn, *upstream.Host) {
 		return nil, nil
 	}
 	dst, name := decide.Original(&c.info, cluster, c.info.SNI)
-	up, host, err := c.p.upstreams.Connect(c.ctx, cluster, &upstream.Target{Destination: dst, Name: name, Authority: c.info.SNI})
+	up, host, err := c.p.upstreams.Connect(c.ctx, cluster, &upstream.Target{
+		Destination: dst, Name: name, Authority: c.info.SNI, Source: c.info.Source,
+	})
 	if err != nil {
 		c.failed(err)
 		return nil, nil
@@ -71,6 +74,7 @@ func (c *connection) dial(v *verdict) (net.Conn, *upstream.Host) {
 	defer c.mu.Unlock()
 	if c.ending != nil {
 		reset(up)
+		host.Closed(resource.PriorityDefault)
 		return nil, nil
 	}
 	c.upstream = up

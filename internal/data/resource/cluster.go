@@ -3,7 +3,6 @@ package resource
 //lint:file-ignore SA1019 Deprecated fields are read because control planes still send them.
 
 import (
-	"math"
 	"net/netip"
 	"time"
 
@@ -28,7 +27,6 @@ const (
 	// Envoy's defaults.
 	defaultConnectTimeout = 5 * time.Second
 	defaultDNSRefresh     = 5 * time.Second
-	defaultMaxConnections = 1024
 )
 
 // Cluster decodes an envoy.config.cluster.v3.Cluster.
@@ -60,7 +58,7 @@ func (c *decoding) cluster(m *clusterv3.Cluster) *Cluster {
 	c.discovery(root, cl, m)
 	c.balancing(root, cl, m)
 	c.dns(root, cl, m)
-	c.circuitBreakers(root.field("circuit_breakers"), cl, m.GetCircuitBreakers())
+	cl.Breakers = c.circuitBreakers(root.field("circuit_breakers"), m.GetCircuitBreakers())
 	c.protocols(root, cl, m)
 	c.sockets(root, cl, m)
 	if k := m.GetUpstreamConnectionOptions().GetTcpKeepalive(); k != nil {
@@ -171,32 +169,6 @@ func (c *decoding) dns(p *path, cl *Cluster, m *clusterv3.Cluster) {
 	default:
 		c.fail(at, "type %q is not supported", clip(r.GetTypedConfig().GetTypeUrl()))
 	}
-}
-
-// circuitBreakers: Envoy's limits where none are given; the largest number means
-// no limit. Only the default priority is looked at, since routes have no other.
-func (c *decoding) circuitBreakers(p *path, cl *Cluster, m *clusterv3.CircuitBreakers) {
-	limit := func(field string, v *wrapperspb.UInt32Value, def uint32) uint32 {
-		switch {
-		case v == nil:
-			return def
-		case v.GetValue() == math.MaxUint32:
-			return 0
-		case v.GetValue() == 0:
-			c.fail(p.field(field), "0 is not supported")
-		}
-		return v.GetValue()
-	}
-	var t *clusterv3.CircuitBreakers_Thresholds
-	for _, each := range m.GetThresholds() {
-		if each.GetPriority() == corev3.RoutingPriority_DEFAULT {
-			t = each
-			break
-		}
-	}
-	cl.MaxConnections = limit("max_connections", t.GetMaxConnections(), defaultMaxConnections)
-	cl.MaxRequests = limit("max_requests", t.GetMaxRequests(), defaultMaxConnections)
-	cl.NoRetries = t.GetMaxRetries() != nil && t.GetMaxRetries().GetValue() == 0
 }
 
 func (c *decoding) protocols(p *path, cl *Cluster, m *clusterv3.Cluster) {

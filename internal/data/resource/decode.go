@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -250,6 +251,18 @@ func (c *decoding) duration(p *path, d *durationpb.Duration, def time.Duration) 
 		return def
 	}
 	return d.AsDuration()
+}
+
+// percent is an envoy.type.v3.Percent, or def where it is not set.
+func (c *decoding) percent(p *path, v *typev3.Percent, def float64) float64 {
+	if v == nil {
+		return def
+	}
+	if n := v.GetValue(); n >= 0 && n <= 100 {
+		return n
+	}
+	c.fail(p, "%v is not a percentage from 0 to 100", v.GetValue())
+	return def
 }
 
 // port16 is a port number from 1 to 65535.

@@ -254,7 +254,7 @@ func TestUpstreamTLS(t *testing.T) {
 
 func TestClusterDecodes(t *testing.T) {
 	c, err := resource.DecodeCluster(resourcetest.Cluster(t, `{"name":"c","type":"STRICT_DNS","maxRequestsPerConnection":7,"commonLbConfig":{"localityWeightedLbConfig":{}},
-		"circuitBreakers":{"thresholds":[{"priority":"HIGH","maxConnections":1},{"maxConnections":4294967295,"maxPendingRequests":5,"maxRetries":0}]},
+		"circuitBreakers":{"thresholds":[{"priority":"HIGH","maxConnections":1,"retryBudget":{"budgetPercent":{"value":12.5}}},{"maxConnections":4294967295,"maxPendingRequests":5,"maxRetries":0}]},
 		"upstreamConnectionOptions":{"tcpKeepalive":{"keepaliveTime":30}},
 		"transportSocket":{"name":"tls","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"}},
 		"typedExtensionProtocolOptions":{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{"@type":"type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -265,8 +265,15 @@ func TestClusterDecodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.MaxConnections != 0 || c.MaxRequests != 1024 || !c.NoRetries || c.MaxRequestsPerConn != 7 || !c.HTTP2 || c.TCPKeepalive.Time != 30*time.Second || c.ConnectTimeout != 5*time.Second {
+	if c.MaxRequestsPerConn != 7 || !c.HTTP2 || c.TCPKeepalive.Time != 30*time.Second || c.ConnectTimeout != 5*time.Second {
 		t.Errorf("%+v", c)
+	}
+	breakers := [2]resource.Thresholds{
+		{MaxConnections: resource.NoLimit, MaxPendingRequests: 5, MaxRequests: 1024, MaxRetries: 0},
+		{MaxConnections: 1, MaxPendingRequests: 1024, MaxRequests: 1024, MaxRetries: 3, RetryBudget: &resource.RetryBudget{Percent: 12.5, MinConcurrency: 3}},
+	}
+	if diff := cmp.Diff(&breakers, c.Breakers); diff != "" {
+		t.Errorf("circuit breakers (-want +got)\n%s", diff)
 	}
 	if !c.TLS.AutoSNI || !c.TLS.AutoSANCheck {
 		t.Errorf("%+v", c.TLS)

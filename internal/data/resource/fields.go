@@ -223,8 +223,10 @@ envoy.config.cluster.v3.CircuitBreakers
 + thresholds
 - per_host_thresholds
 envoy.config.cluster.v3.CircuitBreakers.Thresholds
-+ priority max_connections max_requests max_retries
-- max_pending_requests retry_budget track_remaining max_connection_pools
++ priority max_connections max_pending_requests max_requests max_retries retry_budget
+- track_remaining max_connection_pools
+envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget
++ budget_percent min_retry_concurrency
 envoy.config.cluster.v3.Cluster.CommonLbConfig
 - locality_weighted_lb_config healthy_panic_threshold zone_aware_lb_config update_merge_window ignore_new_hosts_until_first_hc
 - close_connections_on_host_set_change consistent_hashing_lb_config override_host_status
@@ -349,6 +351,8 @@ envoy.config.core.v3.RuntimeUInt32
 - runtime_key
 envoy.type.v3.FractionalPercent
 + numerator denominator
+envoy.type.v3.Percent
++ value
 envoy.type.v3.Int32Range
 + start end
 envoy.type.v3.Int64Range

@@ -75,8 +75,7 @@ connections that would have come to it. What a newer Envoy adds is refused until
 
 Left out, and worth knowing: outlier detection and the choice of TLS cipher suites (Go's own secure list is used),
 limits on how long a connection or stream may live, ` + "`append_x_forwarded_host`" + `, the response code for a cluster
-that is not there, ` + "`local_reply_config`" + `, ` + "`accept_http_10`" + ` (HTTP/1.0 is always served) and ` + "`max_pending_requests`" + `
-(no request waits for a connection). Of ` + "`max_retries`" + ` only 0 has an effect, and of ` + "`upstream_bind_config`" + ` none yet.
+that is not there, ` + "`local_reply_config`" + ` and ` + "`accept_http_10`" + ` (HTTP/1.0 is always served). ` + "`upstream_bind_config`" + ` has no effect yet.
 
 Some used fields are refused for particular values:
 

@@ -91,7 +91,7 @@ func TestReferenceDetails(t *testing.T) {
 
 func checkReferenceClusters(t *testing.T, clusters map[string]*resource.Cluster) {
 	c := clusters["outbound|80|wikipedia|istio-egressgateway.istio-system.svc.cluster.local"]
-	if c.Discovery != resource.DiscoveryEDS || c.EDSServiceName != c.Name || c.ConnectTimeout != 10*time.Second || c.LB != resource.LBLeastRequest || c.MaxConnections != 0 {
+	if c.Discovery != resource.DiscoveryEDS || c.EDSServiceName != c.Name || c.ConnectTimeout != 10*time.Second || c.LB != resource.LBLeastRequest || c.Breakers[resource.PriorityDefault].MaxConnections != resource.NoLimit {
 		t.Errorf("%+v", c)
 	}
 	if diff := cmp.Diff([]resource.Object{{Kind: "DestinationRule", Namespace: "default", Name: "egressgateway-for-wikipedia"}}, c.Objects); diff != "" {

@@ -6,6 +6,7 @@
 package resource
 
 import (
+	"math"
 	"net/netip"
 	"regexp"
 	"time"
@@ -331,11 +332,11 @@ type Cluster struct {
 	// Endpoints of static and DNS clusters (for DNS: Host is the name to resolve).
 	Endpoints *Endpoints
 	// DNSRefresh bounds how old an answer may be where the TTL is not respected.
-	DNSRefresh                  time.Duration
-	RespectDNSTTL               bool
-	DNSFamily                   DNSFamily
-	MaxConnections, MaxRequests uint32 // 0: unlimited
-	NoRetries                   bool   // max_retries is 0
+	DNSRefresh    time.Duration
+	RespectDNSTTL bool
+	DNSFamily     DNSFamily
+	// Breakers are the circuit breakers by RoutingPriority; nil: no limits.
+	Breakers *[2]Thresholds
 	// SourceAddress to dial from; the zero value: any.
 	SourceAddress netip.Addr
 	// TLS is the transport socket; nil is plain text. Matches are looked at first.
@@ -348,6 +349,33 @@ type Cluster struct {
 	TCPKeepalive        *TCPKeepalive
 	autoSNI, autoSAN    bool
 	Objects             []Object
+}
+
+// RoutingPriority is envoy.config.core.v3.RoutingPriority: which of a cluster's circuit
+// breakers a request counts for.
+type RoutingPriority uint8
+
+// Routing priorities.
+const (
+	PriorityDefault RoutingPriority = iota
+	PriorityHigh
+)
+
+// NoLimit is a threshold that is never reached: what istiod sends for "unlimited".
+const NoLimit uint32 = math.MaxUint32
+
+// Thresholds is envoy.config.cluster.v3.CircuitBreakers.Thresholds: how many at once.
+type Thresholds struct {
+	MaxConnections, MaxPendingRequests, MaxRequests uint32
+	// MaxRetries counts where RetryBudget is nil.
+	MaxRetries  uint32
+	RetryBudget *RetryBudget
+}
+
+// RetryBudget allows retries as a share of the requests that are active or pending.
+type RetryBudget struct {
+	Percent        float64 // 0 to 100
+	MinConcurrency uint32  // always allowed
 }
 
 // TCPKeepalive are the socket options of upstream connections.

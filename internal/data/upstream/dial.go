@@ -22,11 +22,35 @@ var errConnectTimeout = errors.New("connect timeout")
 
 var errNoResolver = errors.New("this proxy has no name resolver")
 
-// Dial connects to a host that Pick chose. The cluster's connect timeout covers the
-// TLS handshake too, as in Envoy. Without TLS the Dialer's connection is returned as
-// it is, so that a *net.TCPConn can be spliced. The errors have the reasons
-// upstream_connect_failed, upstream_tls_failed and address_forbidden, flag UF.
+// Dial connects to a host that Pick chose, for a request: it counts for the cluster's
+// max_pending_requests meanwhile, and for max_connections until Host.Closed is told.
+// A host that has no connection at all may always have one, as in Envoy.
+//
+// The cluster's connect timeout covers the TLS handshake too, as in Envoy. Without TLS
+// the Dialer's connection is returned as it is, so that a *net.TCPConn can be spliced.
+// The errors have the reasons upstream_connect_failed and upstream_tls_failed (flag
+// UF), address_forbidden and upstream_overflow.
 func (m *Manager) Dial(ctx context.Context, cluster *config.Cluster, h *Host, t *Target) (net.Conn, *Error) {
+	b, limits := &h.cluster.breakers[t.priority()], thresholds(cluster, t.priority())
+	if limits != nil && !take(&b.pending, limits.MaxPendingRequests) {
+		return nil, h.cluster.overflow("pending requests")
+	}
+	if limits != nil {
+		defer b.pending.Add(-1)
+	}
+	if !h.reserve(cluster, t.priority(), h.connections.Load() == 0) {
+		return nil, h.cluster.overflow("connections")
+	}
+	return m.dial(ctx, cluster, h, t)
+}
+
+// dial connects with a connection that is reserved; where it fails it gives the place back.
+func (m *Manager) dial(ctx context.Context, cluster *config.Cluster, h *Host, t *Target) (_ net.Conn, failed *Error) {
+	defer func() {
+		if failed != nil {
+			h.Closed(t.priority())
+		}
+	}()
 	if !h.explicit && forbidden(h.addr.Addr(), m.forbidden) {
 		return nil, forbiddenError(h.text)
 	}
@@ -67,18 +91,25 @@ func (h *Host) failure(ctx, limited context.Context, r reason.Reason, detail str
 
 // Connect picks a host and dials it, and tries others when that fails: each host
 // at most once, and at most four. An error is the last one, with the host it is about.
+// The connection counts for max_connections until Host.Closed is told.
 func (m *Manager) Connect(ctx context.Context, cluster *config.Cluster, t *Target) (net.Conn, *Host, *Error) {
+	if cluster == nil || cluster.Cluster == nil {
+		return nil, nil, noCluster()
+	}
 	var tried []*Host
 	var last *Error
 	for last == nil || len(tried) < maxConnectHosts && ctx.Err() == nil {
-		h, err := m.Pick(ctx, cluster, t, tried)
+		h, err := m.state(cluster).pick(ctx, cluster, t, tried)
 		if err != nil && last == nil {
 			return nil, nil, err
 		}
 		if err != nil || slices.Contains(tried, h) {
 			break // there is no other
 		}
-		conn, err := m.Dial(ctx, cluster, h, t)
+		if !h.reserve(cluster, t.priority(), false) {
+			return nil, nil, h.cluster.overflow("connections")
+		}
+		conn, err := m.dial(ctx, cluster, h, t)
 		if err == nil {
 			return conn, h, nil
 		}

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+
+	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
 // suspectFor is how long, in nanoseconds, a host is the second choice after a
@@ -22,9 +24,10 @@ type Host struct {
 	explicit bool        // the configuration names the address itself
 	tls      *tlsContext // nil: plain text
 
-	active   atomic.Int64
-	failedAt atomic.Int64 // Manager.now of the last failure; 0: the last connect worked
-	usedAt   atomic.Int64 // only kept by clusters of type ORIGINAL_DST
+	active      atomic.Int64
+	connections atomic.Int64
+	failedAt    atomic.Int64 // Manager.now of the last failure; 0: the last connect worked
+	usedAt      atomic.Int64 // only kept by clusters of type ORIGINAL_DST
 
 	gone   atomic.Bool
 	mu     sync.Mutex
@@ -45,20 +48,28 @@ func (h *Host) Hostname() string { return h.hostname }
 func (h *Host) TLS() bool { return h.tls != nil }
 
 // Begin counts a request or connection as active, for least request and for the
-// cluster's limits. Call End once for each Begin.
-func (h *Host) Begin() {
+// cluster's max_requests. Call End once for each Begin, with the same priority.
+func (h *Host) Begin(p resource.RoutingPriority) {
 	h.active.Add(1)
-	h.cluster.active.Add(1)
+	h.cluster.breakers[p].requests.Add(1)
 }
 
 // End is the counterpart of Begin.
-func (h *Host) End() {
+func (h *Host) End(p resource.RoutingPriority) {
 	h.active.Add(-1)
-	h.cluster.active.Add(-1)
+	h.cluster.breakers[p].requests.Add(-1)
 }
 
 // Active is how many requests or connections have begun and not ended.
 func (h *Host) Active() int64 { return h.active.Load() }
+
+// Closed tells that a connection that Dial made is closed: it counts for the cluster's
+// max_connections until then. Call it once for each connection, with the priority of
+// the Target that it was dialled for.
+func (h *Host) Closed(p resource.RoutingPriority) {
+	h.connections.Add(-1)
+	h.cluster.breakers[p].connections.Add(-1)
+}
 
 // Failed tells that the host could not be used: for a few seconds Pick prefers
 // others. Dial does this for itself.

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
-	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
@@ -56,11 +55,11 @@ type Manager struct {
 
 // state is one cluster at run time.
 type state struct {
-	manager *Manager
-	name    string
-	active  atomic.Int64  // requests and connections
-	turn    atomic.Uint64 // round robin
-	set     atomic.Pointer[hostSet]
+	manager  *Manager
+	name     string
+	breakers [2]breaker    // by resource.RoutingPriority
+	turn     atomic.Uint64 // round robin
+	set      atomic.Pointer[hostSet]
 
 	mu       sync.RWMutex // guards what follows, and replacing set
 	hosts    map[hostKey]*Host
@@ -208,20 +207,6 @@ func (m *Manager) newState(c *config.Cluster) *state {
 	s := &state{manager: m, name: c.Name, hosts: map[hostKey]*Host{}, contexts: map[*resource.UpstreamTLS]*tlsContext{}}
 	s.set.Store(s.build(c, nil, 0))
 	return s
-}
-
-// limits refuses when a circuit breaker of the cluster is open. There is no queue
-// of pending requests: Envoy's max_pending_requests plays no part.
-func (s *state) limits(c *config.Cluster) *Error {
-	limit := int64(c.MaxRequests)
-	if n := int64(c.MaxConnections); n != 0 && (limit == 0 || n < limit) {
-		limit = n
-	}
-	if limit == 0 || s.active.Load() < limit {
-		return nil
-	}
-	return &Error{Reason: reason.UpstreamOverflow, Flag: "UO",
-		Detail: "the circuit breaker of cluster " + s.name + " is open: too many connections or requests at once"}
 }
 
 // update takes a new version of the cluster.

@@ -132,7 +132,7 @@ func TestHostsSurviveConfigurationChanges(t *testing.T) {
 	m := manager(t, Options{Source: src})
 	a := pick(t, m, one, nil)
 	b := pick(t, m, one, nil, a)
-	a.Begin()
+	a.Begin(resource.PriorityDefault)
 	gone := make(chan string, 4)
 	a.OnGone(func() { gone <- a.String() })
 	b.OnGone(func() { gone <- b.String() })
@@ -167,7 +167,7 @@ func TestHostsSurviveConfigurationChanges(t *testing.T) {
 	src.set()
 	<-gone
 	until(t, "the state is freed", func() bool { return len(m.all()) == 0 })
-	a.End()
+	a.End(resource.PriorityDefault)
 	called := false
 	c.OnGone(func() { called = true })
 	if !called {
@@ -241,27 +241,6 @@ func TestDNSRefreshRateWithoutTTL(t *testing.T) {
 	})
 }
 
-func TestCircuitBreaker(t *testing.T) {
-	m := manager(t, Options{})
-	for _, set := range []func(*resource.Cluster){
-		func(c *resource.Cluster) { c.MaxConnections = 2 },
-		func(c *resource.Cluster) { c.MaxRequests = 2 },
-		func(c *resource.Cluster) { c.MaxRequests, c.MaxConnections = 3, 2 },
-	} {
-		c := cluster("c", resource.DiscoveryStatic, "192.0.2.1:80")
-		set(c.Cluster)
-		h := pick(t, m, c, nil)
-		h.Begin()
-		h.Begin()
-		if _, err := m.Pick(t.Context(), c, nil, nil); err == nil || err.Reason != reason.UpstreamOverflow || err.Flag != "UO" {
-			t.Errorf("err = %v", err)
-		}
-		h.End()
-		pick(t, m, c, nil)
-		h.End()
-	}
-}
-
 func TestDestinationsAreBoundedAndFreed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewManager(Options{})
@@ -271,7 +250,7 @@ func TestDestinationsAreBoundedAndFreed(t *testing.T) {
 			return &Target{Destination: netip.AddrPortFrom(netip.AddrFrom4([4]byte{100, 1, byte(i >> 8), byte(i)}), 80)}
 		}
 		h := pick(t, m, c, at(0))
-		h.Begin()
+		h.Begin(resource.PriorityDefault)
 		if pick(t, m, c, at(0)) != h {
 			t.Error("another host for the same destination")
 		}
@@ -291,7 +270,7 @@ func TestDestinationsAreBoundedAndFreed(t *testing.T) {
 		if n := count(); n != 1 || h.Gone() {
 			t.Errorf("%d hosts are left, the active one gone: %v", n, h.Gone())
 		}
-		h.End()
+		h.End(resource.PriorityDefault)
 	})
 }
 
@@ -324,9 +303,9 @@ func TestPickIsSafeForConcurrentUse(t *testing.T) {
 						t.Errorf("%s: %v", name, err)
 						return
 					}
-					h.Begin()
+					h.Begin(resource.PriorityDefault)
 					h.Failed()
-					h.End()
+					h.End(resource.PriorityDefault)
 				}
 			}
 		})

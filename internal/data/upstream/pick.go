@@ -29,17 +29,25 @@ const (
 // address_forbidden and upstream_overflow; do not change the Error.
 func (m *Manager) Pick(ctx context.Context, cluster *config.Cluster, t *Target, avoid []*Host) (*Host, *Error) {
 	if cluster == nil || cluster.Cluster == nil {
-		return nil, &Error{Reason: reason.NoCluster, Flag: "NC", Detail: "there is no such cluster"}
+		return nil, noCluster()
 	}
 	s := m.state(cluster)
-	if err := s.limits(cluster); err != nil {
+	if err := s.admitRequest(cluster, t.priority()); err != nil {
 		return nil, err
 	}
+	return s.pick(ctx, cluster, t, avoid)
+}
+
+func noCluster() *Error {
+	return &Error{Reason: reason.NoCluster, Flag: "NC", Detail: "there is no such cluster"}
+}
+
+func (s *state) pick(ctx context.Context, cluster *config.Cluster, t *Target, avoid []*Host) (*Host, *Error) {
 	if cluster.Discovery == resource.DiscoveryOriginalDst {
 		return s.pickDestination(ctx, cluster, t, avoid)
 	}
 	set := s.set.Load()
-	if set.refresh != 0 && m.now() >= set.refresh {
+	if set.refresh != 0 && s.manager.now() >= set.refresh {
 		var err *Error
 		if set, err = s.resolve(ctx); err != nil {
 			return nil, err

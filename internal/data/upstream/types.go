@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
 // Dialer opens connections. It is the seam between ways to deploy: standalone
@@ -61,6 +62,22 @@ type Target struct {
 	Name string
 	// Authority is the request's host for auto_sni and auto_san_validation.
 	Authority string
+	// Source is the address of the downstream's connection.
+	Source netip.AddrPort
+	// Hash is what the route's hash_policy made of the request, for ring_hash and
+	// maglev; without HasHash they choose by chance, as Envoy does.
+	Hash    uint64
+	HasHash bool
+	// Priority says which circuit breakers count.
+	Priority resource.RoutingPriority
+}
+
+// priority of a target, which may be nil.
+func (t *Target) priority() resource.RoutingPriority {
+	if t == nil {
+		return resource.PriorityDefault
+	}
+	return t.Priority
 }
 
 // Error is a failure to reach a cluster, with its reason and Envoy's response flag.
