@@ -80,28 +80,41 @@ func appendPrintable(dst []byte, s string) []byte {
 func (x *exchange) answer(status int, body []byte) {
 	x.entry.Status = status
 	x.entry.ResponseHeaders = &x.resp.Fields
-	x.resp.Status = status
-	x.finishFields()
-	x.back = http1.AppendStatusLine(x.back[:0], status, "")
-	x.back = x.resp.Fields.Append(x.back)
+	s := &x.resp
+	*s = http1.Response{Status: status, Fields: s.Fields, Declared: -1}
 	if status >= 200 && status != 204 && status != 304 {
-		x.back = http1.AppendLength(x.back, int64(len(body)))
+		s.Declared = int64(len(body))
 	} else {
 		body = nil
 	}
-	x.back = x.appendConnection(x.back)
-	x.back = append(x.back, "\r\n"...)
-	if x.req.Method != "HEAD" {
-		x.back = append(x.back, body...)
-		x.entry.BytesSent = int64(len(body))
+	if x.req.Method == "HEAD" {
+		body = nil
 	}
+	if len(body) > 0 {
+		s.Framing, s.Length = http1.Length, s.Declared
+	}
+	x.finishFields()
+	x.entry.BytesSent = int64(len(body))
 	x.answered = true
 	// A client that does not read its answers must not hold the connection.
-	x.s.watch.set(causeLinger, x.h.now()+x.h.limits.LingerTime)
-	if err := x.s.wire.write(x.back); err != nil {
+	x.watch.set(causeLinger, x.h.now()+x.h.limits.LingerTime)
+	if err := x.sendWhole(body); err != nil {
 		x.close = true
 		x.flag("DC")
+		return
 	}
+	x.complete = true
+}
+
+// sendWhole sends the response in x.resp with a body that is there.
+func (x *exchange) sendWhole(body []byte) error {
+	to := x.client.begin(x)
+	if len(body) > 0 {
+		if err := to.add(body, true); err != nil {
+			return err
+		}
+	}
+	return to.end(nil)
 }
 
 // finishFields sets the fields that every response has: date where there is none,
@@ -121,20 +134,6 @@ func (x *exchange) finishFields() {
 		f.RemoveKnown(http1.Server)
 	}
 	f.Add("server", x.hcm.ServerName)
-}
-
-// appendConnection says whether the connection goes on, where the client cannot know.
-func (x *exchange) appendConnection(dst []byte) []byte {
-	if x.s.draining.Load() {
-		x.close = true
-	}
-	switch {
-	case x.close:
-		return append(dst, "connection: close\r\n"...)
-	case x.req.HTTP10:
-		return append(dst, "connection: keep-alive\r\n"...)
-	}
-	return dst
 }
 
 // direct answers with the route's direct response.
@@ -178,11 +177,10 @@ func (x *exchange) refuseHTTP2() {
 	e.Protocol, e.Method, e.Path, e.Authority, e.Host = record.ProtocolHTTP2, "", "", "", ""
 	e.Reason, e.Detail = reason.HTTP2NotSupported, "the client spoke HTTP/2 with prior knowledge"
 	n := 8 + len(http2Debug)
-	b := append(x.back[:0], 0, 0, 0, 4, 0, 0, 0, 0, 0) // SETTINGS, empty
+	b := append([]byte(nil), 0, 0, 0, 4, 0, 0, 0, 0, 0) // SETTINGS, empty
 	b = append(b, byte(n>>16), byte(n>>8), byte(n), 7, 0, 0, 0, 0, 0)
 	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0x0d)
-	x.back = append(b, http2Debug...)
-	if _, err := x.s.c.Net.Write(x.back); err != nil {
+	if _, err := x.c.Net.Write(append(b, http2Debug...)); err != nil {
 		x.flag("DC")
 	}
 }

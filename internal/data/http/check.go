@@ -10,7 +10,7 @@ import (
 // startWatching begins the checks of a waiting exchange, or moves the next one
 // nearer. It returns false when the exchange has been interrupted.
 func (x *exchange) startWatching() bool {
-	return x.s.watch.set(causeCheck, x.nextCheck(x.h.now()))
+	return x.watch.set(causeCheck, x.nextCheck(x.h.now()))
 }
 
 // nextCheck is when to look again: soon, or when a timeout passes.
@@ -49,7 +49,7 @@ func (x *exchange) check() (cause, time.Duration) {
 	if x.streamIdle > 0 && now >= max(x.seenAt, x.started)+x.streamIdle {
 		return causeStream, 0
 	}
-	if !x.tunnelling.Load() && !x.upload.running() && closedByPeer(x.s.c.Net) {
+	if !x.tunnelling.Load() && !x.upload.running() && x.client.gone() {
 		return causeGone, 0
 	}
 	if !x.stillAllowed() {
@@ -61,7 +61,7 @@ func (x *exchange) check() (cause, time.Duration) {
 // stillAllowed decides again when the configuration has changed. The request is
 // judged as it arrived.
 func (x *exchange) stillAllowed() bool {
-	cfg, plan := x.s.c.Plan()
+	cfg, plan := x.c.Plan()
 	if cfg == x.cfg || cfg == x.judged {
 		return true
 	}
@@ -84,12 +84,12 @@ func lateDetail(why reason.Reason, detail string) string {
 // interruption is what the watch's cause means for an exchange that waits for its
 // response.
 func (x *exchange) interruption() *failure {
-	switch c := x.s.watch.interrupted(); c {
+	switch c := x.watch.interrupted(); c {
 	case causeRoute:
 		return &failure{kind: finalKind, status: 504, reason: reason.UpstreamTimeout, flag: "UT",
 			detail: "no complete response within the route's timeout of " + x.plan.Route.Forward.Timeout.String()}
 	case causeTry:
-		x.s.watch.resume()
+		x.watch.resume()
 		return &failure{kind: timeoutKind, status: 504, reason: reason.UpstreamTimeout, flag: "UT",
 			detail: "no response within the timeout of one attempt"}
 	case causeStream:

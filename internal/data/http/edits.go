@@ -72,7 +72,7 @@ func (x *exchange) appendForwardedFor() {
 	if have, ok := f.Get("x-forwarded-for"); ok {
 		x.arena = append(append(x.arena, have...), ',')
 	}
-	x.arena = x.s.c.Info.Source.Addr().Unmap().AppendTo(x.arena)
+	x.arena = x.c.Info.Source.Addr().Unmap().AppendTo(x.arena)
 	value := view(x.arena[n:])
 	f.RemoveKnown(http1.XForwardedFor)
 	f.Add("x-forwarded-for", value)
@@ -269,7 +269,7 @@ func (x *exchange) operator(op string) {
 }
 
 func (x *exchange) appendOperator(name, argument string) bool {
-	info := &x.s.c.Info
+	info := &x.c.Info
 	switch name {
 	case "REQ":
 		return x.appendHeader(argument, x.requestHeader)

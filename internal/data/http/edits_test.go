@@ -198,11 +198,11 @@ func TestAutoHostRewrite(t *testing.T) {
 }
 
 func TestTargetOfAddressThatStandsForAName(t *testing.T) {
-	s := &session{c: &Conn{}}
-	s.c.Info.Binding.Name = "www.example.com"
+	c := &Conn{}
+	c.Info.Binding.Name = "www.example.com"
 	for address, want := range map[string]string{"240.241.0.7:80": "www.example.com", "203.0.113.7:80": "", "[2001:db8::1]:80": ""} {
-		s.c.Info.Destination = netip.MustParseAddrPort(address)
-		if got := (&exchange{s: s}).targetOf().Name; got != want {
+		c.Info.Destination = netip.MustParseAddrPort(address)
+		if got := (&exchange{c: c}).targetOf().Name; got != want {
 			t.Errorf("%s: name %q, want %q", address, got, want)
 		}
 	}

@@ -21,16 +21,23 @@ const keepBuffer = 64 << 10
 // exchange is one request and its response. Its methods stand in the order of its
 // life: run, readHead, plan, then forward or one of the answers of our own, end.
 type exchange struct {
-	s       *session
-	h       *Handler
-	start   time.Time
-	started time.Duration // start on the handler's clock
+	h        *Handler
+	c        *Conn
+	client   client
+	watch    *watch
+	patience *patience // of the first attempt to find a host
+	start    time.Time
+	started  time.Duration // start on the handler's clock
 
 	req     http1.Request
-	reqBody http1.Body
+	reqBody body
 	// resp has the response's head as it is sent: the upstream's, edited, or ours.
 	resp     http1.Response
-	respBody http1.Body
+	respBody body
+	// What HTTP/1 on either side needs.
+	reqStream, respStream   stream1
+	reqMessage, respMessage message // to the upstream, to the client
+	reqRaw, respRaw         rawBody // of tunnels
 
 	cfg      *config.Config
 	cplan    decide.ConnPlan
@@ -50,13 +57,11 @@ type exchange struct {
 
 	entry record.Entry
 	flags [3]string
-	out   []byte // to the upstream
-	back  []byte // to the client
 	arena []byte // what edited strings point into
 
-	// close: the connection ends after this exchange. answered: a final response head
-	// was written.
-	close, answered bool
+	// close: no other request can follow on an HTTP/1 connection. answered: a final
+	// response head was written. complete: so was all of the response.
+	close, answered, complete bool
 	// unread: the client may have sent what was not read, see linger.
 	unread bool
 
@@ -76,58 +81,44 @@ type exchange struct {
 	judged       *config.Config // that the exchange was last found allowed by
 }
 
-// begin prepares for a request whose first bytes are there.
-func (x *exchange) begin(s *session) {
-	x.s, x.h = s, s.h
+// begin prepares for a request whose first bytes are there. c, client and watch are set.
+func (x *exchange) begin(h *Handler, p record.Protocol) {
+	x.h = h
 	x.start = time.Now()
-	x.started = x.start.Sub(s.h.started)
-	x.entry = record.Entry{Start: x.start, Protocol: record.ProtocolHTTP11,
-		DownstreamLocal: s.c.Info.Destination, DownstreamRemote: s.c.Info.Source, SNI: s.c.Info.SNI}
-	s.x = x
+	x.started = x.start.Sub(h.started)
+	x.reqBody, x.respBody = &x.reqStream, &x.respStream
+	x.entry = record.Entry{Start: x.start, Protocol: p,
+		DownstreamLocal: x.c.Info.Destination, DownstreamRemote: x.c.Info.Source, SNI: x.c.Info.SNI}
 }
 
-// run serves the request and reports whether the connection may serve another.
-func (x *exchange) run() bool {
-	x.cfg, x.cplan, x.hcm = x.s.plan()
-	if !x.readHead() {
-		x.finish()
-		if x.unread {
-			x.s.linger()
+// run serves the request from its head to its record.
+func (x *exchange) run() {
+	if x.readHead() {
+		if x.hcm == nil {
+			x.denyConnection()
+		} else {
+			x.route()
 		}
-		return false
-	}
-	if x.hcm == nil {
-		x.denyConnection()
-	} else {
-		x.route()
-	}
-	if !x.s.watch.clear() {
-		x.close, x.broken = true, true
+		if !x.watch.clear() {
+			x.close, x.broken = true, true
+		}
 	}
 	x.finish()
 	x.releaseUpstream()
-	if x.close {
-		if !x.reqBody.Done() || x.s.reader.Buffered() > 0 {
-			x.s.linger()
-		}
-		return false
-	}
-	return x.drainRequest()
 }
 
 // readHead reads and parses the head, and answers when that is not possible.
 func (x *exchange) readHead() bool {
-	s := x.s
 	timeout := x.h.limits.HeadTimeout
 	if x.hcm != nil && x.hcm.RequestHeadersTimeout > 0 {
 		timeout = x.hcm.RequestHeadersTimeout
 	}
-	if !s.watch.set(causeHead, x.started+timeout) {
+	if !x.watch.set(causeHead, x.started+timeout) {
 		x.failRead(nil)
 		return false
 	}
-	err := s.reader.ReadRequest(&x.req)
-	if err == nil && !s.watch.clear() {
+	err := x.client.readRequest(x)
+	if err == nil && !x.watch.clear() {
 		err = errInterrupted
 	}
 	if x.req.HTTP10 {
@@ -140,7 +131,6 @@ func (x *exchange) readHead() bool {
 		x.failRead(err)
 		return false
 	}
-	x.reqBody.Start(s.reader, x.req.Framing, x.req.Length, true)
 	x.close = x.req.Close
 	if x.req.Framing == http1.NoBody {
 		x.entry.RequestDone = 1
@@ -161,12 +151,12 @@ func (x *exchange) failRead(err error) {
 	case err == http1.ErrHTTP2Preface:
 		x.unread = true
 		x.refuseHTTP2()
-	case x.hcm == nil && (x.s.watch.interrupted() == causeHead || x.s.watch.interrupted() == causeNone):
+	case x.hcm == nil && (x.watch.interrupted() == causeHead || x.watch.interrupted() == causeNone):
 		// Refused in any case: that the client did not say more does not change it.
 		x.entry.Reason, x.entry.Detail = x.denial()
 		x.flag("DC")
-	case x.s.watch.interrupted() == causeHead:
-		x.s.watch.resume()
+	case x.watch.interrupted() == causeHead:
+		x.watch.resume()
 		x.answerError(408, reason.DownstreamTimeout, "the request head did not arrive in time", "")
 	default:
 		x.entry.Reason, x.entry.Detail = reason.DownstreamClosed, "the client closed inside the request head"
@@ -214,7 +204,7 @@ func (x *exchange) route() {
 	}
 	x.original = x.req.Fields.Original()
 	x.dreq = decide.Request{Method: x.req.Method, Scheme: "http", Authority: x.req.Authority, Path: x.path,
-		Headers: &x.original, Upgrade: x.upgrade, Random: rand.Uint32(), Conn: &x.s.c.Info}
+		Headers: &x.original, Upgrade: x.upgrade, Random: rand.Uint32(), Conn: &x.c.Info}
 	x.plan = x.h.route(x.cfg, m, &x.dreq)
 	x.describePlan()
 	switch x.plan.Verdict {
@@ -278,9 +268,8 @@ func (x *exchange) flag(f string) {
 // finish records the exchange: the one place where that is done.
 func (x *exchange) finish() {
 	x.entry.Duration = time.Since(x.start)
-	x.s.ended = x.started + x.entry.Duration
 	if x.entry.Host == "" {
-		x.entry.Host = x.s.c.Info.Host()
+		x.entry.Host = x.c.Info.Host()
 	}
 	x.h.recorder.Record(&x.entry, x.logs())
 }
@@ -301,35 +290,23 @@ func (x *exchange) logs() []resource.AccessLog {
 	return nil
 }
 
-// drainRequest reads what is left of a request body, so that the next request can
-// be read. It returns false when that is too much.
-func (x *exchange) drainRequest() bool {
-	if x.reqBody.Done() {
-		return true
-	}
-	if !x.s.watch.set(causeLinger, x.h.now()+x.h.limits.LingerTime) {
-		return false
-	}
-	for left := x.h.limits.DrainBytes; left > 0; {
-		p, err := x.reqBody.Next()
-		if err != nil || x.reqBody.Done() {
-			return x.reqBody.Done() && x.s.watch.clear()
-		}
-		left -= int64(len(p))
-	}
-	return false
-}
+// ended is when the exchange did, on the handler's clock.
+func (x *exchange) ended() time.Duration { return x.started + x.entry.Duration }
 
 // end gives back what the exchange held. Nothing may use its strings after it. (Not
 // one assignment: scratch memory stays, and atomics must not be copied.)
 func (x *exchange) end() {
-	x.s.reader.Release()
-	for _, f := range [...]*http1.Fields{&x.req.Fields, &x.reqBody.Trailers, &x.resp.Fields, &x.respBody.Trailers} {
-		f.Reset()
-	}
+	x.req.Fields.Reset()
+	x.resp.Fields.Reset()
+	x.reqStream.reset()
+	x.respStream.reset()
+	x.reqMessage.reset()
+	x.respMessage.reset()
+	x.reqRaw, x.respRaw = rawBody{}, rawBody{}
 	x.req, x.resp = http1.Request{Fields: x.req.Fields}, http1.Response{Fields: x.resp.Fields}
-	x.reqBody, x.respBody = http1.Body{Trailers: x.reqBody.Trailers}, http1.Body{Trailers: x.respBody.Trailers}
-	x.s, x.cfg, x.hcm, x.judged = nil, nil, nil, nil
+	x.reqBody, x.respBody = nil, nil
+	x.c, x.client, x.watch, x.patience = nil, nil, nil, nil
+	x.cfg, x.hcm, x.judged = nil, nil, nil
 	x.cplan, x.plan, x.dreq = decide.ConnPlan{}, decide.RoutePlan{}, decide.Request{}
 	x.original = http1.Original{}
 	x.path, x.authority, x.upgrade, x.tunnel = "", "", "", false
@@ -339,8 +316,8 @@ func (x *exchange) end() {
 	}
 	x.download = pump{}
 	x.entry = record.Entry{}
-	x.out, x.back, x.arena = scratch(x.out), scratch(x.back), scratch(x.arena)
-	x.close, x.answered, x.unread = false, false, false
+	x.arena = scratch(x.arena)
+	x.close, x.answered, x.complete, x.unread = false, false, false, false
 	x.lateReason, x.lateDetail = "", ""
 	x.seen, x.seenAt, x.streamIdle, x.requestLimit = 0, 0, 0, 0
 	x.received.Store(false)
@@ -382,6 +359,6 @@ func (x *exchange) lowered(s string) string {
 // targetOf is what the request wants, for clusters that dial it.
 func (x *exchange) targetOf() upstream.Target {
 	host, _ := http1.SplitPort(x.authority)
-	dst, name := decide.Original(&x.s.c.Info, x.cluster, host)
+	dst, name := decide.Original(&x.c.Info, x.cluster, host)
 	return upstream.Target{Destination: dst, Name: name, Authority: host}
 }

@@ -36,7 +36,7 @@ type failure struct {
 func (x *exchange) readFailure(err error, early bool) failure {
 	var e *http1.Error
 	switch {
-	case x.s.watch.interrupted() != causeNone:
+	case x.watch.interrupted() != causeNone:
 		return *x.interruption()
 	case errors.As(err, &e):
 		return x.protocolError("the upstream's response breaks the rule " + e.Rule)
@@ -66,7 +66,7 @@ func (x *exchange) protocolError(detail string) failure {
 // upstreamError classifies what the upstream manager says. A refusal by policy is
 // answered as one.
 func (x *exchange) upstreamError(err *upstream.Error) failure {
-	if x.s.watch.interrupted() != causeNone {
+	if x.watch.interrupted() != causeNone {
 		return *x.interruption()
 	}
 	f := failure{kind: finalKind, status: 503, reason: err.Reason, flag: err.Flag, detail: err.Detail, err: err.Err}
@@ -100,7 +100,7 @@ func (x *exchange) failUpstream(f *failure) {
 		x.close = true // the client is gone, or has half a response
 		return
 	}
-	x.s.watch.resume()
+	x.watch.resume()
 	x.fail(f.status, f.reason, detail)
 }
 
@@ -131,7 +131,7 @@ func (x *exchange) clientGone() {
 	x.close = true
 	x.flag("DC")
 	x.entry.Reason, x.entry.Detail = reason.DownstreamClosed, "the client closed before the response was complete"
-	if x.s.draining.Load() {
+	if x.c.draining.Load() {
 		x.entry.Reason, x.entry.Detail = reason.Draining, "the connection was closed before the response was complete, while the proxy was shutting down"
 	}
 	x.entry.ResponseCodeDetails = "downstream_remote_disconnect"

@@ -3,10 +3,7 @@ package http
 import (
 	"context"
 	"errors"
-	"io"
 	"math/rand/v2"
-	"net"
-	"net/netip"
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
@@ -30,9 +27,9 @@ type forwarding struct {
 	cluster  *config.Cluster
 	target   upstream.Target
 	host     *upstream.Host
-	conn     *upstreamConn
-	reused   bool // conn has served a request before
-	broken   bool // conn is closed, or not to be used again
+	up       server
+	reused   bool // up is a connection that has served a request before
+	broken   bool // up is closed, or not to be used again
 	tried    []*upstream.Host
 	attempt  uint32
 	slot     upstream.RetrySlot // of the attempt, if it is a retry
@@ -99,7 +96,8 @@ func (x *exchange) prepare() bool {
 	x.tunnel = x.upgrade != "" || x.req.Method == "CONNECT"
 	if x.req.Expect100 && !x.hcm.Proxy100Continue {
 		x.req.Fields.RemoveKnown(http1.Expect)
-		if _, err := io.WriteString(x.s.c.Net, "HTTP/1.1 100 Continue\r\n\r\n"); err != nil {
+		x.resp.Status, x.resp.Reason = 100, ""
+		if err := x.client.interim(x); err != nil {
 			x.clientGone()
 			return false
 		}
@@ -138,7 +136,7 @@ func (x *exchange) takeSmallBody() bool {
 	for !x.reqBody.Done() {
 		p, err := x.reqBody.Next()
 		if err != nil {
-			if x.s.watch.interrupted() == causeNone {
+			if x.watch.interrupted() == causeNone {
 				x.clientGone()
 			} else {
 				x.failUpstream(x.interruption())
@@ -182,15 +180,15 @@ func (x *exchange) connect() failure {
 	if host.TLS() {
 		key = x.h.upstreams.ConnKey(host, &x.target)
 	}
-	if x.conn = home.get(key); x.conn != nil {
-		x.reused = true
+	if u := home.get(key); u != nil {
+		x.up, x.reused = u, true
 	} else if err := x.dial(home, key); err != nil {
 		x.tried = append(x.tried, host)
 		return x.upstreamError(err)
 	}
 	host.Begin(x.target.Priority)
-	x.entry.UpstreamLocalAddress = x.conn.local
-	if !x.s.watch.attach(x.conn.conn) {
+	x.entry.UpstreamLocalAddress = x.up.localAddr()
+	if !x.watch.attach(x.up) {
 		x.dropUpstream()
 		return *x.interruption()
 	}
@@ -200,13 +198,13 @@ func (x *exchange) connect() failure {
 // pick asks for a host. Only the first resolution of a name makes it wait, and that
 // ends when the exchange is interrupted.
 func (x *exchange) pick() (*upstream.Host, *upstream.Error) {
-	p := &x.s.patience
+	p := x.patience
 	if x.attempt > 1 {
 		p = new(patience)
 	} else {
 		p.reset()
 	}
-	if !x.s.watch.attach(p) {
+	if !x.watch.attach(p) {
 		_ = p.SetDeadline(longAgo)
 	}
 	return x.h.upstreams.Pick(p, x.cluster, &x.target, x.avoid())
@@ -224,7 +222,7 @@ func (x *exchange) avoid() []*upstream.Host {
 func (x *exchange) dial(home *hostPool, key string) *upstream.Error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	if !x.s.watch.attach(canceller(cancel)) {
+	if !x.watch.attach(canceller(cancel)) {
 		cancel()
 	}
 	conn, err := x.h.upstreams.Dial(ctx, x.cluster, x.host, &x.target)
@@ -232,44 +230,27 @@ func (x *exchange) dial(home *hostPool, key string) *upstream.Error {
 	if err != nil {
 		return err
 	}
-	u := &upstreamConn{home: home, host: x.host, priority: x.target.Priority, key: key, idle: x.cluster.UpstreamIdleTimeout}
-	if u.idle <= 0 {
-		u.idle = defaultUpstreamIdle
-	}
-	u.wire.init(conn, &x.h.buffers)
-	u.reader = http1.NewReader(u, &x.h.buffers, x.h.limits.Limits)
-	if a, ok := conn.LocalAddr().(*net.TCPAddr); ok {
-		u.local = netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
-	}
-	x.conn = u
+	x.up = newUpstreamConn(x, conn, home, key)
 	return nil
 }
 
-// sendAndReceive sends the request on x.conn and reads the response head into x.resp.
+// sendAndReceive sends the request on x.up and reads the response head into x.resp.
 func (x *exchange) sendAndReceive() failure {
-	x.conn.requests++
-	x.buildRequest()
 	x.sentAt = x.h.now()
 	if x.plan.Route.Forward.Retry != nil && x.plan.Route.Forward.Retry.PerTryTimeout > 0 {
 		x.tryLimit.Store(int64(x.sentAt + x.plan.Route.Forward.Retry.PerTryTimeout))
 		x.startWatching()
 	}
-	if !x.replayable {
-		if x.reused && closedByPeer(x.conn.conn) {
-			return failure{kind: staleKind}
+	if x.replayable {
+		if f := x.up.ask(x); f.kind != answeredKind {
+			return f
 		}
-		x.startUpload()
 	} else {
-		buf, n, unasked, err := x.conn.ask(x.out)
-		if unasked && x.reused {
-			x.conn.returnBuffer(buf)
-			return failure{kind: staleKind}
+		to, f := x.up.begin(x)
+		if f.kind != answeredKind {
+			return f
 		}
-		if err != nil || unasked {
-			x.conn.returnBuffer(buf)
-			return x.readFailure(err, true)
-		}
-		x.conn.reader.Adopt(buf, n)
+		x.startUpload(to)
 	}
 	return x.readResponseHead()
 }
@@ -277,7 +258,7 @@ func (x *exchange) sendAndReceive() failure {
 // readResponseHead reads heads until one is final, and forwards the interim ones.
 func (x *exchange) readResponseHead() failure {
 	for range maxInterim {
-		if err := x.conn.reader.ReadResponse(&x.resp, x.req.Method); err != nil {
+		if err := x.up.readResponse(x); err != nil {
 			return x.readFailure(err, errors.Is(err, http1.ErrClosed))
 		}
 		if !x.resp.Interim() {
@@ -290,7 +271,6 @@ func (x *exchange) readResponseHead() failure {
 		if err := x.forwardInterim(); err != nil {
 			return x.goneFailure()
 		}
-		x.conn.reader.Release()
 	}
 	return x.protocolError("too many interim responses")
 }
@@ -302,53 +282,22 @@ func (x *exchange) forwardInterim() error {
 		return nil
 	}
 	x.resp.Fields.RemoveHop()
-	x.back = http1.AppendStatusLine(x.back[:0], x.resp.Status, x.resp.Reason)
-	x.back = x.resp.Fields.Append(x.back)
-	x.back = append(x.back, "\r\n"...)
-	_, err := x.s.c.Net.Write(x.back)
-	return err
+	return x.client.interim(x)
 }
 
-// buildRequest writes the request anew, with the small body if there is one.
-func (x *exchange) buildRequest() {
-	path := x.path
-	if x.req.Method == "CONNECT" {
-		path = x.authority
-	}
-	authority := x.authority
+// upstreamAuthority is the authority that the request names to the chosen host.
+func (x *exchange) upstreamAuthority() string {
 	if x.plan.Route.Forward.AutoHostRewrite && x.host.Hostname() != "" {
-		authority = x.host.Hostname()
-		x.entry.Authority = authority
+		x.entry.Authority = x.host.Hostname()
+		return x.host.Hostname()
 	}
-	b := http1.AppendRequestLine(x.out[:0], x.req.Method, path)
-	b = http1.AppendField(b, "host", authority)
-	b = x.req.Fields.Append(b)
-	if v := x.plan.VirtualHost; v != nil && v.IncludeAttemptCount {
-		b = append(b, "x-envoy-attempt-count: "...)
-		b = append(appendInt(b, int64(x.attempt)), "\r\n"...)
-	}
-	switch {
-	case x.req.Framing == http1.Length:
-		b = http1.AppendLength(b, x.req.Length)
-	case x.req.Framing == http1.Chunked:
-		b = append(b, "transfer-encoding: chunked\r\n"...)
-	case x.req.Method == "POST" || x.req.Method == "PUT" || x.req.Method == "PATCH":
-		b = append(b, "content-length: 0\r\n"...) // RFC 9110 section 8.6
-	}
-	switch {
-	case x.upgrade != "":
-		b = append(append(append(b, "connection: upgrade\r\nupgrade: "...), x.req.Upgrade...), "\r\n"...)
-	case x.req.TETrailers:
-		b = append(b, "connection: te\r\nte: trailers\r\n"...)
-	}
-	b = append(b, "\r\n"...)
-	x.out = append(b, x.small...)
+	return x.authority
 }
 
 // dropUpstream ends an attempt: the connection is closed, and nothing of its
 // response is kept.
 func (x *exchange) dropUpstream() {
-	if x.conn == nil {
+	if x.up == nil {
 		return
 	}
 	x.abandonUpstream()
@@ -359,30 +308,24 @@ func (x *exchange) dropUpstream() {
 // abandonUpstream closes the connection, but keeps the memory that the response's
 // strings are in until the exchange is recorded.
 func (x *exchange) abandonUpstream() {
-	x.s.watch.attach(nil)
+	x.watch.attach(nil)
 	x.broken = true
-	_ = x.conn.conn.Close() // also wakes the upload, if it is writing
+	x.up.abandon() // also wakes the upload, if it is writing
 	x.stopUpload()
 }
 
 // releaseUpstream gives the connection to the pool, or its memory back where it
 // cannot be used again.
 func (x *exchange) releaseUpstream() {
-	u := x.conn
+	u := x.up
 	if u == nil {
 		return
 	}
-	x.conn = nil
-	interrupted := !x.s.watch.attach(nil)
+	x.up = nil
+	interrupted := !x.watch.attach(nil)
 	x.host.End(x.target.Priority)
-	limit := x.cluster.MaxRequestsPerConn
-	if x.broken || interrupted || x.resp.Close || limit > 0 && u.requests >= limit || u.reader.Buffered() > 0 || x.host.Gone() {
-		u.close()
-		x.broken = false
-		return
-	}
-	u.reader.Release()
-	x.h.pool.put(u, x.s.ended)
+	u.release(x, !x.broken && !interrupted && !x.host.Gone())
+	x.broken = false
 }
 
 // idempotent methods may be sent again (RFC 9110 section 9.2.2).
@@ -392,11 +335,4 @@ func idempotent(method string) bool {
 		return true
 	}
 	return false
-}
-
-// returnBuffer gives back what ask returned and nobody reads.
-func (u *upstreamConn) returnBuffer(buf []byte) {
-	if buf != nil {
-		u.pool.Return(buf)
-	}
 }

@@ -32,6 +32,8 @@ type Conn struct {
 	// Plan is called once per request, when its first bytes are there. A plan that
 	// denies, or whose chain does not serve HTTP, refuses the request.
 	Plan func() (*config.Config, decide.ConnPlan)
+
+	draining atomic.Bool // the context of Serve has ended
 }
 
 // Upstreams chooses and dials; *upstream.Manager does.

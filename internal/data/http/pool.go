@@ -1,13 +1,10 @@
 package http
 
 import (
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/egret-mesh/egret/internal/data/http1"
-	"github.com/egret-mesh/egret/internal/data/resource"
 	"github.com/egret-mesh/egret/internal/data/upstream"
 )
 
@@ -16,33 +13,6 @@ const sweepEvery = 5 * time.Second
 
 // defaultUpstreamIdle is Envoy's idle_timeout of upstream connections.
 const defaultUpstreamIdle = time.Hour
-
-// upstreamConn is one HTTP/1 connection to an upstream host. It belongs to one
-// exchange, or to the pool while idle.
-type upstreamConn struct {
-	wire
-	reader *http1.Reader
-	home   *hostPool
-	// host and priority are those that the connection counts for.
-	host     *upstream.Host
-	priority resource.RoutingPriority
-	// key tells connections to the same host apart (upstream.Manager.ConnKey).
-	key      string
-	requests uint32
-	idle     time.Duration  // how long it may be idle
-	since    time.Duration  // idle since, on the handler's clock
-	local    netip.AddrPort // %UPSTREAM_LOCAL_ADDRESS%
-}
-
-// Read is for the reader: later reads than the first.
-func (u *upstreamConn) Read(p []byte) (int, error) { return u.conn.Read(p) }
-
-// close ends the connection; there is nothing to do about an error.
-func (u *upstreamConn) close() {
-	_ = u.conn.Close()
-	u.host.Closed(u.priority)
-	u.reader.Close()
-}
 
 // pool keeps the idle upstream connections by host. Connections of a host that is
 // gone from the configuration are closed.

@@ -8,7 +8,7 @@ import (
 	"github.com/egret-mesh/egret/internal/data/reason"
 )
 
-// respond sends the response in x.resp, whose body is still on x.conn, to the client.
+// respond sends the response in x.resp, whose body is still on x.up, to the client.
 func (x *exchange) respond() {
 	x.tryLimit.Store(0)
 	x.describeResponse()
@@ -19,20 +19,18 @@ func (x *exchange) respond() {
 	if x.upload.running() && !x.upload.last.Load() {
 		x.close = true // an answer before the end of the request: no other can follow
 	}
+	x.editHead()
 	p := &x.download
-	p.body, p.src, p.dst, p.moved = &x.respBody, x.conn.tcp, &x.s.wire, &x.moved
-	p.chunked = x.buildResponse()
-	p.out = x.back
-	x.respBody.Start(x.conn.reader, x.resp.Framing, x.resp.Length, false)
+	p.start(x.respBody, x.client.begin(x), &x.moved)
 	x.answered = true
 	err := p.run()
-	x.back = p.out
 	x.entry.BytesSent = p.total
 	x.entry.ResponseDone = time.Since(x.start)
 	if err != nil {
 		x.responseBroke(err)
 		return
 	}
+	x.complete = true
 	if x.upload.running() && !x.upload.last.Load() {
 		x.abandonUpstream()
 		return
@@ -50,35 +48,18 @@ func (x *exchange) describeResponse() {
 	e.Attempts = x.attempt
 }
 
-// buildResponse writes the response head anew into x.back. It reports whether the
-// body goes in chunks.
-func (x *exchange) buildResponse() (chunked bool) {
+// editHead makes the upstream's response head ours.
+func (x *exchange) editHead() {
 	s := &x.resp
 	trailer, hasTrailer := s.Fields.Known(http1.Trailer)
-	chunked = (s.Framing == http1.Chunked || s.Framing == http1.UntilClose) && !x.req.HTTP10
 	s.Fields.RemoveHop()
 	s.Fields.RemoveKnown(http1.Trailer)
-	if hasTrailer && chunked {
+	if hasTrailer && s.Framing == http1.Chunked && !x.req.HTTP10 {
 		s.Fields.Add("trailer", trailer)
 	}
 	x.serviceTimeField()
 	x.editResponse()
 	x.finishFields()
-	b := http1.AppendStatusLine(x.back[:0], s.Status, s.Reason)
-	b = s.Fields.Append(b)
-	switch {
-	case chunked:
-		b = append(b, "transfer-encoding: chunked\r\n"...)
-	case s.Framing == http1.Length:
-		b = http1.AppendLength(b, s.Length)
-	case s.Framing != http1.NoBody:
-		x.close = true // HTTP/1.0: the end of the connection is the end of the body
-	case s.Declared >= 0 && s.Status >= 200 && s.Status != 204:
-		b = http1.AppendLength(b, s.Declared)
-	}
-	b = x.appendConnection(b)
-	x.back = append(b, "\r\n"...)
-	return chunked
 }
 
 // serviceTimeField is x-envoy-upstream-service-time: milliseconds until the head.
@@ -100,7 +81,7 @@ func (x *exchange) responseBroke(err error) {
 	x.abandonUpstream()
 	var w writeError
 	var e *http1.Error
-	switch c := x.s.watch.interrupted(); {
+	switch c := x.watch.interrupted(); {
 	case c != causeNone && c != causeGone:
 		f := x.interruption()
 		x.entry.Reason, x.entry.Detail = f.reason, f.detail
@@ -108,7 +89,7 @@ func (x *exchange) responseBroke(err error) {
 			x.flag(f.flag)
 		}
 		x.entry.ResponseCodeDetails = detailsOf(f)
-	case c == causeGone || errors.As(err, &w) || closedByPeer(x.s.c.Net):
+	case c == causeGone || errors.As(err, &w) || x.client.gone():
 		x.clientGone()
 		return
 	case errors.As(err, &e):
@@ -120,8 +101,5 @@ func (x *exchange) responseBroke(err error) {
 		x.entry.Reason, x.entry.Detail = reason.UpstreamReset, "the upstream closed the connection inside the response"
 		x.entry.ResponseCodeDetails = "upstream_reset_after_response_started{connection_termination}"
 	}
-	if t := x.s.wire.tcp; t != nil && x.resp.Framing != http1.Length {
-		// A reset, where an orderly end could be taken for the end of the body.
-		_ = t.SetLinger(0)
-	}
+	x.client.breakOff(x)
 }

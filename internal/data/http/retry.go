@@ -139,7 +139,7 @@ func (x *exchange) pauseBeforeRetry() bool {
 	interval := min(base<<min(x.attempt, 16)-base, limit)
 	x.tryLimit.Store(0)
 	p := new(patience)
-	if !x.startWatching() || !x.s.watch.attach(p) {
+	if !x.startWatching() || !x.watch.attach(p) {
 		return false
 	}
 	t := time.NewTimer(rand.N(max(interval, 1)))

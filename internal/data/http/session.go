@@ -2,12 +2,12 @@ package http
 
 import (
 	"runtime"
-	"sync/atomic"
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/record"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
@@ -26,9 +26,10 @@ type session struct {
 	// idle is the keep-alive timeout, of the last plan.
 	idle time.Duration
 	// ended is when the last request ended, on the handler's clock.
-	ended    time.Duration
-	draining atomic.Bool
+	ended time.Duration
 }
+
+var _ client = (*session)(nil)
 
 func newSession(h *Handler, c *Conn) *session {
 	s := &session{h: h, c: c, idle: time.Hour}
@@ -57,7 +58,7 @@ func (s *session) close() {
 
 // drain runs when the context of Serve ends.
 func (s *session) drain() {
-	s.draining.Store(true)
+	s.c.draining.Store(true)
 	s.watch.interruptIf(causeIdle, causeDrain)
 }
 
@@ -68,12 +69,50 @@ func (s *session) serveOne() bool {
 		return false
 	}
 	x := s.h.exchanges.Get().(*exchange)
-	x.begin(s)
-	keep := x.run()
-	x.end()
+	x.c, x.client, x.watch, x.patience = s.c, s, &s.watch, &s.patience
+	x.begin(s.h, record.ProtocolHTTP11)
+	s.x = x
+	x.cfg, x.cplan, x.hcm = s.plan()
+	x.run()
+	s.ended = x.ended()
+	keep := s.after(x)
+	s.reader.Release()
 	s.x = nil
+	x.end()
 	s.h.exchanges.Put(x)
-	return keep && !s.draining.Load()
+	return keep && !s.c.draining.Load()
+}
+
+// after reads what the request left unread, as far as that makes sense. It reports
+// whether the connection may serve another request.
+func (s *session) after(x *exchange) bool {
+	switch {
+	case x.unread, x.close && (!x.reqBody.Done() || s.reader.Buffered() > 0):
+		s.linger()
+		return false
+	case x.close:
+		return false
+	}
+	return s.drainRequest(x)
+}
+
+// drainRequest reads what is left of a request body, so that the next request can
+// be read. It returns false when that is too much.
+func (s *session) drainRequest(x *exchange) bool {
+	if x.reqBody.Done() {
+		return true
+	}
+	if !s.watch.set(causeLinger, s.h.now()+s.h.limits.LingerTime) {
+		return false
+	}
+	for left := s.h.limits.DrainBytes; left > 0; {
+		p, err := x.reqBody.Next()
+		if err != nil || x.reqBody.Done() {
+			return x.reqBody.Done() && s.watch.clear()
+		}
+		left -= int64(len(p))
+	}
+	return false
 }
 
 // await waits for the first bytes of a request. Nothing is recorded when none come:
@@ -82,7 +121,7 @@ func (s *session) await() bool {
 	if s.reader.Buffered() > 0 {
 		return true
 	}
-	if !s.watch.set(causeIdle, s.ended+s.idle) || s.draining.Load() {
+	if !s.watch.set(causeIdle, s.ended+s.idle) || s.c.draining.Load() {
 		return false
 	}
 	// Others first: meanwhile the client's next request often arrives, and then the
@@ -121,6 +160,84 @@ func (s *session) plan() (*config.Config, decide.ConnPlan, *resource.HTTPConnect
 
 // check looks after the exchange that waits; see watch.onCheck.
 func (s *session) check() (cause, time.Duration) { return s.x.check() }
+
+func (s *session) readRequest(x *exchange) error {
+	err := s.reader.ReadRequest(&x.req)
+	if x.req.HTTP10 {
+		x.entry.Protocol = record.ProtocolHTTP10
+	}
+	if err == nil {
+		x.reqStream.Start(s.reader, x.req.Framing, x.req.Length, true)
+		x.reqStream.tcp = s.wire.tcp
+	}
+	return err
+}
+
+func (s *session) interim(x *exchange) error {
+	m := &x.respMessage
+	m.out = http1.AppendStatusLine(m.out[:0], x.resp.Status, x.resp.Reason)
+	m.out = append(x.resp.Fields.Append(m.out), "\r\n"...)
+	m.wire = &s.wire
+	return m.flush()
+}
+
+// begin writes the response's head anew.
+func (s *session) begin(x *exchange) sink {
+	m, r := &x.respMessage, &x.resp
+	m.wire = &s.wire
+	m.chunked = (r.Framing == http1.Chunked || r.Framing == http1.UntilClose) && !x.req.HTTP10
+	b := http1.AppendStatusLine(m.out[:0], r.Status, r.Reason)
+	b = r.Fields.Append(b)
+	switch {
+	case m.chunked:
+		b = append(b, "transfer-encoding: chunked\r\n"...)
+	case r.Framing == http1.Length:
+		b = http1.AppendLength(b, r.Length)
+	case r.Framing != http1.NoBody:
+		x.close = true // HTTP/1.0: the end of the connection is the end of the body
+	case r.Declared >= 0 && r.Status >= 200 && r.Status != 204:
+		b = http1.AppendLength(b, r.Declared)
+	}
+	b = s.appendConnection(x, b)
+	m.out = append(b, "\r\n"...)
+	return m
+}
+
+// appendConnection says whether the connection goes on, where the client cannot know.
+func (s *session) appendConnection(x *exchange, dst []byte) []byte {
+	if s.c.draining.Load() {
+		x.close = true
+	}
+	switch {
+	case x.close:
+		return append(dst, "connection: close\r\n"...)
+	case x.req.HTTP10:
+		return append(dst, "connection: keep-alive\r\n"...)
+	}
+	return dst
+}
+
+func (s *session) tunnel(x *exchange) (body, sink) {
+	m, r := &x.respMessage, &x.resp
+	*m = message{wire: &s.wire, tunnel: true, out: m.out[:0]}
+	b := http1.AppendStatusLine(m.out, r.Status, r.Reason)
+	b = r.Fields.Append(b)
+	if r.Status == 101 {
+		b = append(append(append(b, "connection: upgrade\r\nupgrade: "...), r.Upgrade...), "\r\n"...)
+	}
+	m.out = append(b, "\r\n"...)
+	x.reqRaw = rawBody{wire: &s.wire, reader: s.reader}
+	return &x.reqRaw, m
+}
+
+func (s *session) gone() bool { return closedByPeer(s.c.Net) }
+
+func (s *session) breakOff(x *exchange) {
+	if t := s.wire.tcp; t != nil && x.resp.Framing != http1.Length {
+		// A reset, where an orderly end could be taken for the end of the body.
+		_ = t.SetLinger(0)
+	}
+}
 
 // linger lets the client read the last response before the connection is closed: a
 // close with unread bytes would reset it. Bounded in time and bytes.

@@ -29,13 +29,13 @@ func (u *upload) reset() {
 	u.last.Store(false)
 }
 
-// startUpload sends the head in x.out and the body from a goroutine of its own.
-func (x *exchange) startUpload() {
+// startUpload sends the body from a goroutine of its own.
+func (x *exchange) startUpload(to sink) {
 	u := &x.upload
 	u.done = make(chan struct{})
 	u.active.Store(true)
-	u.pump = pump{body: &x.reqBody, src: x.s.wire.tcp, dst: &x.conn.wire, chunked: x.req.Framing == http1.Chunked,
-		out: x.out, moved: &x.moved, beforeLast: func() { u.last.Store(true) }}
+	u.pump.start(x.reqBody, to, &x.moved)
+	u.pump.beforeLast = func() { u.last.Store(true) }
 	go x.runUpload()
 }
 
@@ -58,11 +58,11 @@ func (x *exchange) runUpload() {
 	if errors.As(u.err, &w) {
 		return // the upstream does not want more; it may have answered already
 	}
-	x.s.watch.interrupt(causeUpload)
+	x.watch.interrupt(causeUpload)
 }
 
-// stopUpload ends the upload and waits for it. The connections' deadlines are left in
-// the past where it had to be interrupted: neither can be used again.
+// stopUpload ends the upload and waits for it; the upstream's side was abandoned. The
+// client's deadline is left in the past where the upload had to be interrupted.
 func (x *exchange) stopUpload() {
 	u := &x.upload
 	if !u.active.Load() {
@@ -70,8 +70,7 @@ func (x *exchange) stopUpload() {
 	}
 	if u.running() && !u.last.Load() {
 		x.close = true
-		_ = x.s.c.Net.SetReadDeadline(longAgo)
-		_ = x.conn.conn.SetWriteDeadline(longAgo)
+		x.watch.wakeClient()
 	}
 	<-u.done
 }

@@ -1,7 +1,6 @@
 package http
 
 import (
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,11 +56,11 @@ type watch struct {
 	mu      sync.Mutex
 	timer   *time.Timer
 	stopped bool
-	down    net.Conn
+	down    interruptible
 	up      interruptible
 }
 
-// interruptible is an upstream connection, or the wait for one. The watch only ever
+// interruptible is a connection, a stream, or the wait for one. The watch only ever
 // sets a deadline in the past, or none.
 type interruptible interface{ SetDeadline(time.Time) error }
 
@@ -221,6 +220,17 @@ func (w *watch) kick() {
 		_ = w.up.SetDeadline(longAgo)
 	}
 }
+
+// wake wakes whoever is in I/O without a cause, for good: a tunnel whose one direction
+// failed.
+func (w *watch) wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.kick()
+}
+
+// wakeClient is wake for the client's side only.
+func (w *watch) wakeClient() { _ = w.down.SetDeadline(longAgo) }
 
 // attach tells what else to interrupt; nil: nothing. It returns false, without
 // attaching, when the watch has interrupted: then what was attached may have its

@@ -1,0 +1,139 @@
+package http
+
+import (
+	"io"
+	"net"
+
+	"github.com/egret-mesh/egret/internal/data/http1"
+)
+
+// flushAt is when collected output is written although more input is there.
+const flushAt = 16 << 10
+
+// stream1 is a body on an HTTP/1 connection.
+type stream1 struct {
+	http1.Body
+	tcp *net.TCPConn // that the rest may be spliced from; nil: none
+}
+
+func (b *stream1) trailers() *http1.Fields { return &b.Trailers }
+
+// reset keeps the trailers' memory only.
+func (b *stream1) reset() {
+	b.Trailers.Reset()
+	*b = stream1{Body: http1.Body{Trailers: b.Trailers}}
+}
+
+// message is a sink that writes one HTTP/1.1 message: small pieces go together with
+// what is waiting in out (the head), large ones in one system call with it.
+type message struct {
+	wire *wire
+	// chunked: the body is framed in chunks; else its bytes are written as they are.
+	chunked bool
+	// tunnel: the end of the body is the end of the sending direction.
+	tunnel    bool
+	out       []byte // written before the next piece
+	vectors   [3][]byte
+	unwritten net.Buffers // a view of vectors
+}
+
+// reset keeps the memory of out unless it has grown large.
+func (m *message) reset() { *m = message{out: scratch(m.out)} }
+
+// writeError marks an error of the destination; others are the source's.
+type writeError struct{ error }
+
+func (w writeError) Unwrap() error { return w.error }
+
+func asWriteError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return writeError{err}
+}
+
+func (m *message) add(piece []byte, _ bool) error {
+	if len(m.out)+len(piece)+http1.ChunkOverhead <= flushAt && !(m.tunnel && len(m.out) == 0) {
+		if m.chunked {
+			m.out = http1.AppendChunkHead(m.out, len(piece))
+		}
+		m.out = append(m.out, piece...)
+		if m.chunked {
+			m.out = append(m.out, "\r\n"...)
+		}
+		return nil
+	}
+	if !m.chunked && len(m.out) == 0 {
+		return asWriteError(m.wire.write(piece))
+	}
+	return m.addLarge(piece)
+}
+
+// addLarge writes what waits and the piece in one system call.
+func (m *message) addLarge(piece []byte) error {
+	m.vectors[2] = nil
+	if m.chunked {
+		m.out = http1.AppendChunkHead(m.out, len(piece))
+		m.vectors[2] = []byte("\r\n")
+	}
+	m.vectors[0], m.vectors[1] = m.out, piece
+	m.unwritten = m.vectors[:]
+	_, err := m.unwritten.WriteTo(m.wire.conn)
+	m.out = m.out[:0]
+	return asWriteError(err)
+}
+
+// end writes what is left, with the last chunk and trailers.
+func (m *message) end(trailers *http1.Fields) error {
+	if m.chunked {
+		m.out = http1.AppendChunkEnd(m.out, trailers)
+	}
+	if err := m.flush(); err != nil || !m.tunnel {
+		return err
+	}
+	if w, ok := m.wire.conn.(interface{ CloseWrite() error }); ok {
+		return asWriteError(w.CloseWrite())
+	}
+	return asWriteError(net.ErrClosed)
+}
+
+func (m *message) flush() error {
+	if len(m.out) == 0 {
+		return nil
+	}
+	err := m.wire.write(m.out)
+	m.out = m.out[:0]
+	return asWriteError(err)
+}
+
+// rawBody is what follows on a connection that has become a tunnel. While it waits
+// it holds no buffer: there are many quiet tunnels.
+type rawBody struct {
+	wire   *wire
+	reader *http1.Reader // has what was read ahead
+	buf    []byte
+	done   bool
+	none   http1.Fields
+}
+
+func (b *rawBody) Next() ([]byte, error) {
+	if b.buf != nil {
+		b.wire.pool.Return(b.buf)
+		b.buf = nil
+	}
+	if ahead := b.reader.TakeBuffered(); len(ahead) > 0 {
+		return ahead, nil
+	}
+	buf, n, err := b.wire.readFirst()
+	if n > 0 {
+		b.buf = buf
+		return buf[:n], nil
+	}
+	b.done = err == io.EOF
+	return nil, err
+}
+
+func (b *rawBody) Done() bool              { return b.done }
+func (b *rawBody) Ready() bool             { return b.reader.Buffered() > 0 }
+func (b *rawBody) Left() int64             { return -1 }
+func (b *rawBody) trailers() *http1.Fields { return &b.none }
