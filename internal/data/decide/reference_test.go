@@ -150,7 +150,7 @@ func TestReferenceExplains(t *testing.T) {
 		t.Errorf("inspect 80: %v %v", tls, http)
 	}
 	in := decide.Connection(cfg, cfg.Listener("virtualInbound"), &decide.Conn{Source: addrPort("10.0.0.9:40000"), Destination: addrPort("10.0.0.5:80"), Transport: "tls", Application: []string{"istio"}})
-	if in.Reason != reason.NotSupported || !strings.Contains(in.Detail, "TLS") {
+	if in.Reason != reason.NotSupported || !strings.Contains(in.Detail, "SDS") {
 		t.Errorf("inbound mutual TLS: %+v", in)
 	}
 }

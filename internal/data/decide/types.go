@@ -38,6 +38,18 @@ type Conn struct {
 	// Application is what was sniffed or offered by ALPN: "http/1.1", "http/1.0",
 	// "h2c", "h2", ...; nil when not inspected or not HTTP.
 	Application []string
+	// Terminated: the client's TLS was ended by the filter chain, so what is spoken now
+	// was inside of it. ALPN is the protocol that was agreed on then, "" for none.
+	Terminated bool
+	ALPN       string
+}
+
+// Scheme is the scheme of requests on the connection.
+func (c *Conn) Scheme() string {
+	if c.Terminated {
+		return "https"
+	}
+	return "http"
 }
 
 // Host is the name of the destination for records: the SNI, the name that the

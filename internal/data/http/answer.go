@@ -159,7 +159,7 @@ func (x *exchange) redirect() {
 	if !x.drainable() {
 		x.close = true
 	}
-	location := redirectLocation(r, &x.plan.Route.Match, x.authority, x.path)
+	location := redirectLocation(x.c.Info.Scheme(), r, &x.plan.Route.Match, x.authority, x.path)
 	f := &x.resp.Fields
 	f.Reset()
 	f.Add("location", location)

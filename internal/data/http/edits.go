@@ -55,7 +55,7 @@ func (x *exchange) managerFields() {
 		}
 	}
 	if _, ok := f.Known(http1.XForwardedProto); !ok {
-		f.Add("x-forwarded-proto", "http")
+		f.Add("x-forwarded-proto", x.c.Info.Scheme())
 	}
 	if _, ok := f.Known(http1.XRequestID); !ok && m.GenerateRequestID {
 		f.Add("x-request-id", x.requestID())

@@ -80,7 +80,7 @@ func TestRedirectLocation(t *testing.T) {
 		{resource.Redirect{PrefixRewrite: "/new"}, "a.com", "/old/x?y", "http://a.com/new/x?y"},
 		{resource.Redirect{StripQuery: true}, "[::1]:81", "/x?y", "http://[::1]:81/x"},
 	} {
-		if got := redirectLocation(&test.r, &prefix, test.authority, test.path); got != test.want {
+		if got := redirectLocation("http", &test.r, &prefix, test.authority, test.path); got != test.want {
 			t.Errorf("%+v of %s%s = %q, want %q", test.r, test.authority, test.path, got, test.want)
 		}
 	}

@@ -203,7 +203,7 @@ func (x *exchange) route() {
 		x.upgrade = x.lowered(x.req.Upgrade)
 	}
 	x.original = x.req.Fields.Original()
-	x.dreq = decide.Request{Method: x.req.Method, Scheme: "http", Authority: x.req.Authority, Path: x.path,
+	x.dreq = decide.Request{Method: x.req.Method, Scheme: x.c.Info.Scheme(), Authority: x.req.Authority, Path: x.path,
 		Headers: &x.original, Upgrade: x.upgrade, Random: rand.Uint32(), Conn: &x.c.Info}
 	x.plan = x.h.route(x.cfg, m, &x.dreq)
 	x.describePlan()

@@ -133,10 +133,10 @@ func mergeSlashes(p []byte) int {
 	return w
 }
 
-// redirectLocation builds the Location of a redirect (Envoy's RedirectAction).
-func redirectLocation(r *resource.Redirect, m *resource.RouteMatch, authority, path string) string {
+// redirectLocation builds the Location of a redirect (Envoy's RedirectAction); scheme is
+// the request's.
+func redirectLocation(scheme string, r *resource.Redirect, m *resource.RouteMatch, authority, path string) string {
 	host, port := http1.SplitPort(authority)
-	scheme := "http"
 	switch {
 	case r.HTTPSRedirect:
 		scheme = "https"

@@ -214,13 +214,17 @@ func (w *wire) trySend(fd uintptr) bool {
 	return true
 }
 
-// netConn is what TLS connections have.
+// netConn is what TLS connections have, and others that read ahead.
 type netConn interface{ NetConn() net.Conn }
 
 // closedByPeer reports whether the peer is known to have closed or broken the
 // connection. It does not block or consume bytes.
 func closedByPeer(conn net.Conn) bool {
-	if t, ok := conn.(netConn); ok {
+	for {
+		t, ok := conn.(netConn)
+		if !ok {
+			break
+		}
 		conn = t.NetConn()
 	}
 	sc, ok := conn.(syscall.Conn)

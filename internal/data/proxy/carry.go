@@ -22,14 +22,14 @@ func (c *connection) carry(up net.Conn) {
 	if t := c.plan.Chain.TCP; t != nil && t.IdleTimeout > 0 {
 		idle = t.IdleTimeout
 	}
-	w := watchIdle(c.net, up, idle, func() {
+	w := watchIdle(c.stream, up, idle, func() {
 		c.kill(ending{reason: reason.DownstreamTimeout, flags: []string{"SI"}, detail: fmt.Sprintf("no data for %s", idle)})
 	})
 	defer w.stop()
 	var back sync.WaitGroup
 	var sent int64
-	back.Go(func() { sent, _ = copyThenHalfClose(c.net, up, w) })
-	received, _ := copyThenHalfClose(up, c.net, w)
+	back.Go(func() { sent, _ = copyThenHalfClose(c.stream, up, w) })
+	received, _ := copyThenHalfClose(up, c.stream, w)
 	back.Wait()
 	c.entry.BytesReceived += received
 	c.entry.BytesSent += sent
@@ -160,8 +160,16 @@ func (w *idleWatch) stop() {
 	w.timer.Stop()
 }
 
-// reset closes conn so that the peer sees it at once, and nothing more is sent.
+// reset closes conn so that the peer sees it at once, and nothing more is sent, not
+// even the end of TLS.
 func reset(conn net.Conn) {
+	for {
+		inner, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		conn = inner.NetConn()
+	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}

@@ -24,9 +24,11 @@ type connection struct {
 	p        *Proxy
 	acceptor *acceptor
 	net      net.Conn
-	start    time.Time
-	ctx      context.Context // ends when the connection is killed
-	cancel   context.CancelFunc
+	// stream is what the chain's filters see: net, or what is inside of its TLS.
+	stream net.Conn
+	start  time.Time
+	ctx    context.Context // ends when the connection is killed
+	cancel context.CancelFunc
 
 	called netip.AddrPort // the address that the client called; set by identify
 
@@ -43,8 +45,9 @@ type connection struct {
 	verdict atomic.Pointer[verdict]
 
 	mu       sync.Mutex
-	upstream net.Conn // of a TCP connection, once dialled
-	ending   *ending  // why it was killed
+	upstream net.Conn           // of a TCP connection, once dialled
+	drain    context.CancelFunc // of an HTTP connection: the request under way is its last
+	ending   *ending            // why it was killed
 }
 
 // verdict is a decision with all that it came from. It never changes.
@@ -53,7 +56,8 @@ type verdict struct {
 	accepted *resource.Listener
 	info     decide.Conn
 	plan     decide.ConnPlan
-	cluster  string // of a TCP connection that is forwarded
+	cluster  string                  // of a TCP connection that is forwarded
+	tls      *resource.DownstreamTLS // that the client's TLS was ended with
 }
 
 const rawBuffer = "raw_buffer"
@@ -70,7 +74,7 @@ var draining = ending{reason: reason.Draining, detail: "the proxy is shutting do
 // begin starts the life of an accepted connection, or ends it at once when there are
 // too many.
 func (p *Proxy) begin(conn net.Conn, a *acceptor) {
-	c := &connection{p: p, acceptor: a, net: conn, start: time.Now()}
+	c := &connection{p: p, acceptor: a, net: conn, stream: conn, start: time.Now()}
 	if p.count.Add(1) > int64(p.maxConnections) {
 		c.tooMany()
 		p.count.Add(-1)
@@ -92,6 +96,7 @@ func (c *connection) run() {
 		c.entry.Flags = []string{"DC"}
 	case c.plan.Verdict != decide.Forward:
 		c.refuse()
+	case c.plan.Chain.TLS != nil && !c.terminate(c.plan.Chain.TLS):
 	case c.plan.Chain.HTTP != nil:
 		c.serve()
 	default:
@@ -195,7 +200,13 @@ func (c *connection) unacceptable(accepted *resource.Listener) (decide.ConnPlan,
 // serve hands an HTTP connection over; the handler records each request.
 func (c *connection) serve() {
 	c.told = true
-	c.p.http.Serve(c.p.serving, &http.Conn{Net: c.net, Peeked: c.seen.bytes, Info: c.info, Plan: c.current})
+	ctx, drain := context.WithCancel(c.p.serving)
+	defer drain()
+	c.mu.Lock()
+	c.drain = drain
+	c.mu.Unlock()
+	c.judge(c.p.source.Current()) // what has changed meanwhile
+	c.p.http.Serve(ctx, &http.Conn{Net: c.stream, Peeked: c.seen.bytes, Info: c.info, Plan: c.current})
 }
 
 // current is the plan under the newest configuration, for the next request or for the
@@ -204,7 +215,7 @@ func (c *connection) serve() {
 func (c *connection) current() (*config.Config, decide.ConnPlan) {
 	v := c.verdict.Load()
 	if cfg := c.p.source.Current(); cfg != v.cfg {
-		v = &verdict{cfg: cfg, accepted: c.acceptor.in(cfg), info: v.info}
+		v = &verdict{cfg: cfg, accepted: c.acceptor.in(cfg), info: v.info, tls: v.tls}
 		c.bind(cfg, &v.info)
 		v.plan = planFor(v)
 		c.verdict.Store(v)
@@ -218,7 +229,7 @@ func planFor(v *verdict) decide.ConnPlan {
 		return gone
 	}
 	plan := decide.Connection(v.cfg, v.accepted, &v.info)
-	if plan.Verdict == decide.Forward && plan.Chain.HTTP == nil {
+	if plan.Verdict == decide.Forward && (plan.Chain.HTTP == nil || (plan.Chain.TLS != nil) != v.info.Terminated) {
 		plan.Verdict, plan.Reason = decide.Deny, reason.PolicyChanged
 		plan.Detail = "the configuration no longer routes this connection as HTTP"
 	}
@@ -251,6 +262,7 @@ func (c *connection) kill(e ending) {
 func (c *connection) end() {
 	c.p.leave(c)
 	c.cancel()
+	_ = c.stream.Close()
 	_ = c.net.Close()
 	c.mu.Lock()
 	why := c.ending

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/egret-mesh/egret/internal/data/config"
@@ -21,14 +22,42 @@ func (p *Proxy) judgeAll(cfg *config.Config) {
 
 // judge closes a TCP connection if cfg no longer lets it go where it goes. One that
 // is not decided yet decides under the newest configuration itself; HTTP connections
-// ask for the current plan with each request and while one is under way.
+// ask for the current plan with each request and while one is under way, and are drained
+// where they could not be opened in the same way again.
 func (c *connection) judge(cfg *config.Config) {
 	v := c.verdict.Load()
-	if v == nil || v.cfg == cfg || v.cluster == "" {
+	if v == nil {
+		return
+	}
+	if v.cluster == "" {
+		c.judgeHTTP(cfg, v)
+		return
+	}
+	if v.cfg == cfg {
 		return
 	}
 	if why := c.stillGoes(cfg, v); why != "" {
 		c.kill(ending{reason: reason.PolicyChanged, detail: "the configuration changed: " + why, flags: []string{"UH"}})
+	}
+}
+
+// judgeHTTP drains a connection whose listener is gone, or whose TLS would be ended
+// otherwise now (another certificate, other authorities for clients).
+func (c *connection) judgeHTTP(cfg *config.Config, v *verdict) {
+	accepted := c.acceptor.in(cfg)
+	same := accepted != nil
+	if same && v.tls != nil {
+		plan := decide.Connection(cfg, accepted, &v.info)
+		same = plan.Chain != nil && reflect.DeepEqual(plan.Chain.TLS, v.tls)
+	}
+	if same {
+		return
+	}
+	c.mu.Lock()
+	drain := c.drain
+	c.mu.Unlock()
+	if drain != nil {
+		drain()
 	}
 }
 
@@ -41,6 +70,9 @@ func (c *connection) stillGoes(cfg *config.Config, v *verdict) string {
 	info := v.info
 	c.bind(cfg, &info)
 	plan := decide.Connection(cfg, accepted, &info)
+	if v.tls != nil && (plan.Chain == nil || !reflect.DeepEqual(plan.Chain.TLS, v.tls)) {
+		return "its TLS would be ended otherwise now"
+	}
 	same := func(w resource.WeightedCluster) bool { return w.Name == v.cluster }
 	switch {
 	case plan.Verdict != decide.Forward:

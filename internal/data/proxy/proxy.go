@@ -91,6 +91,7 @@ type Proxy struct {
 	drainTimeout   time.Duration
 
 	acceptors acceptors
+	servers   servers
 	count     atomic.Int64
 	handlers  sync.WaitGroup // one per connection
 
@@ -118,6 +119,7 @@ func New(o Options) *Proxy {
 		p.drainTimeout = defaultDrainTimeout
 	}
 	p.acceptors.byKey = map[string]*acceptor{}
+	p.servers = servers{log: p.log, all: map[*resource.DownstreamTLS]*tlsServer{}}
 	return p
 }
 
@@ -155,6 +157,7 @@ func (p *Proxy) follow(cfg *config.Config, retry *time.Timer) {
 		return
 	}
 	failed := p.acceptors.set(p.serving, cfg, p)
+	p.servers.keep(cfg)
 	p.judgeAll(cfg)
 	retry.Stop()
 	if failed {

@@ -62,6 +62,10 @@ const (
 	HTTP2NotSupported Reason = "http2_not_supported"
 	// DownstreamTimeout: the client was too slow (headers, body, idle).
 	DownstreamTimeout Reason = "downstream_timeout"
+	// DownstreamTLSFailed: TLS with the client could not be set up: its certificate,
+	// version or bytes were not acceptable, it was too slow, or the proxy has no
+	// certificate.
+	DownstreamTLSFailed Reason = "downstream_tls_failed"
 	// TooManyConnections: over a connection limit.
 	TooManyConnections Reason = "too_many_connections"
 )
@@ -102,7 +106,7 @@ var denials = map[Reason]bool{
 	DNSTypeRefused: true, ProtocolNotCaptured: true, SelfCall: true,
 	ConfigRejected: true, NotSupported: true,
 	BadRequest: true, HeadersTooLarge: true, HTTP2NotSupported: true,
-	TooManyConnections: true,
+	TooManyConnections: true, DownstreamTLSFailed: true,
 }
 
 // Denied reports whether r is a refusal (by policy or by strictness), as

@@ -63,8 +63,7 @@ envoy.config.listener.v3.ListenerFilterChainMatchPredicate
 envoy.config.listener.v3.ListenerFilterChainMatchPredicate.MatchSet
 + rules
 envoy.config.listener.v3.FilterChain
-+ filter_chain_match filters use_proxy_proto metadata transport_socket name
-- transport_socket_connect_timeout
++ filter_chain_match filters use_proxy_proto metadata transport_socket transport_socket_connect_timeout name
 envoy.config.listener.v3.FilterChainMatch
 + destination_port prefix_ranges source_prefix_ranges source_ports server_names transport_protocol application_protocols
 envoy.config.listener.v3.Filter
@@ -293,6 +292,9 @@ envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer
 envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
 + common_tls_context sni auto_host_sni auto_sni_san_validation
 - allow_renegotiation max_session_keys enforce_rsa_key_usage
+envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
++ common_tls_context require_client_certificate disable_stateless_session_resumption ocsp_staple_policy
+- disable_stateful_session_resumption session_timeout full_scan_certs_on_sni_mismatch prefer_client_ciphers
 envoy.extensions.transport_sockets.tls.v3.CommonTlsContext
 + tls_params tls_certificates tls_certificate_sds_secret_configs validation_context validation_context_sds_secret_config
 + combined_validation_context alpn_protocols
@@ -312,8 +314,8 @@ envoy.extensions.transport_sockets.tls.v3.TlsCertificate
 + certificate_chain private_key
 - watched_directory
 envoy.extensions.transport_sockets.tls.v3.TlsParameters
-+ tls_minimum_protocol_version tls_maximum_protocol_version
-- cipher_suites ecdh_curves signature_algorithms
++ tls_minimum_protocol_version tls_maximum_protocol_version cipher_suites
+- ecdh_curves signature_algorithms
 `
 
 const sharedFields = `

@@ -73,7 +73,7 @@ bytes go), or **refused**: then the resource is answered with a NACK that names 
 field and its value, and the last good version stays in force. A refused listener that never was good refuses the
 connections that would have come to it. What a newer Envoy adds is refused until it is in the table.
 
-Left out, and worth knowing: outlier detection and the choice of TLS cipher suites (Go's own secure list is used),
+Left out, and worth knowing: outlier detection, the choice of curves and signature algorithms in TLS,
 limits on how long a connection or stream may live, ` + "`append_x_forwarded_host`" + `, the response code for a cluster
 that is not there, ` + "`local_reply_config`" + ` and ` + "`accept_http_10`" + ` (HTTP/1.0 is always served). ` + "`upstream_bind_config`" + ` has no effect yet.
 
@@ -83,7 +83,7 @@ Some used fields are refused for particular values:
 * HTTP filters: the router; ` + "`fault`" + ` and ` + "`cors`" + ` without content are left out, with content (also per route) refused; request mirroring, RBAC, Lua, Wasm, external processing and all others are refused, also when they are marked optional;
 * listener filters: ` + "`original_dst`, `tls_inspector`, `http_inspector`" + `;
 * access logs: files, stdout and stderr are used; logs to services are left out; CEL filters are refused;
-* a filter chain that terminates TLS is decoded, and refuses its connections (` + "`not_supported`" + `);
+* downstream TLS: certificates with keys from files or inline, or by Istio's secret name ` + "`file-cert:CERT~KEY`" + `; a context that needs an agent (SDS) or anything else is accepted, and its filter chain refuses connections (` + "`not_supported`" + `); of ALPN names those that begin with ` + "`istio`" + ` are not offered, and of cipher suites those that Go does not have or counts as insecure;
 * upstream TLS: CA and certificates from files, inline CA, the system's roots, and Istio's secret names ` + "`file-root:system`, `file-root:PATH`, `file-cert:CERT~KEY`" + `. A context that needs an agent (SDS) or anything else is accepted, and a connection that needs it fails with ` + "`upstream_tls_failed`" + `;
 * load balancing: round robin, least request, random, and the one of ORIGINAL_DST; hash policies on routes are left out, ring hash and maglev clusters refused;
 * endpoints: socket addresses; from EDS and in static clusters IP addresses only;

@@ -12,7 +12,6 @@ import (
 	httpinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
 	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
 	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
-	rawbufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -177,7 +176,10 @@ func (c *decoding) filterChain(p *path, m *listenerv3.FilterChain) *FilterChain 
 		c.fail(p.field("use_proxy_proto"), "true is not supported")
 	}
 	if ts := m.GetTransportSocket(); ts != nil {
-		chain.Unsupported = c.downstreamSocket(p.field("transport_socket"), ts)
+		chain.TLS, chain.Unsupported = c.downstreamSocket(p.field("transport_socket"), ts)
+		if chain.TLS != nil {
+			chain.TLS.HandshakeTimeout = c.duration(p.field("transport_socket_connect_timeout"), m.GetTransportSocketConnectTimeout(), 0)
+		}
 	}
 	filters := m.GetFilters()
 	for i, f := range filters {
@@ -188,20 +190,6 @@ func (c *decoding) filterChain(p *path, m *listenerv3.FilterChain) *FilterChain 
 		return nil
 	}
 	return chain
-}
-
-// downstreamSocket is "" for plain text. Terminating TLS is not implemented: the
-// chain stays, so that it is chosen where Envoy would choose it, and refuses.
-func (c *decoding) downstreamSocket(p *path, ts *corev3.TransportSocket) string {
-	switch typeName(ts.GetTypedConfig().GetTypeUrl()) {
-	case typeRawBuffer:
-		c.unpack(p.field("typed_config"), ts.GetTypedConfig(), &rawbufferv3.RawBuffer{})
-	case typeDownstreamTLS:
-		return "terminating TLS from clients is not implemented"
-	default:
-		c.fail(p, "transport socket %q of type %q is not supported", clip(ts.GetName()), clip(ts.GetTypedConfig().GetTypeUrl()))
-	}
-	return ""
 }
 
 func (c *decoding) networkFilter(p *path, chain *FilterChain, f *listenerv3.Filter, last bool) {

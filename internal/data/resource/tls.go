@@ -58,20 +58,30 @@ func (c *decoding) upstreamTLS(out *UpstreamTLS, m *tlsv3.UpstreamTlsContext) {
 	out.ALPN = common.GetAlpnProtocols()
 	out.MinVersion = c.tlsVersion(p, common.GetTlsParams().GetTlsMinimumProtocolVersion())
 	out.MaxVersion = c.tlsVersion(p, common.GetTlsParams().GetTlsMaximumProtocolVersion())
+	out.CipherSuites = c.cipherSuites(p, common.GetTlsParams().GetCipherSuites())
 	c.clientCertificate(p, out, common)
-	switch s := common.GetValidationContextType().(type) {
+	v := c.verification(p, common)
+	if v == nil {
+		v = &Verification{Skip: true}
+	}
+	out.CAFile, out.SystemCA, out.InlineCA, out.SANs, out.SkipVerify = v.CAFile, v.SystemCA, v.InlineCA, v.SANs, v.Skip
+}
+
+// verification is how the peer's certificate is judged; nil: the context does not say.
+func (c *decoding) verification(p *path, m *tlsv3.CommonTlsContext) *Verification {
+	switch s := m.GetValidationContextType().(type) {
 	case nil:
-		out.SkipVerify = true
+		return nil
 	case *tlsv3.CommonTlsContext_ValidationContext:
-		c.validation(p.field("validation_context"), out, s.ValidationContext, "")
+		return c.validation(p.field("validation_context"), s.ValidationContext, "")
 	case *tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig:
-		c.validation(p.field("validation_context_sds_secret_config"), out, nil, s.ValidationContextSdsSecretConfig.GetName())
+		return c.validation(p.field("validation_context_sds_secret_config"), nil, s.ValidationContextSdsSecretConfig.GetName())
 	case *tlsv3.CommonTlsContext_CombinedValidationContext:
 		combined := s.CombinedValidationContext
-		c.validation(p.field("combined_validation_context"), out, combined.GetDefaultValidationContext(), combined.GetValidationContextSdsSecretConfig().GetName())
-	default:
-		c.fail(p, "this kind of validation context is not supported")
+		return c.validation(p.field("combined_validation_context"), combined.GetDefaultValidationContext(), combined.GetValidationContextSdsSecretConfig().GetName())
 	}
+	c.fail(p, "this kind of validation context is not supported")
+	return nil
 }
 
 func (c *decoding) tlsVersion(p *path, v tlsv3.TlsParameters_TlsProtocol) uint16 {
@@ -103,20 +113,24 @@ func (c *decoding) clientCertificate(p *path, out *UpstreamTLS, m *tlsv3.CommonT
 			c.fail(p.at("tls_certificates", 0), "only certificate and key from files are supported")
 		}
 	case len(secrets) == 1:
-		name := secrets[0].GetName()
-		rest, isFile := strings.CutPrefix(name, secretCertFile)
-		cert, key, both := strings.Cut(rest, "~")
-		if !isFile || !both {
-			c.fail(p.at("tls_certificate_sds_secret_configs", 0), "the secret %q needs an agent (SDS), which is not implemented", clip(name))
-			return
-		}
-		out.CertFile, out.KeyFile = cert, key
+		out.CertFile, out.KeyFile = c.certificateSecret(p.at("tls_certificate_sds_secret_configs", 0), secrets[0].GetName())
 	}
+}
+
+// certificateSecret is the files that Istio's agent would serve a secret from.
+func (c *decoding) certificateSecret(p *path, name string) (cert, key string) {
+	rest, isFile := strings.CutPrefix(name, secretCertFile)
+	cert, key, both := strings.Cut(rest, "~")
+	if !isFile || !both || cert == "" || key == "" {
+		c.fail(p, "the secret %q needs an agent (SDS), which is not implemented", clip(name))
+	}
+	return cert, key
 }
 
 // validation merges a validation context with the secret that gives its roots.
 // With no roots at all Envoy does not verify.
-func (c *decoding) validation(p *path, out *UpstreamTLS, m *tlsv3.CertificateValidationContext, secret string) {
+func (c *decoding) validation(p *path, m *tlsv3.CertificateValidationContext, secret string) *Verification {
+	out := &Verification{}
 	ca := m.GetTrustedCa()
 	switch {
 	case ca.GetFilename() != "":
@@ -132,8 +146,9 @@ func (c *decoding) validation(p *path, out *UpstreamTLS, m *tlsv3.CertificateVal
 		out.CAFile = file
 	} else if secret != "" {
 		c.fail(p, "the secret %q needs an agent (SDS), which is not implemented", clip(secret))
+		return out
 	}
-	out.SkipVerify = out.CAFile == "" && len(out.InlineCA) == 0 && !out.SystemCA ||
+	out.Skip = out.CAFile == "" && len(out.InlineCA) == 0 && !out.SystemCA ||
 		m.GetTrustChainVerification() == tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED
 	for i, san := range m.GetMatchSubjectAltNames() {
 		out.SANs = append(out.SANs, c.stringMatcher(p.at("match_subject_alt_names", i), san))
@@ -147,9 +162,10 @@ func (c *decoding) validation(p *path, out *UpstreamTLS, m *tlsv3.CertificateVal
 			c.fail(at, "type %s is not supported", san.GetSanType())
 		}
 	}
-	if out.SkipVerify && len(out.SANs) > 0 {
+	if out.Skip && len(out.SANs) > 0 {
 		c.fail(p, "subject alternative names without a CA to check the certificate against")
 	}
+	return out
 }
 
 // labels is a metadata match as strings.

@@ -76,6 +76,9 @@ type FilterChain struct {
 	HTTP    *HTTPConnectionManager
 	TCP     *TCPProxy
 	Objects []Object
+	// TLS, if not nil, is what the client's TLS is ended with; the filters see what is
+	// inside of it.
+	TLS *DownstreamTLS
 	// Unsupported, when not "", says why connections of this chain cannot be
 	// served; they are refused.
 	Unsupported string
@@ -421,7 +424,40 @@ type UpstreamTLS struct {
 	// instance SDS from an agent that is not there); a connection that needs it
 	// fails with upstream_tls_failed and this text.
 	Unsupported            string
-	MinVersion, MaxVersion uint16 // crypto/tls constants; 0: default
+	MinVersion, MaxVersion uint16   // crypto/tls constants; 0: default
+	CipherSuites           []uint16 // of TLS 1.2 and before; nil: Go's own choice
+}
+
+// DownstreamTLS is the DownstreamTlsContext of a filter chain.
+type DownstreamTLS struct {
+	Certificates []Certificate // one or more; the first where no name fits
+	ALPN         []string
+	// Verify, if not nil, is how a client's certificate is judged where it has one;
+	// with RequireClientCertificate it must have one.
+	Verify                   *Verification
+	RequireClientCertificate bool
+	NoSessionTickets         bool   // disable_stateless_session_resumption
+	MinVersion, MaxVersion   uint16 // crypto/tls constants; 0: default
+	// CipherSuites are those of TLS 1.2 and before; nil: Go's own choice.
+	CipherSuites []uint16
+	// HandshakeTimeout is the chain's transport_socket_connect_timeout; 0: none given.
+	HandshakeTimeout time.Duration
+}
+
+// Certificate is a chain with its key, in PEM: both from files, or both inline.
+type Certificate struct {
+	CertFile, KeyFile     string
+	InlineCert, InlineKey []byte
+}
+
+// Verification is a CertificateValidationContext: at most one source of authorities.
+type Verification struct {
+	CAFile   string
+	SystemCA bool
+	InlineCA []byte
+	SANs     []match.String // of which one must match; nil: any name
+	// Skip: any certificate is taken (no authorities, or ACCEPT_UNTRUSTED).
+	Skip bool
 }
 
 // Endpoints is envoy.config.endpoint.v3.ClusterLoadAssignment.

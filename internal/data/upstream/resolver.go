@@ -15,6 +15,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/egret-mesh/egret/internal/data/file"
 	"github.com/egret-mesh/egret/internal/data/match"
 )
 
@@ -43,8 +44,8 @@ type ResolverOptions struct {
 // what it is for, and both are lost in getaddrinfo. All names are absolute: search
 // and ndots are ignored. It keeps no cache.
 type DNSResolver struct {
-	conf    cachedFile[resolvConf]
-	hosts   cachedFile[hostsFile]
+	conf    *file.Cached[resolvConf]
+	hosts   *file.Cached[hostsFile]
 	servers []netip.AddrPort
 	dialer  Dialer
 	log     *slog.Logger
@@ -66,8 +67,8 @@ func NewResolver(o ResolverOptions) *DNSResolver {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &DNSResolver{
-		conf:    cachedFile[resolvConf]{path: o.ResolvConf, parse: parseResolvConf},
-		hosts:   cachedFile[hostsFile]{path: o.Hosts, parse: parseHosts},
+		conf:    file.New(o.ResolvConf, parseResolvConf),
+		hosts:   file.New(o.Hosts, parseHosts),
 		servers: o.Servers, dialer: o.Dialer, log: o.Logger,
 	}
 }
@@ -85,7 +86,7 @@ func (r *DNSResolver) Lookup(ctx context.Context, name string, family Family) ([
 	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
 		return ofFamily([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, family, name, maxTTL)
 	}
-	hosts, err := r.hosts.get()
+	hosts, err := r.hosts.Get()
 	if err != nil {
 		r.log.Debug("reading the hosts file failed", "error", err)
 	} else if addrs := hosts[name]; len(addrs) > 0 {
@@ -267,7 +268,7 @@ func (r *DNSResolver) Exchange(ctx context.Context, q *dns.Msg) (*dns.Msg, error
 }
 
 func (r *DNSResolver) config() resolvConf {
-	conf, err := r.conf.get()
+	conf, err := r.conf.Get()
 	if err != nil && len(r.servers) == 0 {
 		r.log.Debug("reading the resolver configuration failed", "error", err)
 	}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
+
+	"github.com/egret-mesh/egret/internal/data/file"
 )
 
 // nameServer is a real DNS server on loopback, UDP and TCP on the same port.
@@ -400,7 +402,7 @@ func TestResolverRotates(t *testing.T) {
 	a := startServer(t, records("x.example. 60 IN A 192.0.2.1"))
 	b := startServer(t, records("x.example. 60 IN A 192.0.2.1"))
 	r := resolver(t, a, b)
-	r.conf.path = write(t, "resolv.conf", []byte("options rotate\n"))
+	r.conf = file.New(write(t, "resolv.conf", []byte("options rotate\n")), parseResolvConf)
 	for range 4 {
 		if _, _, err := lookup(r, "x.example", FamilyV4); err != nil {
 			t.Fatal(err)

@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/credentials"
+	"github.com/egret-mesh/egret/internal/data/file"
 	"github.com/egret-mesh/egret/internal/data/match"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
@@ -22,9 +22,9 @@ type tlsContext struct {
 	spec     *resource.UpstreamTLS
 	alpn     []string
 	sessions tls.ClientSessionCache
-	ca       cachedFile[*x509.CertPool]
-	cert     cachedFile[[]byte]
-	key      cachedFile[[]byte]
+	ca       *file.Cached[*x509.CertPool]
+	cert     *file.Cached[[]byte]
+	key      *file.Cached[[]byte]
 }
 
 // transport chooses the transport socket of an endpoint, as Envoy does: the first of
@@ -66,21 +66,13 @@ func newTLSContext(spec *resource.UpstreamTLS) *tlsContext {
 	}
 	return &tlsContext{
 		spec: spec, alpn: alpn, sessions: tls.NewLRUClientSessionCache(32),
-		ca:   cachedFile[*x509.CertPool]{path: spec.CAFile, parse: parseCA},
-		cert: cachedFile[[]byte]{path: spec.CertFile, parse: asIs},
-		key:  cachedFile[[]byte]{path: spec.KeyFile, parse: asIs},
+		ca:   file.New(spec.CAFile, credentials.ParseCA),
+		cert: file.New(spec.CertFile, asIs),
+		key:  file.New(spec.KeyFile, asIs),
 	}
 }
 
 func asIs(b []byte) ([]byte, error) { return b, nil }
-
-func parseCA(pem []byte) (*x509.CertPool, error) {
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, errors.New("no certificate in it")
-	}
-	return pool, nil
-}
 
 // ConnKey tells connections to the same host apart: those with the same key are
 // interchangeable, others differ in the name asked for or verified in TLS. It is ""
@@ -144,6 +136,7 @@ func (x *tlsContext) config(h *Host, t *Target, roots *x509.CertPool) (*tls.Conf
 		ServerName:         sni,
 		NextProtos:         x.alpn,
 		MinVersion:         max(x.spec.MinVersion, tls.VersionTLS12),
+		CipherSuites:       x.spec.CipherSuites,
 		MaxVersion:         x.spec.MaxVersion,
 		ClientSessionCache: x.sessions,
 		// The certificate is judged in VerifyConnection, which runs on each
@@ -180,11 +173,11 @@ func (x *tlsContext) config(h *Host, t *Target, roots *x509.CertPool) (*tls.Conf
 }
 
 func (x *tlsContext) certificate() (tls.Certificate, error) {
-	certPEM, err := x.cert.get()
+	certPEM, err := x.cert.Get()
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("client certificate: %w", err)
 	}
-	keyPEM, err := x.key.get()
+	keyPEM, err := x.key.Get()
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("client key: %w", err)
 	}
@@ -199,9 +192,9 @@ func (x *tlsContext) certificate() (tls.Certificate, error) {
 func (x *tlsContext) roots(system *x509.CertPool) (*x509.CertPool, error) {
 	switch {
 	case len(x.spec.InlineCA) > 0:
-		return parseCA(x.spec.InlineCA)
+		return credentials.ParseCA(x.spec.InlineCA)
 	case x.spec.CAFile != "":
-		pool, err := x.ca.get()
+		pool, err := x.ca.Get()
 		if err != nil {
 			return nil, fmt.Errorf("CA certificates: %w", err)
 		}
@@ -217,43 +210,11 @@ func verify(cs tls.ConnectionState, roots *x509.CertPool, sans []match.String, w
 	if len(cs.PeerCertificates) == 0 {
 		return errors.New("the server has no certificate")
 	}
-	leaf := cs.PeerCertificates[0]
-	opts := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
-	for _, c := range cs.PeerCertificates[1:] {
-		opts.Intermediates.AddCert(c)
-	}
-	if _, err := leaf.Verify(opts); err != nil {
+	if err := credentials.VerifyChain(cs.PeerCertificates, roots, x509.ExtKeyUsageServerAuth); err != nil {
 		return err
 	}
 	if len(sans) == 0 {
-		return leaf.VerifyHostname(want)
+		return cs.PeerCertificates[0].VerifyHostname(want)
 	}
-	for i := range sans {
-		if sanMatches(leaf, &sans[i]) {
-			return nil
-		}
-	}
-	return fmt.Errorf("no subject alternative name of the certificate matches: it is for %s", strings.Join(sanNames(leaf), ", "))
-}
-
-// sanMatches compares one matcher with all names of a certificate. An exact matcher
-// takes a wildcard name of the certificate as Envoy does for DNS names.
-func sanMatches(leaf *x509.Certificate, m *match.String) bool {
-	if m.Kind == match.Exact && len(leaf.DNSNames) > 0 {
-		if _, err := netip.ParseAddr(m.Value); err != nil && leaf.VerifyHostname(m.Value) == nil {
-			return true
-		}
-	}
-	return slices.ContainsFunc(sanNames(leaf), m.Match)
-}
-
-func sanNames(leaf *x509.Certificate) []string {
-	out := slices.Clone(leaf.DNSNames)
-	for _, u := range leaf.URIs {
-		out = append(out, u.String())
-	}
-	for _, ip := range leaf.IPAddresses {
-		out = append(out, ip.String())
-	}
-	return append(out, leaf.EmailAddresses...)
+	return credentials.MatchNames(cs.PeerCertificates[0], sans)
 }

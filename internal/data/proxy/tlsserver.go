@@ -1,0 +1,236 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/credentials"
+	"github.com/egret-mesh/egret/internal/data/file"
+	"github.com/egret-mesh/egret/internal/data/resource"
+)
+
+// servers are the TLS servers of the filter chains that end TLS, one for each context:
+// its session tickets are good as long as the context stays.
+type servers struct {
+	log *slog.Logger
+	mu  sync.Mutex
+	all map[*resource.DownstreamTLS]*tlsServer
+}
+
+// get returns the server of a context. It fails where there is no certificate to use.
+func (s *servers) get(spec *resource.DownstreamTLS) (*tlsServer, error) {
+	s.mu.Lock()
+	server := s.all[spec]
+	if server == nil {
+		var err error
+		if server, err = newTLSServer(spec, s.log); err != nil {
+			s.mu.Unlock()
+			return nil, err
+		}
+		s.all[spec] = server
+	}
+	s.mu.Unlock()
+	return server, server.ready()
+}
+
+// keep forgets the servers of contexts that cfg does not have any more.
+func (s *servers) keep(cfg *config.Config) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.all) == 0 {
+		return
+	}
+	used := map[*resource.DownstreamTLS]bool{}
+	for _, l := range cfg.Listeners {
+		for _, chain := range l.FilterChains {
+			used[chain.TLS] = true
+		}
+		if l.DefaultFilterChain != nil {
+			used[l.DefaultFilterChain.TLS] = true
+		}
+	}
+	for spec := range s.all {
+		if !used[spec] {
+			delete(s.all, spec)
+		}
+	}
+}
+
+// tlsServer ends TLS with one DownstreamTLS.
+type tlsServer struct {
+	spec  *resource.DownstreamTLS
+	log   *slog.Logger
+	certs []*credentials.Pair
+	roots func() (*x509.CertPool, error)
+
+	http, tcp *tls.Config
+
+	mu     sync.Mutex
+	failed map[*credentials.Pair]string // what was logged last
+}
+
+func newTLSServer(spec *resource.DownstreamTLS, log *slog.Logger) (*tlsServer, error) {
+	s := &tlsServer{spec: spec, log: log, failed: map[*credentials.Pair]string{}}
+	for i := range spec.Certificates {
+		c := &spec.Certificates[i]
+		if c.CertFile != "" {
+			s.certs = append(s.certs, credentials.NewPair(c.CertFile, c.KeyFile))
+			continue
+		}
+		pair, err := credentials.FixedPair(c.InlineCert, c.InlineKey)
+		if err != nil {
+			return nil, err
+		}
+		s.certs = append(s.certs, pair)
+	}
+	if err := s.setRoots(); err != nil {
+		return nil, err
+	}
+	s.http, s.tcp = s.config(httpALPN(spec.ALPN)), s.config(tcpALPN(spec.ALPN))
+	return s, nil
+}
+
+func (s *tlsServer) setRoots() error {
+	v := s.spec.Verify
+	switch {
+	case v == nil || v.Skip || v.SystemCA:
+		s.roots = func() (*x509.CertPool, error) { return nil, nil }
+	case len(v.InlineCA) > 0:
+		pool, err := credentials.ParseCA(v.InlineCA)
+		if err != nil {
+			return fmt.Errorf("the inline CA: %w", err)
+		}
+		s.roots = func() (*x509.CertPool, error) { return pool, nil }
+	default:
+		s.roots = file.New(v.CAFile, credentials.ParseCA).Get
+	}
+	return nil
+}
+
+// servedProtocols are what can be spoken inside of TLS that is ended here.
+var servedProtocols = [...]string{"http/1.1", "http/1.0"}
+
+// httpALPN is what is offered for a chain that speaks HTTP: Istio's own names
+// (istio-http/1.1, istio-peer-exchange, ...) mean exchanges that are not made here.
+func httpALPN(list []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(p string) bool { return !slices.Contains(servedProtocols[:], p) })
+}
+
+// tcpALPN is what is offered for a chain that forwards bytes.
+func tcpALPN(list []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(p string) bool { return strings.HasPrefix(p, "istio") })
+}
+
+// config makes the configuration for one list of protocols. A client that offers none
+// of them is served without, as Envoy does, where crypto/tls would refuse it.
+func (s *tlsServer) config(alpn []string) *tls.Config {
+	base := &tls.Config{
+		MinVersion: s.spec.MinVersion, MaxVersion: s.spec.MaxVersion, CipherSuites: s.spec.CipherSuites,
+		SessionTicketsDisabled: s.spec.NoSessionTickets,
+		GetCertificate:         s.certificate,
+		VerifyConnection:       s.verify,
+	}
+	switch {
+	case s.spec.RequireClientCertificate:
+		base.ClientAuth = tls.RequireAnyClientCert // verify looks at it
+	case s.spec.Verify != nil:
+		base.ClientAuth = tls.RequestClientCert
+	}
+	if len(alpn) == 0 {
+		return base
+	}
+	with := base.Clone()
+	with.NextProtos = alpn
+	base.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if slices.ContainsFunc(hello.SupportedProtos, func(p string) bool { return slices.Contains(alpn, p) }) {
+			return with, nil
+		}
+		return nil, nil
+	}
+	return base
+}
+
+// configFor is the configuration of chains that speak HTTP, or of others.
+func (s *tlsServer) configFor(http bool) *tls.Config {
+	if http {
+		return s.http
+	}
+	return s.tcp
+}
+
+// ready fails where no certificate can be read: then there is nothing to say to a client.
+func (s *tlsServer) ready() error {
+	var last error
+	for _, pair := range s.certs {
+		cert, err := pair.Get()
+		if cert != nil {
+			return nil
+		}
+		last = err
+	}
+	return last
+}
+
+// certificate chooses as Envoy does: the first that is for the name that the client
+// asks for and that it can use, else the first.
+func (s *tlsServer) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	var first *tls.Certificate
+	for _, pair := range s.certs {
+		cert, err := pair.Get()
+		s.tell(pair, err)
+		if cert == nil {
+			continue
+		}
+		if hello.SupportsCertificate(cert) == nil {
+			return cert, nil
+		}
+		if first == nil {
+			first = cert
+		}
+	}
+	if first == nil {
+		return nil, errors.New("no certificate can be read")
+	}
+	return first, nil
+}
+
+// tell logs what is wrong with a certificate's files, once per problem.
+func (s *tlsServer) tell(pair *credentials.Pair, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	s.mu.Lock()
+	before := s.failed[pair]
+	s.failed[pair] = text
+	s.mu.Unlock()
+	if text != "" && text != before {
+		s.log.Warn("a certificate could not be read again; the last good one is served", "error", err)
+	}
+}
+
+// verify judges the client's certificate, also when a session is resumed.
+func (s *tlsServer) verify(cs tls.ConnectionState) error {
+	v := s.spec.Verify
+	if len(cs.PeerCertificates) == 0 || v == nil || v.Skip {
+		return nil // where one is required crypto/tls has refused it
+	}
+	roots, err := s.roots()
+	if err != nil {
+		return fmt.Errorf("the authorities for clients: %w", err)
+	}
+	if err := credentials.VerifyChain(cs.PeerCertificates, roots, x509.ExtKeyUsageClientAuth); err != nil {
+		return fmt.Errorf("the client's certificate: %w", err)
+	}
+	if len(v.SANs) == 0 {
+		return nil
+	}
+	return credentials.MatchNames(cs.PeerCertificates[0], v.SANs)
+}
