@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -36,6 +37,32 @@ var importRules = []struct{ from, what, why string }{
 	{"internal/data/reason", "internal/", "the list of reasons is a leaf"},
 	{"internal/data/http1", "net/http", "the codec is our own"},
 	{"internal/lab/internet", "internal/data", "the simulated internet is the outside world"},
+}
+
+// onlyRules: what a package may depend on of this module, and nothing else.
+var onlyRules = []struct {
+	pkg  string
+	only []string
+	why  string
+}{
+	{"internal/data/http1", nil, "a codec is a leaf"},
+	{"internal/data/http2", []string{"internal/data/http1"}, "a codec knows messages and frames only"},
+}
+
+func TestOnlyRules(t *testing.T) {
+	all := dependencies(t)
+	for _, rule := range onlyRules {
+		deps, ok := all[module+rule.pkg]
+		if !ok {
+			t.Errorf("the rule about %s is about no package", rule.pkg)
+		}
+		for _, d := range deps {
+			rest, own := strings.CutPrefix(d, module)
+			if own && !slices.Contains(rule.only, rest) {
+				t.Errorf("%s depends on %s: %s", rule.pkg, rest, rule.why)
+			}
+		}
+	}
 }
 
 func TestImportRules(t *testing.T) {

@@ -19,7 +19,8 @@ type Limits struct {
 	TrailerBytes int
 }
 
-func (l Limits) withDefaults() Limits {
+// WithDefaults replaces zero fields by their defaults.
+func (l Limits) WithDefaults() Limits {
 	if l.HeaderBytes <= 0 {
 		l.HeaderBytes = 60 << 10
 	}
@@ -59,7 +60,7 @@ type Reader struct {
 
 // NewReader returns a reader of src. The pool is shared by many readers.
 func NewReader(src io.Reader, pool *Pool, limits Limits) *Reader {
-	return &Reader{src: src, pool: pool, limits: limits.withDefaults()}
+	return &Reader{src: src, pool: pool, limits: limits.WithDefaults()}
 }
 
 // Reset makes the reader read another source, with nothing buffered.
@@ -72,7 +73,7 @@ func (r *Reader) Reset(src io.Reader) {
 // SetHeaderBytes changes the limit for the heads that follow; 0 means the default.
 func (r *Reader) SetHeaderBytes(n int) {
 	r.limits.HeaderBytes = n
-	r.limits = r.limits.withDefaults()
+	r.limits = r.limits.WithDefaults()
 }
 
 // Buffered is the number of bytes that were read and not consumed.
