@@ -1,7 +1,7 @@
 # make lab    build, then run the whole lab against a simulated internet
 # make test   everything that needs no cluster
 # make fuzz   every fuzz target for FUZZTIME each (default 10s)
-# make bench  compare with nginx and HAProxy (bench/README.md)
+# make bench  compare with Envoy, HAProxy and nginx (bench/README.md); BENCH has flags
 
 GO ?= go
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
@@ -33,8 +33,9 @@ fuzz:
 	  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | cut -d' ' -f2); do \
 	    echo "$$dir $$target"; $(GO) test ./$$dir -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME); done; done
 
-bench: build
-	$(GO) run ./bench/cmd
+bench:
+	bench/install
+	$(GO) run ./bench/cmd $(BENCH)
 
 clean:
 	rm -rf bin

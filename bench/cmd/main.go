@@ -1,19 +1,18 @@
-// Command cmd compares Egret's sidecar with nginx and HAProxy as HTTP/1.1 proxies: the
-// CPU time of the proxy for one request, all measured in one run, in turns, on this
-// machine. It starts everything on loopback, and stops what it started.
+// Command cmd compares Egret's proxy with Envoy, HAProxy and nginx: same routes, same
+// access log setting, same load, case by case (bench/README.md has the list). It starts
+// everything on loopback, and stops what it started.
 //
-// It must not compare figures of different runs: machines are shared and noisy, so
-// only ratios within one run mean something.
+// It must not compare figures of different runs: machines are shared and noisy, so only
+// ratios within one round of one run mean something. And it must not report a case in
+// which a request failed: refusing is fast.
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -21,16 +20,25 @@ import (
 
 func main() {
 	var o options
-	connections := flag.String("connections", "16,128", "numbers of connections, with commas")
-	flag.IntVar(&o.rounds, "rounds", 5, "how often each proxy is measured, in turns")
-	flag.DurationVar(&o.duration, "duration", 4*time.Second, "how long one measurement takes")
-	flag.DurationVar(&o.warmup, "warmup", time.Second, "load before each measurement")
-	flag.IntVar(&o.entries, "entries", 100, "services in Egret's registry besides the origin")
+	names := flag.String("cases", "all", "`names` of cases, with commas; a final * stands for any end; all: every one")
+	list := flag.Bool("list", false, "list the cases and end")
+	flag.IntVar(&o.rounds, "rounds", 3, "how often each proxy is measured, in turns")
+	seconds := flag.Int("seconds", 2, "how many seconds one measurement takes")
+	flag.StringVar(&o.write, "write", "", "`file` (bench/RESULTS.md) whose tables are replaced by what was measured")
+	flag.StringVar(&o.profile, "profile", "", "`folder` for CPU profiles of Egret's proxy, one for each case; they are in the figures")
+	flag.StringVar(&o.peers, "peers", "envoy,haproxy,nginx", "`names` of whom to compare with")
 	flag.Parse()
+	o.duration = time.Duration(*seconds) * time.Second
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	err := parseConnections(*connections, &o)
-	if err == nil {
+	err := o.choose(*names)
+	switch {
+	case err != nil:
+	case *list:
+		for _, c := range o.cases {
+			fmt.Printf("%s\t%s\n", c.name, c.about)
+		}
+	default:
 		err = run(ctx, o, os.Stdout)
 	}
 	if err != nil {
@@ -41,28 +49,52 @@ func main() {
 }
 
 type options struct {
-	connections      []int
-	rounds           int
-	duration, warmup time.Duration
-	entries          int
+	cases    []benchCase
+	rounds   int
+	duration time.Duration
+	write    string
+	profile  string
+	peers    string
 }
 
-// total bounds the whole run.
-func (o options) total(proxies int) time.Duration {
-	one := o.duration + o.warmup + 2*loadGrace
-	return time.Minute + time.Duration(o.rounds*len(o.connections)*proxies)*one
-}
-
-func parseConnections(list string, o *options) error {
-	for s := range strings.SplitSeq(list, ",") {
-		n, err := strconv.Atoi(strings.TrimSpace(s))
-		if err != nil || n < 1 || n > 10_000 {
-			return fmt.Errorf("-connections: %q is not a number from 1 to 10000", s)
+func (o options) hasPeer(name string) bool {
+	for p := range strings.SplitSeq(o.peers, ",") {
+		if strings.TrimSpace(p) == name {
+			return true
 		}
-		o.connections = append(o.connections, n)
 	}
-	if o.rounds < 1 || o.duration < time.Second || o.warmup < 0 {
-		return errors.New("at least one round of one second is needed")
+	return false
+}
+
+// choose takes the cases that the list names, in their own order.
+func (o *options) choose(list string) error {
+	if o.rounds < 1 || o.duration < time.Second {
+		return fmt.Errorf("at least one round of one second is needed")
+	}
+	chosen := map[string]bool{}
+	for pattern := range strings.SplitSeq(list, ",") {
+		found := false
+		for _, c := range allCases() {
+			if matches(strings.TrimSpace(pattern), c.name) {
+				chosen[c.name], found = true, true
+			}
+		}
+		if !found {
+			return fmt.Errorf("-cases: there is no case %q (-list lists them)", pattern)
+		}
+	}
+	for _, c := range allCases() {
+		if chosen[c.name] {
+			o.cases = append(o.cases, c)
+		}
 	}
 	return nil
+}
+
+func matches(pattern, name string) bool {
+	if pattern == "all" {
+		return true
+	}
+	start, any := strings.CutSuffix(pattern, "*")
+	return name == pattern || any && strings.HasPrefix(name, start)
 }

@@ -2,86 +2,99 @@ package main
 
 import (
 	"fmt"
-	"slices"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
 
-// sample is one measurement of one server.
-type sample struct {
-	perRequest time.Duration // CPU time of the process
-	perSecond  float64
+// caseReport is a case and what came out.
+type caseReport struct {
+	benchCase
+	when     time.Time
+	load     string // average, at the end
+	rounds   int
+	duration time.Duration
+	targets  []string // in the order of the table
+	samples  samples
+	notes    []string
+	skipped  string // why there is nothing
 }
 
-// results are the samples by name and number of connections, in the order of rounds.
-type results map[string]map[int][]sample
-
-func (r results) add(name string, connections int, s sample) {
-	if r[name] == nil {
-		r[name] = map[int][]sample{}
+// label is the ratio's name without its figure.
+func (r ratio) title(c string) string {
+	peer := r.label
+	if peer == "" {
+		peer = r.peer
 	}
-	r[name][connections] = append(r[name][connections], s)
+	return fmt.Sprintf("%s%s %s/%s", c, r.suffix, egret, peer)
 }
 
-// cost is the median, least and most CPU time for a request.
-func cost(samples []sample) (middle, least, most time.Duration) {
-	all := make([]time.Duration, len(samples))
-	for i, s := range samples {
-		all[i] = s.perRequest
+// lines are for machines.
+func (c caseReport) lines() (out []string) {
+	if c.skipped != "" {
+		return []string{fmt.Sprintf("SKIP %s %s", c.name, c.skipped)}
 	}
-	slices.Sort(all)
-	return median(all), all[0], all[len(all)-1]
-}
-
-// ratio is the median over the rounds of a's cost by b's: what disturbs the machine
-// disturbs both of a round.
-func ratio(a, b []sample) float64 {
-	all := make([]float64, min(len(a), len(b)))
-	for i := range all {
-		all[i] = float64(a[i].perRequest) / float64(max(1, b[i].perRequest))
-	}
-	slices.Sort(all)
-	return median(all)
-}
-
-// median of sorted values; of an even number, the mean of the middle two.
-func median[T ~int64 | ~float64](sorted []T) T {
-	n := len(sorted)
-	if n == 0 {
-		return 0
-	}
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
-}
-
-// report prints the table and the ratios.
-func (b *bench) report() {
-	fmt.Fprintf(b.out, "\nCPU time of the process for one request, HTTP/1.1, %d-byte bodies, %d rounds of %v\n\n",
-		bodySize, b.rounds, b.duration)
-	w := tabwriter.NewWriter(b.out, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "server\tconnections\tmedian us\tleast\tmost\trequests/s\t")
-	for _, n := range b.connections {
-		for _, t := range append([]*target{b.origin}, b.proxies...) {
-			samples := b.results[t.name][n]
-			middle, least, most := cost(samples)
-			rates := make([]float64, len(samples))
-			for i, s := range samples {
-				rates[i] = s.perSecond
-			}
-			slices.Sort(rates)
-			fmt.Fprintf(w, "%s\t%d\t%.1f\t%.1f\t%.1f\t%.0f\t\n", t.name, n, us(middle), us(least), us(most), median(rates))
+	for _, r := range c.ratios {
+		if v, ok := r.value(c.samples); ok {
+			out = append(out, fmt.Sprintf("RATIO %s %.2f", r.title(c.name), v))
 		}
 	}
-	w.Flush()
-	fmt.Fprintln(b.out, "\nnginx and haproxy write no access log; egret writes one, with metrics and the full way of a request.")
-	fmt.Fprintln(b.out)
-	for _, n := range b.connections {
-		for _, t := range b.proxies {
-			if t.name != egret && b.results[egret] != nil {
-				fmt.Fprintf(b.out, "RATIO http1-%dc %s/%s %.2f\n", n, egret, t.name,
-					ratio(b.results[egret][n], b.results[t.name][n]))
-			}
-		}
-	}
+	return out
 }
 
-func us(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+// rows are the table's: a head, and one for each target.
+func (c caseReport) rows() [][]string {
+	head := []string{"server"}
+	for _, col := range c.columns {
+		head = append(head, col.title)
+	}
+	out := [][]string{head}
+	for _, name := range c.targets {
+		row := []string{name}
+		for _, col := range c.columns {
+			cell := ""
+			if v, ok := c.samples.of(name, col.key); ok {
+				cell = strconv.FormatFloat(v, 'f', col.digits, 64)
+			}
+			row = append(row, cell)
+		}
+		out = append(out, row)
+	}
+	return out
+}
+
+// text is the table for a terminal, with the ratios and their goals.
+func (c caseReport) text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%s: %s\n", c.name, c.about)
+	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', tabwriter.AlignRight)
+	for _, row := range c.rows() {
+		fmt.Fprintln(w, strings.Join(row, "\t")+"\t")
+	}
+	_ = w.Flush() // to memory
+	for _, n := range c.judged() {
+		fmt.Fprintln(&b, n)
+	}
+	return b.String()
+}
+
+// judged are the ratios with their goals, in words.
+func (c caseReport) judged() (out []string) {
+	for _, r := range c.ratios {
+		v, ok := r.value(c.samples)
+		if !ok {
+			continue
+		}
+		line := fmt.Sprintf("%s %.2f", r.title(c.name), v)
+		switch {
+		case r.goal == 0:
+		case v <= r.goal:
+			line += fmt.Sprintf(" (goal %.2g: met)", r.goal)
+		default:
+			line += fmt.Sprintf(" (goal %.2g: missed)", r.goal)
+		}
+		out = append(out, line)
+	}
+	return out
+}

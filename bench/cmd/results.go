@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+)
+
+// updateResults replaces the tables of the cases that were measured, between their
+// marks; those of other cases stay, and so does all text outside of marks. A case without
+// marks is added at the end.
+func updateResults(path, machine string, reports []caseReport) error {
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	text := string(old)
+	for _, r := range reports {
+		text = replaceBlock(text, r.name, r.markdown(machine))
+	}
+	return os.WriteFile(path, []byte(text), 0o644)
+}
+
+// replaceBlock puts block between the marks of a name.
+func replaceBlock(text, name, block string) string {
+	begin, end := fmt.Sprintf("<!-- begin %s -->\n", name), fmt.Sprintf("<!-- end %s -->\n", name)
+	before, rest, ok := strings.Cut(text, begin)
+	_, after, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		return strings.TrimRight(text, "\n") + "\n\n" + begin + block + end
+	}
+	return before + begin + block + end + after
+}
+
+// markdown is a section of RESULTS.md.
+func (c caseReport) markdown(machine string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "### %s\n\n", c.name)
+	if c.skipped != "" {
+		fmt.Fprintf(&b, "Not measured: %s.\n", c.skipped)
+		return b.String()
+	}
+	fmt.Fprintf(&b, "%s. Medians of %d rounds of %v, %s.\n%s Load average at the end: %s.\n\n", c.about, c.rounds, c.duration,
+		c.when.UTC().Format("15:04 UTC"), machine, c.load)
+	for i, row := range c.rows() {
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(row, " | "))
+		if i == 0 {
+			fmt.Fprintf(&b, "| --- |%s\n", strings.Repeat(" ---: |", len(row)-1))
+		}
+	}
+	b.WriteString("\n")
+	for _, line := range c.judged() {
+		fmt.Fprintf(&b, "    %s\n", line)
+	}
+	for _, n := range c.notes {
+		fmt.Fprintf(&b, "\n%s\n", n)
+	}
+	return b.String()
+}
