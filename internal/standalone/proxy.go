@@ -66,6 +66,7 @@ func newInstance(conn grpc.ClientConnInterface, o proxyOptions) (*instance, erro
 		DenialLog: resource.AccessLog{Path: standardLog},
 		Workload:  o.workload,
 		Hostname:  o.workload.Name,
+		Getenv:    os.Getenv,
 		Logger:    o.logger,
 		Lost:      o.lost,
 	})

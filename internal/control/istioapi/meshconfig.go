@@ -1,12 +1,15 @@
 package istioapi
 
 import (
+	"encoding/json"
 	"strings"
 	"time"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	meshconfig "istio.io/api/mesh/v1alpha1"
+
+	"github.com/egret-mesh/egret/internal/format"
 )
 
 // usedMeshFields are the fields of MeshConfig that Egret reads.
@@ -39,6 +42,7 @@ func (c *checker) meshConfig(m *meshconfig.MeshConfig) {
 	if path := m.AccessLogFile; path != "" && !strings.HasPrefix(path, "/") {
 		c.fail(CodeInvalid, at+".accessLogFile", "%q is not an absolute path; for the standard output write /dev/stdout", path)
 	}
+	c.logFormat(at+".accessLogFormat", m.AccessLogFormat, m.AccessLogEncoding == meshconfig.MeshConfig_JSON)
 	c.ignored(len(m.DefaultProviders.GetAccessLogging()) > 0, at+".defaultProviders.accessLogging", "set accessLogFile; denials are always logged")
 	c.ignored(m.PathNormalization != nil, at+".pathNormalization", "paths are normalized as Istio's default does")
 	fields := m.ProtoReflect().Descriptor().Fields()
@@ -46,6 +50,28 @@ func (c *checker) meshConfig(m *meshconfig.MeshConfig) {
 		if fd := fields.Get(i); m.ProtoReflect().Has(fd) && !usedMeshFields[fd.Name()] {
 			c.info(CodeNotImplemented, at+"."+fd.JSONName(), "is not read by egret")
 		}
+	}
+}
+
+// logFormat: what the proxy would refuse, with all listeners that have it, is refused
+// here. Text that is no JSON object is not used, as in Istio.
+func (c *checker) logFormat(path, text string, isJSON bool) {
+	if text == "" {
+		return
+	}
+	var err error
+	if isJSON {
+		var object map[string]any
+		if err := json.Unmarshal([]byte(text), &object); err != nil || len(object) == 0 {
+			c.warn(CodeInvalid, path, "is not a JSON object with fields, so that Istio's default format is used")
+			return
+		}
+		err = format.CheckJSON(object)
+	} else {
+		_, err = format.Parse(text)
+	}
+	if err != nil {
+		c.fail(CodeInvalid, path, "%v", err)
 	}
 }
 

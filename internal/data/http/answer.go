@@ -94,7 +94,7 @@ func (x *exchange) answer(status int, body []byte) {
 		s.Framing, s.Length = http1.Length, s.Declared
 	}
 	x.finishFields()
-	x.entry.BytesSent = int64(len(body))
+	x.entry.BytesSent, x.entry.LocalReplyBody = int64(len(body)), view(body)
 	x.answered = true
 	// A client that does not read its answers must not hold the connection.
 	x.watch.set(causeLinger, x.h.now()+x.h.limits.LingerTime)

@@ -88,7 +88,8 @@ func (x *exchange) begin(h *Handler, p record.Protocol) {
 	x.started = x.start.Sub(h.started)
 	x.reqBody, x.respBody = &x.reqStream, &x.respStream
 	x.entry = record.Entry{Start: x.start, Protocol: p,
-		DownstreamLocal: x.c.Info.Destination, DownstreamRemote: x.c.Info.Source, SNI: x.c.Info.SNI}
+		DownstreamLocal: x.c.Info.Destination, DownstreamRemote: x.c.Info.Source, SNI: x.c.Info.SNI,
+		ConnectionID: x.c.ID, ConnectionStart: x.c.Start, DownstreamDirectLocal: x.c.DirectLocal}
 }
 
 // run serves the request from its head to its record.

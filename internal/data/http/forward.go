@@ -174,7 +174,7 @@ func (x *exchange) connect() failure {
 		return x.upstreamError(err)
 	}
 	x.host = host
-	x.entry.UpstreamHost = host.String()
+	x.entry.UpstreamHost, x.entry.UpstreamHostName = host.String(), host.Hostname()
 	home := x.h.pool.of(host)
 	key := ""
 	if host.TLS() {
@@ -187,7 +187,7 @@ func (x *exchange) connect() failure {
 		return x.upstreamError(err)
 	}
 	host.Begin(x.target.Priority)
-	x.entry.UpstreamLocalAddress = x.up.localAddr()
+	x.entry.UpstreamLocalAddress, x.entry.UpstreamProtocol = x.up.localAddr(), x.up.protocol()
 	if !x.watch.attach(x.up) {
 		x.dropUpstream()
 		return *x.interruption()

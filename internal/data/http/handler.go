@@ -11,6 +11,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,11 @@ type Conn struct {
 	// Peeked is what was read while sniffing.
 	Peeked []byte
 	Info   decide.Conn
+	// ID counts connections, and Start is when this one was accepted, for the record.
+	ID    uint64
+	Start time.Time
+	// DirectLocal is the address at which it was accepted.
+	DirectLocal netip.AddrPort
 	// Plan is called once per request, when its first bytes are there. A plan that
 	// denies, or whose chain does not serve HTTP, refuses the request.
 	Plan func() (*config.Config, decide.ConnPlan)

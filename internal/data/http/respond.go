@@ -31,6 +31,9 @@ func (x *exchange) respond() {
 		return
 	}
 	x.complete = true
+	if t := x.respBody.trailers(); t != nil && t.Len() > 0 {
+		x.entry.ResponseTrailers = t
+	}
 	if x.upload.running() && !x.upload.last.Load() {
 		x.abandonUpstream()
 		return
@@ -44,7 +47,11 @@ func (x *exchange) describeResponse() {
 	e.Status = x.resp.Status
 	e.ResponseHeaders = &x.resp.Fields
 	e.ResponseCodeDetails = "via_upstream"
-	e.UpstreamServiceTime = x.started + e.FirstUpstreamByte - x.sentAt
+	e.UpstreamReady = x.sentAt - x.started
+	if x.replayable { // else the upload tells
+		e.RequestSent = e.UpstreamReady
+	}
+	e.UpstreamServiceTime = e.FirstUpstreamByte - e.UpstreamReady
 	e.Attempts = x.attempt
 }
 

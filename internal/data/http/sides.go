@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/record"
 )
 
 // client is the client's side of an exchange: how a request comes in and its response
@@ -28,8 +29,9 @@ type client interface {
 // server is the upstream's side of one attempt.
 type server interface {
 	interruptible
-	// localAddr is %UPSTREAM_LOCAL_ADDRESS%.
+	// localAddr is %UPSTREAM_LOCAL_ADDRESS%, and protocol %UPSTREAM_PROTOCOL%.
 	localAddr() netip.AddrPort
+	protocol() record.Protocol
 	// ask sends a request whose body is x.small or nothing, and may wait until
 	// something of the answer is there.
 	ask(x *exchange) failure

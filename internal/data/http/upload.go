@@ -45,6 +45,7 @@ func (x *exchange) runUpload() {
 	u.err = u.pump.run()
 	x.entry.BytesReceived = u.pump.total
 	x.entry.RequestDone = time.Since(x.start)
+	x.entry.RequestSent = x.entry.RequestDone
 	u.finished.Store(true)
 	x.received.Store(true)
 	if u.err == nil {

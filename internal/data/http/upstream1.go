@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/record"
 	"github.com/egret-mesh/egret/internal/data/resource"
 	"github.com/egret-mesh/egret/internal/data/upstream"
 )
@@ -58,6 +59,7 @@ func (u *upstreamConn) close() {
 }
 
 func (u *upstreamConn) localAddr() netip.AddrPort { return u.local }
+func (u *upstreamConn) protocol() record.Protocol { return record.ProtocolHTTP11 }
 
 // SetDeadline is for the watch.
 func (u *upstreamConn) SetDeadline(t time.Time) error { return u.conn.SetDeadline(t) }

@@ -30,7 +30,9 @@ type connection struct {
 	ctx    context.Context // ends when the connection is killed
 	cancel context.CancelFunc
 
-	called netip.AddrPort // the address that the client called; set by identify
+	id      uint64         // counts the connections of the proxy
+	arrived netip.AddrPort // the address at which it was accepted
+	called  netip.AddrPort // the address that the client called; set by identify
 
 	// Of the connection's own goroutine.
 	info       decide.Conn
@@ -74,7 +76,8 @@ var draining = ending{reason: reason.Draining, detail: "the proxy is shutting do
 // begin starts the life of an accepted connection, or ends it at once when there are
 // too many.
 func (p *Proxy) begin(conn net.Conn, a *acceptor) {
-	c := &connection{p: p, acceptor: a, net: conn, stream: conn, start: time.Now()}
+	c := &connection{p: p, acceptor: a, net: conn, stream: conn, start: time.Now(), id: p.ids.Add(1)}
+	c.arrived = addrPort(conn.LocalAddr())
 	if p.count.Add(1) > int64(p.maxConnections) {
 		c.tooMany()
 		p.count.Add(-1)
@@ -108,7 +111,7 @@ func (c *connection) run() {
 // redirected wanted the address it arrived at.
 func (c *connection) identify() {
 	c.info.Source = addrPort(c.net.RemoteAddr())
-	c.info.Destination = addrPort(c.net.LocalAddr())
+	c.info.Destination = c.arrived
 	c.info.Transport = rawBuffer // Envoy's default, until something else is found
 	l := c.acceptor.listener.Load()
 	c.info.Direct = !l.UseOriginalDst && !l.OriginalDst
@@ -206,7 +209,8 @@ func (c *connection) serve() {
 	c.drain = drain
 	c.mu.Unlock()
 	c.judge(c.p.source.Current()) // what has changed meanwhile
-	c.p.http.Serve(ctx, &http.Conn{Net: c.stream, Peeked: c.seen.bytes, Info: c.info, Plan: c.current})
+	c.p.http.Serve(ctx, &http.Conn{Net: c.stream, Peeked: c.seen.bytes, Info: c.info, Plan: c.current,
+		ID: c.id, Start: c.start, DirectLocal: c.arrived})
 }
 
 // current is the plan under the newest configuration, for the next request or for the
@@ -280,6 +284,10 @@ func (c *connection) record() {
 	e := &c.entry
 	e.Start, e.Duration = c.start, time.Since(c.start)
 	e.DownstreamLocal, e.DownstreamRemote = c.info.Destination, c.info.Source
+	e.DownstreamDirectLocal, e.ConnectionID = c.arrived, c.id
+	if c.plan.Chain != nil {
+		e.FilterChain = c.plan.Chain.Name
+	}
 	e.SNI, e.Host = c.info.SNI, c.info.Host()
 	e.Objects = c.objects()
 	c.p.recorder.Record(e, c.accessLogs())

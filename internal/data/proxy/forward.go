@@ -3,6 +3,7 @@ package proxy
 import (
 	"math/rand/v2"
 	"net"
+	"time"
 
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/reason"
@@ -61,6 +62,7 @@ func (c *connection) dial(v *verdict) (net.Conn, *upstream.Host) {
 		return nil, nil
 	}
 	dst, name := decide.Original(&c.info, cluster, c.info.SNI)
+	c.entry.UpstreamConnectBegin = time.Since(c.start)
 	up, host, err := c.p.upstreams.Connect(c.ctx, cluster, &upstream.Target{
 		Destination: dst, Name: name, Authority: c.info.SNI, Source: c.info.Source,
 	})
@@ -68,7 +70,9 @@ func (c *connection) dial(v *verdict) (net.Conn, *upstream.Host) {
 		c.failed(err)
 		return nil, nil
 	}
-	c.entry.UpstreamHost, c.entry.Attempts = host.String(), 1
+	c.entry.UpstreamHost, c.entry.UpstreamHostName, c.entry.Attempts = host.String(), host.Hostname(), 1
+	c.entry.UpstreamConnected = time.Since(c.start)
+	c.entry.UpstreamReady = c.entry.UpstreamConnected
 	c.entry.UpstreamLocalAddress = addrPort(up.LocalAddr())
 	c.mu.Lock()
 	defer c.mu.Unlock()

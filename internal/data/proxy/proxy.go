@@ -93,6 +93,7 @@ type Proxy struct {
 	acceptors acceptors
 	servers   servers
 	count     atomic.Int64
+	ids       atomic.Uint64
 	handlers  sync.WaitGroup // one per connection
 
 	// serving ends when draining begins, living when connections are closed by force.

@@ -4,6 +4,7 @@
 package record
 
 import (
+	"crypto/tls"
 	"net/netip"
 	"time"
 
@@ -24,6 +25,19 @@ const (
 	ProtocolPacket Protocol = "PACKET" // refused by the packet filter
 )
 
+func (p Protocol) isHTTP() bool {
+	return p == ProtocolHTTP11 || p == ProtocolHTTP2 || p == ProtocolHTTP10
+}
+
+// LogType is Envoy's ACCESS_LOG_TYPE.
+type LogType string
+
+// Log types. Others, of the beginning or the middle of a connection, are not recorded.
+const (
+	LogTCPEnd        LogType = "TcpConnectionEnd"
+	LogDownstreamEnd LogType = "DownstreamEnd"
+)
+
 // Headers gives header values for %REQ()% and %RESP()%, by lower-case name.
 type Headers interface {
 	Get(name string) (string, bool)
@@ -35,12 +49,20 @@ type Entry struct {
 	Start    time.Time
 	Duration time.Duration
 	// Times to points in the life of the request, since Start; 0: not reached.
-	RequestDone, FirstUpstreamByte, ResponseDone time.Duration
+	RequestDone, RequestSent, FirstUpstreamByte, ResponseDone time.Duration
+	// Times to points in the life of the upstream connection, since Start; 0: not
+	// reached, or before Start (a connection that was used before).
+	UpstreamConnectBegin, UpstreamConnected, UpstreamReady time.Duration
+	// ConnectionStart is when the client's connection was accepted, for requests.
+	ConnectionStart time.Time
+	// DownstreamHandshake is the time from there to the end of the TLS handshake.
+	DownstreamHandshake time.Duration
 
 	Protocol Protocol
 	// HTTP only.
 	Method, Path, Authority         string
 	RequestHeaders, ResponseHeaders Headers // may be nil
+	ResponseTrailers                Headers // may be nil
 	Status                          int     // 0: none
 
 	Reason reason.Reason
@@ -57,14 +79,25 @@ type Entry struct {
 	BytesReceived, BytesSent int64 // body bytes for HTTP, all bytes for TCP
 
 	UpstreamHost         string // "ip:port"
+	UpstreamHostName     string // the endpoint's host name; "": it has none
+	UpstreamProtocol     Protocol
 	UpstreamCluster      string
 	UpstreamLocalAddress netip.AddrPort
 	UpstreamServiceTime  time.Duration
 
 	DownstreamLocal, DownstreamRemote netip.AddrPort
-	SNI                               string // %REQUESTED_SERVER_NAME%
-	RouteName                         string
-	Attempts                          uint32
+	// DownstreamDirectLocal is where the connection arrived; not valid: DownstreamLocal.
+	DownstreamDirectLocal      netip.AddrPort
+	DownstreamTransportFailure string
+	SNI                        string // %REQUESTED_SERVER_NAME%
+	RouteName, FilterChain     string
+	// LocalReplyBody is the body of a response that the proxy made.
+	LocalReplyBody string
+	// ConnectionID counts the connections of the process; 0: unknown.
+	ConnectionID uint64
+	// TLS sessions; nil: plain text, or not ended here.
+	DownstreamTLS, UpstreamTLS *tls.ConnectionState
+	Attempts                   uint32
 
 	// Host is the destination's name for metrics and denials: authority without
 	// port, SNI, the DNS proxy's name for the address, or the address itself.

@@ -1,8 +1,21 @@
 package record
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/json"
+	"math/big"
+	"net"
 	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +24,7 @@ import (
 
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/format"
 )
 
 type headers map[string]string
@@ -139,32 +153,32 @@ func TestOperators(t *testing.T) {
 		"100%% %PROTOCOL%":                       "100% HTTP/1.1",
 		"%START_TIME(%Y/%m/%d %H:%M:%S.%6f %Z)%": "2026/11/23 03:05:06.078912 UTC",
 		"%START_TIME(%s.%9f)%":                   "1795403106.078912345",
-		"%START_TIME(%FT%TZ %b %e %a %j %E3S %%)%":  "2026-11-23T03:05:06Z Nov 23 Mon 327 06.078 %",
-		"%START_TIME(%1f|%f|%Q|%)%":                 "0|078912345|%Q|%",
-		"%REQ(x-missing?user-agent):4%":             "curl",
-		"%REQ(X-MISSING?ALSO-MISSING)%":             "-",
-		"%REQ(HOST)%":                               "www.wikipedia.org",
-		"%RESP(Server)%":                            "envoy",
-		"%RESP(:STATUS)%":                           "301",
-		"%TRAILER(grpc-status)%":                    "-",
-		"%RESPONSE_FLAGS%":                          "UF,URX",
-		"%RESPONSE_FLAGS_LONG%":                     "UpstreamConnectionFailure,UpstreamRetryLimitExceeded",
-		`"%UPSTREAM_TRANSPORT_FAILURE_REASON%"`:     `"TLS error: bad cert"`,
-		"%UPSTREAM_TRANSPORT_FAILURE_REASON%":       `TLS\x20error:\x20bad\x20cert`,
-		"%REQUEST_DURATION% %RESPONSE_DURATION%":    "3 100",
-		"%RESPONSE_TX_DURATION% %DURATION%":         "125 226",
-		"%UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%":    "2001:db8::5",
-		"%UPSTREAM_REMOTE_PORT%":                    "8443",
-		"%UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%":     "10.0.0.5",
-		"%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%":   "240.240.0.1",
-		"%DOWNSTREAM_LOCAL_PORT%":                   "80",
-		"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%":  "10.0.0.5",
-		"%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%":        "10.0.0.5:40000",
-		"%UPSTREAM_REQUEST_ATTEMPT_COUNT%":          "1",
-		"%HOSTNAME%":                                "laptop",
-		"%EGRET_REASON%":                            "upstream_connect_failed",
-		"%FILTER_STATE(a.b:PLAIN):10% %CEL(x%y)% .": "- - .",
-		"%DYNAMIC_METADATA(a:b(c)d)%":               "-",
+		"%START_TIME(%FT%TZ %b %e %a %j %E3S %%)%": "2026-11-23T03:05:06Z Nov 23 Mon 327 06.078 %",
+		"%START_TIME(%1f|%f|%Q|%)%":                "0|078912345|%Q|%",
+		"%REQ(x-missing?user-agent):4%":            "curl",
+		"%REQ(X-MISSING?ALSO-MISSING)%":            "-",
+		"%REQ(HOST)%":                              "www.wikipedia.org",
+		"%RESP(Server)%":                           "envoy",
+		"%RESP(:STATUS)%":                          "301",
+		"%TRAILER(grpc-status)%":                   "-",
+		"%RESPONSE_FLAGS%":                         "UF,URX",
+		"%RESPONSE_FLAGS_LONG%":                    "UpstreamConnectionFailure,UpstreamRetryLimitExceeded",
+		`"%UPSTREAM_TRANSPORT_FAILURE_REASON%"`:    `"TLS error: bad cert"`,
+		"%UPSTREAM_TRANSPORT_FAILURE_REASON%":      `TLS\x20error:\x20bad\x20cert`,
+		"%REQUEST_DURATION% %RESPONSE_DURATION%":   "3 100",
+		"%RESPONSE_TX_DURATION% %DURATION%":        "125 226",
+		"%UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%":   "2001:db8::5",
+		"%UPSTREAM_REMOTE_PORT%":                   "8443",
+		"%UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%":    "10.0.0.5",
+		"%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%":  "240.240.0.1",
+		"%DOWNSTREAM_LOCAL_PORT%":                  "80",
+		"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%": "10.0.0.5",
+		"%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%":       "10.0.0.5:40000",
+		"%UPSTREAM_REQUEST_ATTEMPT_COUNT%":         "1",
+		"%HOSTNAME%":                               "laptop",
+		"%EGRET_REASON%":                           "upstream_connect_failed",
+		"%FILTER_STATE(a.b:PLAIN):10% .":           "- .",
+		"%DYNAMIC_METADATA(a:b(c)d)%":              "-",
 	}
 	for format, want := range tests {
 		if got := line(t, resource.AccessLog{Text: format}, e); got != want {
@@ -173,29 +187,17 @@ func TestOperators(t *testing.T) {
 	}
 }
 
-func TestFormatErrors(t *testing.T) {
-	tests := map[string]string{
-		"a %NO_SUCH_THING% b":   "a - b",
-		"50% of %PROTOCOL%":     "50% of HTTP/1.1",
-		"%PROTOCOL":             "%PROTOCOL",
-		"%REQ(x%":               "%REQ(x%",
-		"%REQ(x):%":             "%REQ(x):%",
-		"%REQ()%":               "-",
-		"%REQ(x):999999999999%": "%REQ(x):999999999999%",
-		"%":                     "%",
-		"%lower%":               "%lower%",
+// What the decoder should have refused is never half a line.
+func TestUnusableFormat(t *testing.T) {
+	if _, err := compileText("%PROTOCOL% %NO_SUCH_THING%"); err == nil {
+		t.Error("no error")
 	}
-	for format, want := range tests {
-		ops, err := compileText(format)
-		if err == nil {
-			t.Errorf("%s: no error", format)
+	for _, l := range []resource.AccessLog{{Text: "%NO_SUCH_THING%"}, {JSON: map[string]any{"a": "%NO_SUCH_THING%"}}} {
+		f := newRecorder(t, Options{}).format(&l)
+		want := line(t, resource.AccessLog{Text: defaultEnvoyFormat}, httpEntry())
+		if got := string(f.append(nil, &Recorder{}, httpEntry())); got != want {
+			t.Errorf("got %q, want Envoy's default %q", got, want)
 		}
-		if got := string(appendText(nil, &Recorder{}, httpEntry(), ops)); got != want {
-			t.Errorf("%s: got %q, want %q", format, got, want)
-		}
-	}
-	if _, err := compileText(strings.Repeat("%%", maxFormatLength)); err == nil {
-		t.Error("an endless format is taken")
 	}
 }
 
@@ -248,14 +250,19 @@ func FuzzFormat(f *testing.F) {
 	f.Add(defaultEnvoyFormat, "a\"b\nc")
 	f.Add("%START_TIME(%E3S%3f%)%:1%%REQ(a?b):3%%", "\xff")
 	f.Add("%REQ(%):%", "")
+	f.Add(`%COALESCE({"operators": ["UPSTREAM_TLS_VERSION", {"command": "REQ", "param": "a"}]}):3%`, "\x00")
+	f.Add("%PATH(NQ:ORIG)%%QUERY_PARAM(a)%%QUERY_PARAMS(DECODED)%%COMMON_DURATION(DS_RX_BEG:US_RX_BEG:us)%", "/x?a=%00b")
 	f.Fuzz(func(t *testing.T, format, agent string) {
 		e := httpEntry()
 		e.RequestHeaders = headers{"user-agent": agent, "a": agent}
 		e.Path = agent
 		r := &Recorder{}
 		ops, err := compileText(format)
+		if err != nil {
+			return
+		}
 		text := string(appendText(nil, r, e, ops))
-		if err == nil && !strings.Contains(format, "\n") && strings.Contains(text, "\n") {
+		if !strings.Contains(format, "\n") && strings.Contains(text, "\n") {
 			t.Errorf("%q makes a second line: %q", format, text)
 		}
 		n, _ := compileJSON(map[string]any{"k": format, format: []any{format, map[string]any{"x": format}}})
@@ -292,5 +299,180 @@ func BenchmarkTextLine(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		buf = f.append(buf[:0], r, e)
+	}
+}
+
+// sessionPair are the two sides of a mutual TLS session.
+func sessionPair(t *testing.T) (client, server *tls.ConnectionState) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spiffe, _ := url.Parse("spiffe://cluster.local/ns/default/sa/test")
+	template := &x509.Certificate{SerialNumber: big.NewInt(0xbeef), Subject: pkix.Name{CommonName: "test", Organization: []string{"Egret"}},
+		NotBefore: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), NotAfter: time.Date(9999, 1, 2, 3, 4, 5, 0, time.UTC),
+		DNSNames: []string{"a.example", "b.example"}, URIs: []*url.URL{spiffe}, IPAddresses: []net.IP{{10, 0, 0, 1}}, EmailAddresses: []string{"x@example.com"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	s := tls.Server(b, &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12})
+	done := make(chan error, 1)
+	go func() { done <- s.Handshake() }()
+	c := tls.Client(a, &tls.Config{Certificates: []tls.Certificate{cert}, InsecureSkipVerify: true})
+	if err := c.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	cs, ss := c.ConnectionState(), s.ConnectionState()
+	return &cs, &ss
+}
+
+func TestTLSOperators(t *testing.T) {
+	e := httpEntry()
+	e.UpstreamTLS, e.DownstreamTLS = sessionPair(t)
+	sum := sha256.Sum256(e.DownstreamTLS.PeerCertificates[0].Raw)
+	for format, want := range map[string]string{
+		"%DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_TLS_CIPHER%":                   "TLSv1.2 ECDHE-ECDSA-AES128-GCM-SHA256",
+		"%UPSTREAM_TLS_VERSION% %UPSTREAM_TLS_CIPHER%":                       "TLSv1.2 ECDHE-ECDSA-AES128-GCM-SHA256",
+		`"%DOWNSTREAM_PEER_SUBJECT%"`:                                        `"CN=test,O=Egret"`,
+		"%DOWNSTREAM_PEER_URI_SAN%":                                          "spiffe://cluster.local/ns/default/sa/test",
+		"%DOWNSTREAM_PEER_DNS_SAN% %DOWNSTREAM_PEER_IP_SAN%":                 "a.example,b.example 10.0.0.1",
+		"%DOWNSTREAM_PEER_EMAIL_SAN%":                                        "x@example.com",
+		"%DOWNSTREAM_PEER_SERIAL% %DOWNSTREAM_PEER_CHAIN_SERIALS%":           "beef beef",
+		"%DOWNSTREAM_PEER_FINGERPRINT_256%":                                  hex.EncodeToString(sum[:]),
+		"%DOWNSTREAM_PEER_CERT_V_START(%Y)% %UPSTREAM_PEER_CERT_V_END%":      "2026 9999-01-02T03:04:05.000Z",
+		"%DOWNSTREAM_PEER_ISSUER_SERIAL%":                                    "-",
+		"%UPSTREAM_PEER_DNS_SAN%":                                            "a.example,b.example",
+		"%DOWNSTREAM_TLS_SESSION_ID% %DOWNSTREAM_LOCAL_URI_SAN%":             "- -",
+		`%COALESCE({"operators": ["SPAN_ID", "DOWNSTREAM_TLS_VERSION"]}):5%`: "TLSv1",
+	} {
+		if got := line(t, resource.AccessLog{Text: format}, e); got != want {
+			t.Errorf("%s\n got %q\nwant %q", format, got, want)
+		}
+	}
+	cert := line(t, resource.AccessLog{Text: "%DOWNSTREAM_PEER_CERT%"}, e)
+	if text, err := url.PathUnescape(cert); err != nil || !strings.HasPrefix(text, "-----BEGIN CERTIFICATE-----\n") {
+		t.Errorf("DOWNSTREAM_PEER_CERT: %q %v", text, err)
+	}
+}
+
+func TestOperatorsWithArguments(t *testing.T) {
+	e := httpEntry()
+	e.Path = "/new?q=a%20b&r&q=2"
+	e.RequestHeaders = headers{"x-envoy-original-path": "/old?z=1", "x-request-id": "id-1", "x-envoy-original-host": "old.example"}
+	e.ResponseCodeDetails = "a b"
+	e.ConnectionStart = start.Add(-time.Second)
+	e.UpstreamConnectBegin, e.UpstreamConnected, e.RequestSent = time.Millisecond, 1500*time.Microsecond, 2*time.Millisecond
+	e.UpstreamProtocol, e.UpstreamHostName = ProtocolHTTP2, "origin.example:80"
+	e.FilterChain, e.ConnectionID, e.LocalReplyBody = "chain", 7, "egret: no\n"
+	e.DownstreamDirectLocal = netip.MustParseAddrPort("10.0.0.5:15001")
+	e.ResponseTrailers = headers{"x-t": "trailer"}
+	for format, want := range map[string]string{
+		"%PATH% %PATH(NQ)% %PATH(WQ:PATH)% %PATH(:ORIG)%":                                                                  "/old?z=1 /old /new?q=a%20b&r&q=2 /old?z=1",
+		`"%QUERY_PARAM(q)%" %QUERY_PARAM(r)% %QUERY_PARAM(z)%`:                                                             `"a b" - -`,
+		`%QUERY_PARAMS% "%QUERY_PARAMS(DECODED)%" %QUERY_PARAMS(ORIG):3%`:                                                  `q=a%20b&r&q=2 "q=a b&r&q=2" q=a`,
+		"%REQ_WITHOUT_QUERY(X-NONE?:PATH):3%":                                                                              "/ne",
+		"%REQUEST_HEADER(X-REQUEST-ID)% %RESPONSE_HEADER(SERVER)%":                                                         "id-1 envoy",
+		"%RESPONSE_TRAILER(X-T)% %TRAILER(x-none?x-t):2%":                                                                  "trailer tr",
+		`%RESPONSE_CODE_DETAILS% "%RESPONSE_CODE_DETAILS(ALLOW_WHITESPACES)%"`:                                             `a_b "a b"`,
+		"%COMMON_DURATION(DS_CX_BEG:DS_RX_BEG:ms)%":                                                                        "1000",
+		"%COMMON_DURATION(US_CX_BEG:US_CX_END:us)%":                                                                        "500",
+		"%COMMON_DURATION(DS_RX_BEG:US_RX_BEG:ns)%":                                                                        "100000000",
+		"%COMMON_DURATION(US_RX_BEG:DS_TX_END:ms)% %REQUEST_TX_DURATION%":                                                  "125 2",
+		"%COMMON_DURATION(DS_RX_BEG:US_HS_END:ms)% %COMMON_DURATION(a:b:ms)%":                                              "- -",
+		"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(16)%":                                                                     "10.0.0.0/16",
+		"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(64)%":                                                                     "-",
+		"%UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(24)%":                                                                       "198.35.26.0/24",
+		"%DOWNSTREAM_DIRECT_LOCAL_ADDRESS% %DOWNSTREAM_DIRECT_LOCAL_PORT%":                                                 "10.0.0.5:15001 15001",
+		"%UPSTREAM_PROTOCOL% %UPSTREAM_HOST_NAME%":                                                                         "HTTP/2 origin.example:80",
+		"%UPSTREAM_HOST_NAME_WITHOUT_PORT% %UPSTREAM_HOSTS_ATTEMPTED%":                                                     "origin.example 198.35.26.96:80",
+		"%FILTER_CHAIN_NAME% %CONNECTION_ID% %STREAM_ID% %ACCESS_LOG_TYPE%":                                                "chain 7 id-1 DownstreamEnd",
+		`"%LOCAL_REPLY_BODY%" %ENVIRONMENT(POD):2% %ENVIRONMENT(NONE)%`:                                                    `"egret: no" pd -`,
+		"%REQUESTED_SERVER_NAME% %REQUESTED_SERVER_NAME(SNI_FIRST)%":                                                       "- old.example",
+		"%REQUESTED_SERVER_NAME(HOST_FIRST:HOST)%":                                                                         "www.wikipedia.org",
+		"%UPSTREAM_WIRE_BYTES_SENT% %TRACE_ID% %VIRTUAL_CLUSTER_NAME%":                                                     "- - -",
+		`%COALESCE({"operators": ["REQUESTED_SERVER_NAME", {"command": "REQ", "param": ":authority", "max_length": 3}]})%`: "www",
+		`%COALESCE({"operators": ["REQUESTED_SERVER_NAME", {"command": "START_TIME", "param": "%Y"}]})%`:                   "2026",
+	} {
+		f, err := compile(&resource.AccessLog{Text: format})
+		if err != nil {
+			t.Errorf("%s: %v", format, err)
+			continue
+		}
+		r := &Recorder{getenv: func(name string) string { return map[string]string{"POD": "pd-1"}[name] }}
+		if got := string(f.append(nil, r, e)); got != want {
+			t.Errorf("%s\n got %q\nwant %q", format, got, want)
+		}
+	}
+	e.Attempts = 2
+	if got := line(t, resource.AccessLog{Text: "%UPSTREAM_HOSTS_ATTEMPTED%"}, e); got != "-" {
+		t.Errorf("after a retry only the last host is known, got %q", got)
+	}
+}
+
+func TestGRPCStatus(t *testing.T) {
+	const all = "%GRPC_STATUS% %GRPC_STATUS(SNAKE_STRING)% %GRPC_STATUS(NUMBER)% %GRPC_STATUS_NUMBER%"
+	grpc := headers{"content-type": "application/grpc+proto"}
+	for name, c := range map[string]struct {
+		entry Entry
+		want  string
+	}{
+		"trailers":         {Entry{Protocol: ProtocolHTTP2, Status: 200, RequestHeaders: grpc, ResponseTrailers: headers{"grpc-status": "3"}}, "InvalidArgument INVALID_ARGUMENT 3 3"},
+		"headers":          {Entry{Protocol: ProtocolHTTP2, Status: 200, RequestHeaders: grpc, ResponseHeaders: headers{"grpc-status": "0"}}, "OK OK 0 0"},
+		"the HTTP status":  {Entry{Protocol: ProtocolHTTP2, Status: 503, RequestHeaders: grpc}, "Unavailable UNAVAILABLE 14 14"},
+		"no such number":   {Entry{Protocol: ProtocolHTTP2, RequestHeaders: grpc, ResponseTrailers: headers{"grpc-status": "77"}}, "77 77 77 77"},
+		"no number":        {Entry{Protocol: ProtocolHTTP2, RequestHeaders: grpc, ResponseTrailers: headers{"grpc-status": "x"}}, "-1 -1 -1 -1"},
+		"not answered":     {Entry{Protocol: ProtocolHTTP2, RequestHeaders: grpc}, "- - - -"},
+		"gRPC-Web":         {Entry{Protocol: ProtocolHTTP2, RequestHeaders: headers{"content-type": "application/grpc-web"}, ResponseHeaders: headers{"grpc-status": "1"}}, "- - - -"},
+		"HTTP/1.1 is none": {Entry{Protocol: ProtocolHTTP11, RequestHeaders: grpc, ResponseHeaders: headers{"grpc-status": "1"}}, "- - - -"},
+	} {
+		if got := line(t, resource.AccessLog{Text: all}, &c.entry); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// Of one TCP connection all logs have the same STREAM_ID; other connections have others.
+func TestStreamID(t *testing.T) {
+	r := newRecorder(t, Options{})
+	ids := map[string]bool{}
+	f, err := compile(&resource.AccessLog{Text: "%STREAM_ID%"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []uint64{1, 1, 2} {
+		ids[string(f.append(nil, r, &Entry{ConnectionID: id}))] = true
+	}
+	if len(ids) != 2 {
+		t.Errorf("%v", ids)
+	}
+	for id := range ids {
+		if !regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(id) {
+			t.Errorf("%q is not a UUID", id)
+		}
+	}
+}
+
+// Every command that is said to print has code that prints, and no other has.
+func TestCommandsAreComplete(t *testing.T) {
+	headerCommands := []string{"REQ", "RESP", "TRAILER"}
+	for _, c := range format.Commands() {
+		has := operators[c.Name] != nil || withArguments(c.Name) != nil || slices.Contains(headerCommands, c.Name)
+		if has != (c.Use == format.Prints) {
+			t.Errorf("%s: has code %v, said to be used as %d", c.Name, has, c.Use)
+		}
+	}
+	for name := range operators {
+		if _, ok := format.Lookup(name); !ok {
+			t.Errorf("%s is not a command", name)
+		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+
+	"github.com/egret-mesh/egret/internal/format"
 )
 
 // jsonNode is a compiled value of a JSON format. Exactly one of its fields beside
@@ -28,14 +30,13 @@ const (
 	isList
 )
 
-const maxJSONDepth = 32
-
 // compileJSON makes the tree of a JSON format. Keys are printed sorted, so that lines
 // of one format look alike. As with text formats the result is always usable, and
 // the error is the first thing that Envoy would refuse.
-func compileJSON(format map[string]any) (jsonNode, error) {
+func compileJSON(m map[string]any) (jsonNode, error) {
 	c := jsonCompiler{}
-	return c.node(format, 0), c.err
+	n := c.node(m, 0)
+	return n, c.err
 }
 
 type jsonCompiler struct {
@@ -51,8 +52,8 @@ func (c *jsonCompiler) fail(err error) {
 
 func (c *jsonCompiler) node(v any, depth int) jsonNode {
 	c.count++
-	if depth > maxJSONDepth || c.count > maxFormatOps {
-		c.fail(fmt.Errorf("access log JSON format: deeper than %d or more than %d values", maxJSONDepth, maxFormatOps))
+	if depth > format.MaxJSONDepth || c.count > format.MaxParts {
+		c.fail(fmt.Errorf("access log JSON format: deeper than %d or more than %d values", format.MaxJSONDepth, format.MaxParts))
 		return jsonNode{raw: "null"}
 	}
 	switch v := v.(type) {
@@ -90,10 +91,11 @@ func (c *jsonCompiler) object(m map[string]any, depth int) jsonNode {
 	return n
 }
 
-func (c *jsonCompiler) scalar(format string) jsonNode {
-	ops, err := compileText(format)
+func (c *jsonCompiler) scalar(text string) jsonNode {
+	ops, err := compileText(text)
 	if err != nil {
 		c.fail(err)
+		return jsonNode{raw: "null"}
 	}
 	switch {
 	case len(ops) == 0:

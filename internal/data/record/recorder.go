@@ -1,6 +1,7 @@
 package record
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,7 +34,9 @@ type Options struct {
 	DenialLog resource.AccessLog
 	Workload  Workload
 	Hostname  string // %HOSTNAME%
-	Logger    *slog.Logger
+	// Getenv is %ENVIRONMENT(X)%; nil: there is none.
+	Getenv func(name string) string
+	Logger *slog.Logger
 	// Lost is told why lines could not be written, once until the file takes lines
 	// again; nil: nobody. It is called from the file's own goroutine.
 	Lost func(error)
@@ -45,6 +48,8 @@ type Options struct {
 // Record never waits for a file or a subscriber.
 type Recorder struct {
 	hostname     string
+	getenv       func(string) string
+	identity     [16]byte // random, for %STREAM_ID%
 	open         func(path string) (io.WriteCloser, error)
 	log          *slog.Logger
 	closeTimeout time.Duration
@@ -61,8 +66,8 @@ type Recorder struct {
 	byListSize atomic.Int32
 
 	mu      sync.Mutex
-	formats map[string]*format // by content
-	sinks   map[string]*sink   // by path
+	formats map[string]*lineFormat // by content
+	sinks   map[string]*sink       // by path
 	closed  bool
 }
 
@@ -79,13 +84,13 @@ type compiledList struct {
 }
 
 type compiledLog struct {
-	format *format
+	format *lineFormat
 	sink   *sink
 	filter *resource.AccessLogFilter
 }
 
-// format is a compiled text or JSON format.
-type format struct {
+// lineFormat is a compiled text or JSON format.
+type lineFormat struct {
 	text []op
 	json *jsonNode
 	omit bool
@@ -94,8 +99,8 @@ type format struct {
 // New makes a Recorder. It fails when Options.DenialLog has a format that Envoy would refuse.
 func New(o Options) (*Recorder, error) {
 	r := &Recorder{
-		hostname: o.Hostname, open: o.Open, log: o.Logger, closeTimeout: o.CloseTimeout, lost: o.Lost,
-		formats: map[string]*format{}, sinks: map[string]*sink{},
+		hostname: o.Hostname, getenv: o.Getenv, open: o.Open, log: o.Logger, closeTimeout: o.CloseTimeout, lost: o.Lost,
+		formats: map[string]*lineFormat{}, sinks: map[string]*sink{},
 	}
 	if r.open == nil {
 		r.open = OpenFile
@@ -109,6 +114,7 @@ func New(o Options) (*Recorder, error) {
 	if r.closeTimeout == 0 {
 		r.closeTimeout = 2 * time.Second
 	}
+	_, _ = rand.Read(r.identity[:]) // never fails
 	r.buffers.New = func() any { b := make([]byte, 0, 1024); return &b }
 	if l := o.DenialLog; l.Path != "" {
 		if l.Text == "" && l.JSON == nil {
@@ -227,7 +233,7 @@ func (r *Recorder) write(l *compiledLog, e *Entry, urgent bool) {
 	}
 }
 
-func (f *format) append(dst []byte, r *Recorder, e *Entry) []byte {
+func (f *lineFormat) append(dst []byte, r *Recorder, e *Entry) []byte {
 	if f.json != nil {
 		return append(f.json.appendJSON(dst, r, e, f.omit), '\n')
 	}
@@ -257,7 +263,7 @@ func (r *Recorder) compiled(logs []resource.AccessLog) []compiledLog {
 }
 
 // format compiles a format once per content.
-func (r *Recorder) format(l *resource.AccessLog) *format {
+func (r *Recorder) format(l *resource.AccessLog) *lineFormat {
 	key := "text " + l.Text
 	if l.JSON != nil {
 		b, err := json.Marshal(l.JSON)
@@ -272,8 +278,9 @@ func (r *Recorder) format(l *resource.AccessLog) *format {
 		return f
 	}
 	f, err := compile(l)
-	if err != nil {
-		r.log.Warn("access log format has parts that are not supported, they print as \"-\"", "path", l.Path, "error", err)
+	if err != nil { // the decoder refuses such formats before
+		r.log.Error("access log format not usable, Envoy's default is used instead", "path", l.Path, "error", err)
+		f, _ = compile(&resource.AccessLog{})
 	}
 	if len(r.formats) >= maxFormats {
 		clear(r.formats)
@@ -282,17 +289,17 @@ func (r *Recorder) format(l *resource.AccessLog) *format {
 	return f
 }
 
-func compile(l *resource.AccessLog) (*format, error) {
+func compile(l *resource.AccessLog) (*lineFormat, error) {
 	if l.JSON != nil {
 		n, err := compileJSON(l.JSON)
-		return &format{json: &n, omit: l.OmitEmpty}, err
+		return &lineFormat{json: &n, omit: l.OmitEmpty}, err
 	}
 	text := l.Text
 	if text == "" {
 		text = defaultEnvoyFormat
 	}
 	ops, err := compileText(text)
-	return &format{text: ops}, err
+	return &lineFormat{text: ops}, err
 }
 
 // sink gives the file of a path; nil when there are too many or the recorder is closed.

@@ -70,9 +70,8 @@ func compileConversion(s string) (timePart, int) {
 	return timePart{literal: s[:2]}, 2
 }
 
-// append prints t in UTC, as Envoy does. A nil format is the default.
+// append prints t in its own zone. A nil format is the default.
 func (f *timeFormat) append(dst []byte, t time.Time) []byte {
-	t = t.UTC()
 	if f == nil {
 		return appendISO(dst, t)
 	}
@@ -93,7 +92,7 @@ func (f *timeFormat) append(dst []byte, t time.Time) []byte {
 	return dst
 }
 
-// appendISO prints 2006-01-02T15:04:05.000Z. It is by hand since it is on every line.
+// appendISO prints 2006-01-02T15:04:05.000Z, or the zone's offset in place of Z. It is by hand since it is on every line.
 func appendISO(dst []byte, t time.Time) []byte {
 	year, month, day := t.Date()
 	hour, minute, second := t.Clock()
@@ -103,7 +102,11 @@ func appendISO(dst []byte, t time.Time) []byte {
 	dst = append(appendPadded(dst, hour, 2), ':')
 	dst = append(appendPadded(dst, minute, 2), ':')
 	dst = append(appendPadded(dst, second, 2), '.')
-	return append(appendPadded(dst, t.Nanosecond()/1e6, 3), 'Z')
+	dst = appendPadded(dst, t.Nanosecond()/1e6, 3)
+	if t.Location() == time.UTC {
+		return append(dst, 'Z')
+	}
+	return t.AppendFormat(dst, "-0700")
 }
 
 func appendPadded(dst []byte, n, width int) []byte {

@@ -30,6 +30,7 @@ type value struct {
 	s    string
 	n    int64
 	addr *netip.AddrPort
+	time *time.Time
 }
 
 func word(s string) value {
@@ -48,11 +49,11 @@ func foreign(s string) value {
 
 func number(n int64) value { return value{kind: kindNumber, n: n} }
 
-func address(a *netip.AddrPort, k kind) value {
+func address(a *netip.AddrPort) value {
 	if !a.Addr().IsValid() {
 		return value{}
 	}
-	return value{kind: k, addr: a}
+	return value{kind: kindAddrPort, addr: a}
 }
 
 func port(a *netip.AddrPort) value {
@@ -70,91 +71,6 @@ func since(d time.Duration) value {
 	return number(d.Milliseconds())
 }
 
-// operator is a command operator without arguments.
-type operator func(r *Recorder, e *Entry) value
-
-// operators are the names that take no argument (or whose argument says nothing
-// here). See Envoy's "Access log usage", command operators.
-var operators = map[string]operator{
-	"PROTOCOL":              func(_ *Recorder, e *Entry) value { return word(string(e.Protocol)) },
-	"RESPONSE_CODE":         func(_ *Recorder, e *Entry) value { return number(int64(e.Status)) },
-	"RESPONSE_CODE_DETAILS": func(_ *Recorder, e *Entry) value { return details(e) },
-	"RESPONSE_FLAGS":        func(_ *Recorder, e *Entry) value { return value{kind: kindFlags} },
-	"RESPONSE_FLAGS_LONG":   func(_ *Recorder, e *Entry) value { return value{kind: kindLongFlags} },
-	"CONNECTION_TERMINATION_DETAILS": func(_ *Recorder, e *Entry) value {
-		return foreign(e.ConnectionTerminationDetails)
-	},
-	"UPSTREAM_TRANSPORT_FAILURE_REASON": func(_ *Recorder, e *Entry) value {
-		return foreign(e.UpstreamTransportFailure)
-	},
-	"BYTES_RECEIVED":       func(_ *Recorder, e *Entry) value { return number(e.BytesReceived) },
-	"BYTES_SENT":           func(_ *Recorder, e *Entry) value { return number(e.BytesSent) },
-	"DURATION":             func(_ *Recorder, e *Entry) value { return number(e.Duration.Milliseconds()) },
-	"REQUEST_DURATION":     func(_ *Recorder, e *Entry) value { return since(e.RequestDone) },
-	"RESPONSE_DURATION":    func(_ *Recorder, e *Entry) value { return since(e.FirstUpstreamByte) },
-	"RESPONSE_TX_DURATION": func(_ *Recorder, e *Entry) value { return txDuration(e) },
-
-	"UPSTREAM_HOST":           func(_ *Recorder, e *Entry) value { return foreign(e.UpstreamHost) },
-	"UPSTREAM_REMOTE_ADDRESS": func(_ *Recorder, e *Entry) value { return foreign(e.UpstreamHost) },
-	"UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT": func(_ *Recorder, e *Entry) value {
-		host, _ := splitPort(e.UpstreamHost)
-		return foreign(host)
-	},
-	"UPSTREAM_REMOTE_PORT": func(_ *Recorder, e *Entry) value {
-		_, p := splitPort(e.UpstreamHost)
-		return foreign(p)
-	},
-	"UPSTREAM_CLUSTER":       func(_ *Recorder, e *Entry) value { return foreign(e.UpstreamCluster) },
-	"UPSTREAM_CLUSTER_RAW":   func(_ *Recorder, e *Entry) value { return foreign(e.UpstreamCluster) },
-	"UPSTREAM_LOCAL_ADDRESS": func(_ *Recorder, e *Entry) value { return address(&e.UpstreamLocalAddress, kindAddrPort) },
-	"UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT": func(_ *Recorder, e *Entry) value {
-		return address(&e.UpstreamLocalAddress, kindAddr)
-	},
-	"UPSTREAM_LOCAL_PORT": func(_ *Recorder, e *Entry) value { return port(&e.UpstreamLocalAddress) },
-	"UPSTREAM_REQUEST_ATTEMPT_COUNT": func(_ *Recorder, e *Entry) value {
-		return number(int64(e.Attempts))
-	},
-
-	"DOWNSTREAM_LOCAL_ADDRESS": func(_ *Recorder, e *Entry) value { return address(&e.DownstreamLocal, kindAddrPort) },
-	"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT": func(_ *Recorder, e *Entry) value {
-		return address(&e.DownstreamLocal, kindAddr)
-	},
-	"DOWNSTREAM_LOCAL_PORT":                         func(_ *Recorder, e *Entry) value { return port(&e.DownstreamLocal) },
-	"DOWNSTREAM_REMOTE_ADDRESS":                     remote,
-	"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":        remoteHost,
-	"DOWNSTREAM_REMOTE_PORT":                        remotePort,
-	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS":              remote,
-	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT": remoteHost,
-	"DOWNSTREAM_DIRECT_REMOTE_PORT":                 remotePort,
-
-	"REQUESTED_SERVER_NAME": func(_ *Recorder, e *Entry) value { return foreign(e.SNI) },
-	"ROUTE_NAME":            func(_ *Recorder, e *Entry) value { return foreign(e.RouteName) },
-	"HOSTNAME":              func(r *Recorder, _ *Entry) value { return foreign(r.hostname) },
-	// Ours: the words of package reason.
-	"EGRET_REASON": func(_ *Recorder, e *Entry) value { return word(string(e.Reason)) },
-	"EGRET_DETAIL": func(_ *Recorder, e *Entry) value { return foreign(e.Detail) },
-}
-
-// absent are Envoy's operators that this proxy knows and has no value for. With
-// any argument they print "-".
-var absent = map[string]bool{
-	"FILTER_STATE": true, "UPSTREAM_FILTER_STATE": true, "DYNAMIC_METADATA": true, "METADATA": true,
-	"CLUSTER_METADATA": true, "UPSTREAM_METADATA": true, "CEL": true, "GRPC_STATUS": true,
-	"GRPC_STATUS_NUMBER": true, "VIRTUAL_CLUSTER_NAME": true, "CONNECTION_ID": true, "STREAM_ID": true,
-	"ENVIRONMENT": true, "LOCAL_REPLY_BODY": true, "ACCESS_LOG_TYPE": true, "UNIQUE_ID": true,
-	"TRACE_ID": true, "UPSTREAM_PROTOCOL": true, "UPSTREAM_TLS_VERSION": true, "UPSTREAM_TLS_CIPHER": true,
-	"DOWNSTREAM_TLS_VERSION": true, "DOWNSTREAM_TLS_CIPHER": true, "DOWNSTREAM_TLS_SESSION_ID": true,
-	"DOWNSTREAM_PEER_SUBJECT": true, "DOWNSTREAM_PEER_ISSUER": true, "DOWNSTREAM_PEER_URI_SAN": true,
-	"DOWNSTREAM_LOCAL_SUBJECT": true, "DOWNSTREAM_LOCAL_URI_SAN": true, "DOWNSTREAM_PEER_CERT": true,
-	"DOWNSTREAM_TRANSPORT_FAILURE_REASON": true, "UPSTREAM_PEER_SUBJECT": true, "TRAILER": true,
-	"UPSTREAM_WIRE_BYTES_RECEIVED": true, "UPSTREAM_WIRE_BYTES_SENT": true,
-	"DOWNSTREAM_WIRE_BYTES_RECEIVED": true, "DOWNSTREAM_WIRE_BYTES_SENT": true,
-}
-
-func remote(_ *Recorder, e *Entry) value     { return address(&e.DownstreamRemote, kindAddrPort) }
-func remoteHost(_ *Recorder, e *Entry) value { return address(&e.DownstreamRemote, kindAddr) }
-func remotePort(_ *Recorder, e *Entry) value { return port(&e.DownstreamRemote) }
-
 // details is RESPONSE_CODE_DETAILS: Envoy's word where there is one, and for a
 // denial the reason, so that Istio's default format shows it.
 func details(e *Entry) value {
@@ -167,14 +83,6 @@ func details(e *Entry) value {
 	return value{}
 }
 
-// txDuration is from the first upstream byte to the last byte sent downstream.
-func txDuration(e *Entry) value {
-	if e.FirstUpstreamByte <= 0 || e.ResponseDone < e.FirstUpstreamByte {
-		return value{}
-	}
-	return number((e.ResponseDone - e.FirstUpstreamByte).Milliseconds())
-}
-
 // splitPort splits "ip:port" and "[ip]:port"; without a port it is all host.
 func splitPort(s string) (host, port string) {
 	i := strings.LastIndexByte(s, ':')
@@ -184,13 +92,25 @@ func splitPort(s string) (host, port string) {
 	return strings.Trim(s[:i], "[]"), s[i+1:]
 }
 
-// header is %REQ(name)% and %RESP(name)%. name is lower case.
+// header is %REQ(name)%, %RESP(name)% and %TRAILER(name)%. name is lower case.
 func header(e *Entry, from source, name string) value {
-	if from == fromResponse {
+	switch from {
+	case fromResponse:
 		return responseHeader(e, name)
+	case fromTrailer:
+		return foreign(get(e.ResponseTrailers, name))
 	}
 	s, _ := headerText(e, name)
 	return foreign(s)
+}
+
+// get is a header's value; "" where it or all of them are not there.
+func get(h Headers, name string) string {
+	if h == nil {
+		return ""
+	}
+	s, _ := h.Get(name)
+	return s
 }
 
 func responseHeader(e *Entry, name string) value {
@@ -246,7 +166,7 @@ func (v value) appendPlain(dst []byte, e *Entry, o *op) []byte {
 	case kindAddr:
 		return v.addr.Addr().AppendTo(dst)
 	case kindTime:
-		return o.time.append(dst, e.Start)
+		return o.time.append(dst, v.time.In(o.zone))
 	case kindFlags:
 		return appendFlags(dst, e.Flags, false)
 	case kindLongFlags:

@@ -7,6 +7,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	fileaccesslogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
 	streamaccesslogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
+
+	"github.com/egret-mesh/egret/internal/format"
 )
 
 const (
@@ -46,10 +48,24 @@ func (c *decoding) accessLog(p *path, m *accesslogv3.AccessLog) (AccessLog, bool
 		c.skipped(string(typeName(a.GetTypeUrl())))
 		return l, false
 	}
+	c.checkFormat(at, &l)
 	if m.GetFilter() != nil {
 		l.Filter = c.logFilter(p.field("filter"), m.GetFilter())
 	}
 	return l, true
+}
+
+// checkFormat refuses what Envoy would refuse, and the commands that Egret does not have.
+func (c *decoding) checkFormat(p *path, l *AccessLog) {
+	var err error
+	if l.JSON != nil {
+		err = format.CheckJSON(l.JSON)
+	} else {
+		_, err = format.Parse(l.Text)
+	}
+	if err != nil {
+		c.fail(p, "access log format: %w", err)
+	}
 }
 
 func (c *decoding) fileLog(p *path, l *AccessLog, f *fileaccesslogv3.FileAccessLog) {
@@ -57,28 +73,28 @@ func (c *decoding) fileLog(p *path, l *AccessLog, f *fileaccesslogv3.FileAccessL
 	if l.Path == "" {
 		c.fail(p.field("path"), "a file access log needs a path")
 	}
-	switch format := f.GetAccessLogFormat().(type) {
+	switch written := f.GetAccessLogFormat().(type) {
 	case *fileaccesslogv3.FileAccessLog_Format:
-		l.Text = format.Format
+		l.Text = written.Format
 	case *fileaccesslogv3.FileAccessLog_JsonFormat:
-		l.JSON = format.JsonFormat.AsMap()
+		l.JSON = written.JsonFormat.AsMap()
 	case *fileaccesslogv3.FileAccessLog_TypedJsonFormat:
-		l.JSON = format.TypedJsonFormat.AsMap()
+		l.JSON = written.TypedJsonFormat.AsMap()
 	case *fileaccesslogv3.FileAccessLog_LogFormat:
-		c.logFormat(p.field("log_format"), l, format.LogFormat)
+		c.logFormat(p.field("log_format"), l, written.LogFormat)
 	}
 }
 
 // logFormat leaves Text "" for Envoy's default format.
 func (c *decoding) logFormat(p *path, l *AccessLog, f *corev3.SubstitutionFormatString) {
 	l.OmitEmpty = f.GetOmitEmptyValues()
-	switch format := f.GetFormat().(type) {
+	switch written := f.GetFormat().(type) {
 	case *corev3.SubstitutionFormatString_TextFormat:
-		l.Text = format.TextFormat
+		l.Text = written.TextFormat
 	case *corev3.SubstitutionFormatString_JsonFormat:
-		l.JSON = format.JsonFormat.AsMap()
+		l.JSON = written.JsonFormat.AsMap()
 	case *corev3.SubstitutionFormatString_TextFormatSource:
-		l.Text = string(c.inlineData(p.field("text_format_source"), format.TextFormatSource))
+		l.Text = string(c.inlineData(p.field("text_format_source"), written.TextFormatSource))
 	}
 }
 

@@ -45,6 +45,9 @@ func TestListenerRefused(t *testing.T) {
 	chain := func(fields string) string {
 		return with(`"filterChains":[{` + fields + `"filters":[` + tcp + `]}]`)
 	}
+	logged := func(format string) string {
+		return with(`"filterChains":[{"filters":[` + tcp + `]}],"accessLog":[{"name":"f","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog","path":"/dev/stdout",` + format + `}}]`)
+	}
 	for _, tc := range []struct {
 		name, text string
 		want       []string
@@ -79,6 +82,9 @@ func TestListenerRefused(t *testing.T) {
 		{"host stripping", inHCM(`"stripAnyHostPort":true,`, routerFilter), []string{"strip_any_host_port"}},
 		{"escaped slashes", inHCM(`"pathWithEscapedSlashesAction":"UNESCAPE_AND_REDIRECT",`, routerFilter), []string{"path_with_escaped_slashes_action"}},
 		{"underscores", inHCM(`"commonHttpProtocolOptions":{"headersWithUnderscoresAction":"REJECT_REQUEST"},`, routerFilter), []string{"headers_with_underscores_action", "REJECT_REQUEST"}},
+		{"command operator", logged(`"logFormat":{"textFormat":"%PROTOCOL% %NO_SUCH%"}`), []string{"access_log[0].typed_config", "%NO_SUCH%"}},
+		{"command operator in JSON", logged(`"logFormat":{"jsonFormat":{"a":{"b":"%REQ%"}}}`), []string{"access_log[0].typed_config", "a: b:", "%REQ%", "header name"}},
+		{"a file in a log", logged(`"logFormat":{"textFormat":"%FILE_CONTENT(/etc/passwd)%"}`), []string{"FILE_CONTENT", "not supported"}},
 		{"CEL access log filter", with(`"filterChains":[{"filters":[` + tcp + `]}],"accessLog":[{"name":"f","filter":{"extensionFilter":{"name":"cel"}},"typedConfig":{"@type":"type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog","path":"/dev/stdout"}}]`), []string{"access_log[0].filter.extension_filter"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

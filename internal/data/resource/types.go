@@ -2,7 +2,7 @@
 // Every reason for a NACK is born here. It is pure: it opens nothing, keeps
 // nothing, and after it no protobuf message goes further into the proxy.
 //
-// It must not import any package of this module but data/match.
+// It must not import any package of this module but data/match and format.
 package resource
 
 import (
