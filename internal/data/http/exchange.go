@@ -197,6 +197,12 @@ func (x *exchange) route() {
 	m := x.hcm
 	x.path, x.authority = x.req.Path, x.req.Authority
 	if m.NormalizePath || m.MergeSlashes {
+		if m.NormalizePath && hasEscapedNUL(x.path) {
+			x.close, x.unread = true, true
+			x.flag("DPE")
+			x.answerError(400, reason.BadRequest, "the path has an escaped NUL byte", "path_escaped_nul")
+			return
+		}
 		x.path = x.normalisePath(m)
 		x.entry.Path = x.path
 	}

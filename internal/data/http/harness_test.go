@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -74,6 +75,7 @@ type world struct {
 
 	mu       sync.Mutex
 	accepted []net.Conn
+	conns    []*Conn
 }
 
 // newWorld makes a world whose virtual host "example.com" forwards to a cluster
@@ -131,7 +133,28 @@ func (w *world) accept() {
 }
 
 func (w *world) conn(c net.Conn) *Conn {
-	return &Conn{Net: c, Info: w.info, Plan: func() (*config.Config, decide.ConnPlan) { return w.cfg.Load(), *w.plan.Load() }}
+	conn := &Conn{Net: c, Info: w.info, Plan: func() (*config.Config, decide.ConnPlan) { return w.cfg.Load(), *w.plan.Load() }}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.conns = append(w.conns, conn)
+	return conn
+}
+
+// startDraining drains, and waits until every connection knows.
+func (w *world) startDraining() {
+	w.t.Helper()
+	w.drain()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	deadline := time.Now().Add(patient)
+	for _, c := range w.conns {
+		for !c.draining.Load() {
+			if time.Now().After(deadline) {
+				w.t.Fatal("a connection does not drain")
+			}
+			runtime.Gosched()
+		}
+	}
 }
 
 func (w *world) clusterOf(name string, addresses ...string) *resource.Cluster {

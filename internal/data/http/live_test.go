@@ -128,7 +128,7 @@ func TestDraining(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-began
-	w.drain()
+	w.startDraining()
 	_, _ = io.Copy(io.Discard, idle) // ends
 	close(release)
 	b, err := io.ReadAll(busy)
@@ -271,17 +271,16 @@ func TestTunnelEndsWithPolicy(t *testing.T) {
 func TestUpgradeRefusedByTheUpstream(t *testing.T) {
 	o := answering(t, okHello)
 	w := newWorld(t, o.addr)
-	c := w.dial()
-	r := bufio.NewReader(c)
-	for range 2 { // an ordinary response: the connection goes on
-		if _, err := io.WriteString(c, get("/ws", "Connection: Upgrade", "Upgrade: websocket")); err != nil {
-			t.Fatal(err)
+	for range 2 { // an ordinary response: what follows is not read as a request
+		got := w.send(get("/ws", "Connection: Upgrade", "Upgrade: websocket") + get("/smuggled"))
+		if !strings.HasPrefix(got, "HTTP/1.1 200") || !hasLine(got, "connection: close") || !strings.HasSuffix(got, "\r\n\r\nhello") {
+			t.Errorf("%q", got)
 		}
-		if h := headOf(t, r); !strings.HasPrefix(h, "HTTP/1.1 200") {
-			t.Fatalf("%q", h)
+		if e := w.next(); e.Path != "/ws" {
+			t.Errorf("recorded %+v", e)
 		}
-		expect(t, r, "hello")
 	}
+	w.nothingMore()
 	if n := o.conns.Load(); n != 1 {
 		t.Errorf("%d connections", n)
 	}

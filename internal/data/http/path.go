@@ -36,6 +36,13 @@ func (x *exchange) normalisePath(m *resource.HTTPConnectionManager) string {
 	return view(x.arena[n:])
 }
 
+// hasEscapedNUL reports whether a path has "%00", which servers take for its end or for
+// a byte of it. Envoy refuses it where it normalises.
+func hasEscapedNUL(path string) bool {
+	path, _ = cutQuery(path)
+	return strings.Contains(path, "%00")
+}
+
 // cutQuery splits "/path?query" before the question mark.
 func cutQuery(p string) (path, query string) {
 	if i := strings.IndexByte(p, '?'); i >= 0 {

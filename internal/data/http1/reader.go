@@ -53,9 +53,10 @@ type Reader struct {
 	pinned    []byte
 	headInBuf bool // the head's strings point into buf
 
-	scan int     // buf[r:scan] has been searched for line ends
-	line int     // where the line under search begins
-	ends []int32 // offsets of LF from r, one per complete line of the head
+	empty int     // lines seen before the request line
+	scan  int     // buf[r:scan] has been searched for line ends
+	line  int     // where the line under search begins
+	ends  []int32 // offsets of LF from r, one per complete line of the head
 }
 
 // NewReader returns a reader of src. The pool is shared by many readers.
@@ -99,7 +100,7 @@ func (r *Reader) Release() {
 		r.pool.put(r.pinned)
 		r.pinned = nil
 	}
-	r.headInBuf = false
+	r.headInBuf, r.empty = false, 0
 	r.ends = r.ends[:0]
 	if r.r == r.w {
 		r.drop()
@@ -193,7 +194,6 @@ func (r *Reader) fill(space int) error {
 // the ends in r.ends, the last one the empty line's. request allows one empty
 // line before it (RFC 9112 section 2.2).
 func (r *Reader) head(request bool) *Error {
-	empty := 0
 	for {
 		i := bytes.IndexByte(r.buf[r.scan:r.w], '\n')
 		if i < 0 {
@@ -206,7 +206,7 @@ func (r *Reader) head(request bool) *Error {
 			return errBareLF
 		}
 		if end-r.line == 1 && len(r.ends) == 0 && request {
-			if empty++; empty > 1 {
+			if r.empty++; r.empty > 1 {
 				return errEmptyLines
 			}
 			r.r, r.line = end+1, end+1

@@ -47,7 +47,8 @@ type Request struct {
 	Framing Framing
 	// Length of the body where Framing is Length.
 	Length int64
-	// Close: the client wants, or by its version expects, the connection to end.
+	// Close: the client wants, or by its version expects, the connection to end; or it
+	// must end unless it becomes a tunnel.
 	Close bool
 	// KeepAlive: Connection has "keep-alive" (which HTTP/1.0 needs to hear back).
 	KeepAlive bool
@@ -328,7 +329,10 @@ func (q *Request) interpret() *Error {
 	if upgradeToken && !q.HTTP10 && !EqualFold(upgrade, "h2c") {
 		q.Upgrade = upgrade
 	}
-	q.Close = q.Close || q.HTTP10 && !q.KeepAlive
+	// What a client sends already in the protocol that it hopes for must not be read as a
+	// request where that is declined.
+	switches := q.Upgrade != "" || q.Method == "CONNECT"
+	q.Close = q.Close || q.HTTP10 && !q.KeepAlive || switches
 	return q.setFraming(&fr)
 }
 

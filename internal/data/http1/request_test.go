@@ -113,6 +113,13 @@ func TestRefusedRequests(t *testing.T) {
 		{"Host with large port", "GET / HTTP/1.1\r\nHost: a:65536\r\n\r\n", "host_invalid"},
 		{"Host with zero before port", "GET / HTTP/1.1\r\nHost: a:080\r\n\r\n", "host_invalid"},
 		{"Host IPv6 without brackets", "GET / HTTP/1.1\r\nHost: ::1\r\n\r\n", "host_invalid"},
+		{"Host IPv6 that is none", "GET / HTTP/1.1\r\nHost: [:::1]\r\n\r\n", "host_invalid"},
+		{"Host IPv4 in brackets", "GET / HTTP/1.1\r\nHost: [1.2.3.4]\r\n\r\n", "host_invalid"},
+		{"Host IPv6 with zone", "GET / HTTP/1.1\r\nHost: [fe80::1%25lo]\r\n\r\n", "host_invalid"},
+		{"Host IPv6 and more", "GET / HTTP/1.1\r\nHost: [::1]a\r\n\r\n", "host_invalid"},
+		{"Host with port 0", "GET / HTTP/1.1\r\nHost: a:0\r\n\r\n", "host_invalid"},
+		{"Host with backslash", "GET / HTTP/1.1\r\nHost: a\\b\r\n\r\n", "host_invalid"},
+		{"Host with two dots", "GET / HTTP/1.1\r\nHost: a..b\r\n\r\n", "host_invalid"},
 		{"Host with percent", "GET / HTTP/1.1\r\nHost: a%2eb\r\n\r\n", "host_invalid"},
 		{"Host non-ASCII", "GET / HTTP/1.1\r\nHost: \xe4.com\r\n\r\n", "host_invalid"},
 
@@ -210,6 +217,19 @@ func TestRefusedRequests(t *testing.T) {
 	}
 }
 
+// How the bytes arrive does not change what is refused.
+func TestRefusedInPieces(t *testing.T) {
+	for _, raw := range []string{"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"} {
+		for step := 1; step < 6; step++ {
+			var q Request
+			err := NewReader(&stepReader{[]byte(raw), step}, new(Pool), Limits{}).ReadRequest(&q)
+			if got := ruleOf(err); got != "empty_lines" {
+				t.Errorf("%q in pieces of %d: %q", raw, step, got)
+			}
+		}
+	}
+}
+
 type parsed struct {
 	Method, Authority, Path, Body, Upgrade string
 	Fields                                 string
@@ -236,7 +256,7 @@ func TestAcceptedRequests(t *testing.T) {
 		{"asterisk", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
 			parsed{Method: "OPTIONS", Authority: "a", Path: "*", Fields: "Host=a"}},
 		{"CONNECT", "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
-			parsed{Method: "CONNECT", Authority: "a:443", Fields: "Host=a:443"}},
+			parsed{Method: "CONNECT", Authority: "a:443", Close: true, Fields: "Host=a:443"}},
 		{"length", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET",
 			parsed{Method: "POST", Authority: "a", Path: "/", Body: "abc", Fields: "Host=a|Content-Length=3"}},
 		{"length zero", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\nabc",
@@ -254,7 +274,7 @@ func TestAcceptedRequests(t *testing.T) {
 		{"expect", "PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 1\r\n\r\nx",
 			parsed{Method: "PUT", Authority: "a", Path: "/", Expect100: true, Body: "x", Fields: "Host=a|Expect=100-Continue|Content-Length=1"}},
 		{"upgrade", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
-			parsed{Method: "GET", Authority: "a", Path: "/", Upgrade: "websocket", Fields: "Host=a|Connection=Upgrade|Upgrade=websocket"}},
+			parsed{Method: "GET", Authority: "a", Path: "/", Upgrade: "websocket", Close: true, Fields: "Host=a|Connection=Upgrade|Upgrade=websocket"}},
 		{"upgrade not named in Connection", "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
 			parsed{Method: "GET", Authority: "a", Path: "/", Fields: "Host=a|Upgrade=websocket"}},
 		{"h2c is not an upgrade", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",

@@ -1,6 +1,9 @@
 package http1
 
-import "strings"
+import (
+	"net/netip"
+	"strings"
+)
 
 // parseTarget finds the form of the target and what its method allows. The
 // characters have been checked.
@@ -141,15 +144,14 @@ func checkAuthority(a string, needPort bool) *Error {
 	return nil
 }
 
-// checkIPv6 looks at the characters only; whoever resolves the host parses it.
+// checkIPv6 wants an address in brackets. Zones, which mean something on one machine
+// only, are no part of it (RFC 9110 section 4.2).
 func checkIPv6(host string) *Error {
-	if len(host) < 4 || host[len(host)-1] != ']' {
+	if host[len(host)-1] != ']' {
 		return errHostInvalid
 	}
-	for i := 1; i < len(host)-1; i++ {
-		if c := host[i]; class[c]&clsHex == 0 && c != ':' && c != '.' {
-			return errHostInvalid
-		}
+	if a, err := netip.ParseAddr(host[1 : len(host)-1]); err != nil || !a.Is6() || a.Zone() != "" {
+		return errHostInvalid
 	}
 	return nil
 }
