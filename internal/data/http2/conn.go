@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,7 +37,8 @@ type conn struct {
 	flushed sync.Cond  // flushing ended, or a handler did
 	streams map[uint32]*Stream
 	guard   guard
-	resets  recent // streams reset on this side
+	resets  recent // streams reset on this side: the peer may not know yet
+	ended   recent // streams that both sides ended
 
 	handlers int    // of a server, running
 	last     uint32 // of a server: the highest stream that the peer opened
@@ -361,10 +363,9 @@ func (in *input) close() {
 	in.buf, in.r, in.w = nil, 0, 0
 }
 
-// recent remembers the last streams that were reset on this side: the peer may not know
-// yet, so its frames for them are no mistake.
+// recent remembers the last streams of a kind.
 type recent struct {
-	ids  [64]uint32
+	ids  [128]uint32
 	next uint8
 }
 
@@ -373,11 +374,4 @@ func (r *recent) add(id uint32) {
 	r.next++
 }
 
-func (r *recent) has(id uint32) bool {
-	for _, x := range r.ids {
-		if x == id {
-			return true
-		}
-	}
-	return false
-}
+func (r *recent) has(id uint32) bool { return slices.Contains(r.ids[:], id) }

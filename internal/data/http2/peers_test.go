@@ -3,7 +3,6 @@ package http2
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	xhttp2 "golang.org/x/net/http2"
 
 	"github.com/egret-mesh/egret/internal/data/http1"
 )
@@ -108,12 +106,10 @@ func echo(s *Stream) {
 	_ = s.Write(nil, true)
 }
 
-// transport is golang.org/x/net's client.
+// transport is the standard library's client, which is golang.org/x/net's.
 func transport(t testing.TB) *http.Client {
-	tr := &xhttp2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, network, addr)
-	}}
+	tr := &http.Transport{Protocols: new(http.Protocols)}
+	tr.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: 30 * time.Second}
 }
@@ -149,28 +145,15 @@ func TestServerWithTransport(t *testing.T) {
 }
 
 func TestClientWithServer(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			nc, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go (&xhttp2.Server{}).ServeConn(nc, &xhttp2.ServeConnOpts{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				w.WriteHeader(103)
-				w.Header().Set("x-got", fmt.Sprint(r.Method, " ", r.URL, " ", r.Host, " ", r.Header))
-				w.Header().Set("Trailer", "x-end")
-				w.WriteHeader(200)
-				io.Copy(w, r.Body)
-				w.Header().Set("x-end", "yes")
-			})})
-		}
-	}()
-	nc, err := net.Dial("tcp", l.Addr().String())
+	addr := standardServer(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(103)
+		w.Header().Set("x-got", fmt.Sprint(r.Method, " ", r.URL, " ", r.Host, " ", r.Header))
+		w.Header().Set("Trailer", "x-end")
+		w.WriteHeader(200)
+		_, _ = io.Copy(w, r.Body)
+		w.Header().Set("x-end", "yes")
+	})
+	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,4 +207,22 @@ func TestClientWithServer(t *testing.T) {
 		}
 		s.Release()
 	}
+}
+
+// standardServer is the standard library's server, which is golang.org/x/net's.
+func standardServer(t testing.TB, handle http.HandlerFunc) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: handle, Protocols: new(http.Protocols)}
+	s.Protocols.SetUnencryptedHTTP2(true)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(l) }()
+	t.Cleanup(func() {
+		s.Close()
+		<-ended
+	})
+	return l.Addr().String()
 }

@@ -91,11 +91,15 @@ func (c *conn) fault(id uint32, e *Error) *Error {
 	return c.guard.spend(workReset, 1, c.o.Now)
 }
 
-// closedStream is for a frame of a stream that is not open any more: no mistake when it
-// was reset here. c.mu is held.
+// closedStream is for a frame of a stream that is not open any more (RFC 9113 section
+// 5.1): no mistake when it was reset here, the connection's end when the peer had ended
+// it. c.mu is held.
 func (c *conn) closedStream(id uint32) *Error {
-	if c.resets.has(id) || id >= c.final {
+	switch {
+	case c.resets.has(id) || id > c.final:
 		return c.guard.spend(workIgnored, 1, c.o.Now)
+	case c.ended.has(id):
+		return errStreamClosed
 	}
 	return c.fault(id, errStreamClosed)
 }
@@ -128,7 +132,7 @@ func (c *conn) receiveData(f *xhttp2.DataFrame) *Error {
 	s.creditStream(n - int64(len(data)))
 	s.in.push(c.o.Pool, data)
 	if f.StreamEnded() {
-		return c.ended(s)
+		return c.endOf(s)
 	}
 	s.cond.Broadcast()
 	if len(data) == 0 {
@@ -158,8 +162,8 @@ func (s *Stream) accept(n, data int64) *Error {
 	return nil
 }
 
-// ended takes END_STREAM. c.mu is held.
-func (c *conn) ended(s *Stream) *Error {
+// endOf takes END_STREAM. c.mu is held.
+func (c *conn) endOf(s *Stream) *Error {
 	switch {
 	case s.left > 0:
 		return c.fault(s.id, errLengthMismatch)
@@ -168,8 +172,7 @@ func (c *conn) ended(s *Stream) *Error {
 	}
 	s.remoteEnd = true
 	if s.localEnd {
-		s.close()
-		c.guard.ended()
+		c.close(s)
 	}
 	s.cond.Broadcast()
 	return nil
@@ -224,10 +227,10 @@ func (c *conn) classify(id uint32, end bool) (blockKind, *Error) {
 		return blockRequest, nil
 	case c.client && c.isIdle(id), id%2 == 0:
 		return 0, errStreamID
-	case c.resets.has(id) || id >= c.final:
-		return blockDropped, c.guard.spend(workIgnored, 1, c.o.Now)
+	case !c.client && !c.resets.has(id) && !c.ended.has(id) && id <= c.final:
+		return 0, errStreamID // left out, or reset by the client
 	}
-	return 0, errStreamClosed
+	return blockDropped, c.closedStream(id)
 }
 
 func (c *conn) receiveContinuation(f *xhttp2.ContinuationFrame) *Error {
@@ -335,7 +338,7 @@ func (c *conn) receiveResponse() *Error {
 		if r.Framing == http1.NoBody {
 			s.left = -1
 		}
-		return c.ended(s)
+		return c.endOf(s)
 	}
 	s.cond.Broadcast()
 	return nil
@@ -361,7 +364,7 @@ func (c *conn) receiveTrailers() *Error {
 		return c.fault(s.id, errTrailersNoEnd)
 	}
 	s.trail, b.fields = b.fields, s.trail
-	return c.ended(s)
+	return c.endOf(s)
 }
 
 func (c *conn) receivePriority(f *xhttp2.PriorityFrame) *Error {

@@ -99,7 +99,11 @@ func (s *Stream) fail(err error) {
 }
 
 // close is for a stream that both sides ended. c.mu is held.
-func (s *Stream) close() { s.c.remove(s) }
+func (c *conn) close(s *Stream) {
+	c.guard.ended()
+	c.ended.add(s.id)
+	c.remove(s)
+}
 
 // Gone reports whether the stream ended early: the peer reset it, the connection is
 // dead, or it was reset here. A caller that waits for something else asks now and then.
@@ -472,8 +476,7 @@ func (s *Stream) sent(end bool) {
 	}
 	s.localEnd = true
 	if s.remoteEnd {
-		s.c.guard.ended()
-		s.close()
+		s.c.close(s)
 	}
 }
 
