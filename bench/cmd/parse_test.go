@@ -36,6 +36,34 @@ func TestParseWrk(t *testing.T) {
 	}
 }
 
+const h2loadReport = `starting benchmark...
+spawning thread #0: 1 total client(s). Timing-based test with 0s of warm-up time and 2s of main duration for measurements.
+Application protocol: h2c
+
+finished in 2.00s, 51230.50 req/s, 45.65MB/s
+requests: 102461 total, 102561 started, 102461 done, 102461 succeeded, 0 failed, 0 errored, 0 timeout
+status codes: 102461 2xx, 0 3xx, 0 4xx, 0 5xx
+traffic: 91.30MB (95733221) total, 2.35MB (2459304) headers (space savings 78.95%), 79.44MB (83300793) data
+`
+
+func TestParseH2load(t *testing.T) {
+	got, err := parseH2load(h2loadReport)
+	if want := (closed{102461, 2 * time.Second}); err != nil || got != want {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+	for name, out := range map[string]string{
+		"failed":   strings.Replace(h2loadReport, "0 failed", "3 failed", 1),
+		"timeout":  strings.Replace(h2loadReport, "0 timeout", "3 timeout", 1),
+		"refused":  strings.Replace(h2loadReport, "0 5xx", "7 5xx", 1),
+		"nothing":  "",
+		"no total": strings.Replace(h2loadReport, "finished in", "stopped after", 1),
+	} {
+		if l, err := parseH2load(out); err == nil {
+			t.Errorf("%s gives %+v", name, l)
+		}
+	}
+}
+
 func TestParseStat(t *testing.T) {
 	const rest = " S 1 100 100 0 -1 4194560 9 0 0 0 250 75 7 8 20 0 1 0 12 0 0"
 	for _, name := range []string{"nginx", "a b", "c) S 1 (d"} {
@@ -78,11 +106,15 @@ func TestMemory(t *testing.T) {
 
 func FuzzParsers(f *testing.F) {
 	f.Add(wrkReport)
+	f.Add(h2loadReport)
 	f.Add("100 (x) S 1 1 1 0 -1 1 9 0 0 0 250 75 7")
 	f.Add("TCP: inuse 5 orphan 0 tw 2 alloc 7 mem 42")
 	f.Add("Rss: 10 kB\nPss: 9 kB")
 	f.Fuzz(func(t *testing.T, s string) {
 		if l, err := parseWrk(s); err == nil && (l.requests <= 0 || l.elapsed <= 0) {
+			t.Errorf("%+v", l)
+		}
+		if l, err := parseH2load(s); err == nil && (l.requests <= 0 || l.elapsed <= 0) {
 			t.Errorf("%+v", l)
 		}
 		if d, err := parseStat(s); d < 0 || err != nil && d != 0 {

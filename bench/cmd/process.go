@@ -70,6 +70,31 @@ func (p *process) ended() (error, bool) {
 	}
 }
 
+// startPatience bounds how long a server may take until it answers.
+const startPatience = 3 * time.Minute
+
+// until waits until ask is content with the process.
+func (p *process) until(ctx context.Context, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ask(ctx)
+		if err == nil {
+			return nil
+		}
+		if end, gone := p.ended(); gone {
+			return end
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("it does not answer: %w\n%s", err, p.output())
+		case <-tick.C:
+		}
+	}
+}
+
 // stop ends the process, by force when it does not go.
 func (p *process) stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may be gone already

@@ -93,30 +93,20 @@ func (s *session) emptyLogs() error {
 	return nil
 }
 
-// server starts a process on a core and waits until ask is content.
+// server starts a process on a core and waits until ask is content; nil: it does not.
 func (s *session) server(ctx context.Context, name string, core int, out io.Writer, ask func(context.Context) error, args ...string) (*process, error) {
 	p, err := startProcess(ctx, pinned(core, args...), nil, out)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	s.processes = append(s.processes, p)
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if err = ask(ctx); err == nil {
-			return p, nil
-		}
-		if end, gone := p.ended(); gone {
-			return nil, fmt.Errorf("%s: %w", name, end)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%s does not answer: %w\n%s", name, err, p.output())
-		case <-tick.C:
-		}
+	if ask == nil {
+		return p, nil
 	}
+	if err := p.until(ctx, ask); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return p, nil
 }
 
 // asks200 asks for "/" over HTTP/1.1.
