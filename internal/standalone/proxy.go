@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync/atomic"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/grpc"
@@ -51,6 +52,7 @@ type instance struct {
 	recorder *record.Recorder
 	handler  *http.Handler
 	options  proxyOptions
+	serving  atomic.Pointer[proxy.Proxy] // nil before serve
 }
 
 func newInstance(conn grpc.ClientConnInterface, o proxyOptions) (*instance, error) {
@@ -67,6 +69,7 @@ func newInstance(conn grpc.ClientConnInterface, o proxyOptions) (*instance, erro
 		Workload:  o.workload,
 		Hostname:  o.workload.Name,
 		Getenv:    os.Getenv,
+		State:     p.state,
 		Logger:    o.logger,
 		Lost:      o.lost,
 	})
@@ -103,6 +106,7 @@ func (p *instance) serve(ctx context.Context, sockets proxy.Sockets, binder prox
 		Recorder: p.recorder, Binder: binder, Logger: p.options.logger,
 		MaxConnections: p.options.connections,
 	})
+	p.serving.Store(server)
 	return ignoreEnd(ctx, server.Run(ctx))
 }
 
@@ -111,6 +115,15 @@ func (p *instance) close() error {
 	p.handler.Close()
 	p.manager.Close()
 	return p.recorder.Close()
+}
+
+// state is what the parts count, for metrics.
+func (p *instance) state() record.State {
+	s := record.State{Skipped: p.store.Skipped(), Clusters: p.manager.Clusters(), Draining: true}
+	if server := p.serving.Load(); server != nil {
+		s.Listeners, s.Draining = server.Listeners(), server.Draining()
+	}
+	return s
 }
 
 // ignoreEnd drops the error of something that ended because it was told to.

@@ -199,8 +199,21 @@ func (s *Store) each(u xds.Update, put func(name string, a *anypb.Any) error) ma
 	return errs
 }
 
-func (s *Store) decoder() resource.Decoder {
-	return resource.Decoder{Skipped: func(field string) { s.skipped[field]++ }}
+// maxSkipped bounds the names of fields that are counted; others are "other".
+const maxSkipped = 1000
+
+// decoder is for one resource. What it leaves out is counted, and told the first time.
+func (s *Store) decoder(name string) resource.Decoder {
+	return resource.Decoder{Skipped: func(field string) {
+		if _, known := s.skipped[field]; !known {
+			if len(s.skipped) >= maxSkipped {
+				field = "other"
+			} else {
+				s.log.Info("left out of the configuration, since it is cosmetic here", "field", field, "first", name)
+			}
+		}
+		s.skipped[field]++
+	}}
 }
 
 func sameName(want, got string) error {
@@ -216,7 +229,7 @@ func (s *Store) putListener(name string, a *anypb.Any) error {
 	if state != nil {
 		previous = state.latest
 	}
-	l, err := s.decoder().NextListener(previous, a)
+	l, err := s.decoder(name).NextListener(previous, a)
 	if err == nil {
 		err = sameName(name, l.Name)
 	}
@@ -246,7 +259,7 @@ func (s *Store) removeListeners(names []string) {
 }
 
 func (s *Store) putRoute(name string, a *anypb.Any) error {
-	rc, err := s.decoder().NextRouteConfiguration(s.routes[name], a)
+	rc, err := s.decoder(name).NextRouteConfiguration(s.routes[name], a)
 	if err == nil {
 		err = sameName(name, rc.Name)
 	}
@@ -275,7 +288,7 @@ func (s *Store) removeRoutes(names []string) {
 }
 
 func (s *Store) putCluster(name string, a *anypb.Any) error {
-	cl, err := s.decoder().Cluster(a)
+	cl, err := s.decoder(name).Cluster(a)
 	if err == nil {
 		err = sameName(name, cl.Name)
 	}
@@ -335,7 +348,7 @@ func (s *Store) removeClusters(names []string) {
 }
 
 func (s *Store) putEndpoints(name string, a *anypb.Any) error {
-	e, err := s.decoder().Endpoints(a)
+	e, err := s.decoder(name).Endpoints(a)
 	if err == nil {
 		err = sameName(name, e.ClusterName)
 	}
@@ -363,7 +376,7 @@ func (s *Store) removeEndpoints(names []string) {
 }
 
 func (s *Store) putNames(_ string, a *anypb.Any) error {
-	names, err := s.decoder().NameTable(a)
+	names, err := s.decoder("names").NameTable(a)
 	if err != nil {
 		return err
 	}

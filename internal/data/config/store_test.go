@@ -1,7 +1,9 @@
 package config_test
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -413,6 +415,24 @@ func TestReferenceThroughTheStore(t *testing.T) {
 	}
 	if len(h.Skipped()) == 0 {
 		t.Error("nothing was told as skipped")
+	}
+}
+
+// What is left out is told once, and counted each time.
+func TestSkippedIsToldOnce(t *testing.T) {
+	var log bytes.Buffer
+	s := config.NewStore(config.StoreOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	u := xds.Update{TypeURL: xds.ClusterType}
+	for _, name := range []string{"a", "b", "c"} {
+		u.Changed = append(u.Changed, xds.Resource{Name: name, Body: resourcetest.Cluster(t, fmt.Sprintf(`{"name":%q,"type":"STRICT_DNS","altStatName":"x"}`, name))})
+	}
+	s.Apply(u)
+	const field = "envoy.config.cluster.v3.Cluster.alt_stat_name"
+	if n := s.Skipped()[field]; n != 3 {
+		t.Errorf("counted %d times: %v", n, s.Skipped())
+	}
+	if n := strings.Count(log.String(), field); n != 1 || !strings.Contains(log.String(), "first=a") {
+		t.Errorf("told %d times: %s", n, log.String())
 	}
 }
 

@@ -92,7 +92,7 @@ func (x *exchange) prepare() bool {
 		x.fail(status, why, detail)
 		return false
 	}
-	x.cluster = cluster
+	x.cluster, x.entry.UpstreamObjects = cluster, cluster.Objects
 	x.tunnel = x.upgrade != "" || x.req.Method == "CONNECT"
 	if x.req.Expect100 && !x.hcm.Proxy100Continue {
 		x.req.Fields.RemoveKnown(http1.Expect)

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/record"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
@@ -29,6 +31,8 @@ type acceptor struct {
 	// listener is as of the last configuration.
 	listener atomic.Pointer[resource.Listener]
 	wg       sync.WaitGroup
+	active   atomic.Int64
+	total    atomic.Uint64
 }
 
 // addressKey names a listener by what it binds to.
@@ -112,6 +116,26 @@ func (a *acceptors) closeAll() {
 	}
 }
 
+func (a *acceptors) isClosed() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.closed
+}
+
+// states are the open listeners as metrics show them.
+func (a *acceptors) states() []record.ListenerState {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	states := make([]record.ListenerState, 0, len(a.byKey))
+	for _, have := range a.byKey {
+		at := have.listener.Load().Address
+		states = append(states, record.ListenerState{
+			Address: at.Addr().String() + "_" + strconv.Itoa(int(at.Port())), Active: have.active.Load(), Total: have.total.Load(),
+		})
+	}
+	return states
+}
+
 func (a *acceptors) names() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -132,6 +156,7 @@ func (a *acceptor) accept(s net.Listener, p *Proxy) {
 		conn, err := s.Accept()
 		if err == nil {
 			delay = least
+			a.total.Add(1)
 			p.begin(conn, a)
 			continue
 		}

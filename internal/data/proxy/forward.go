@@ -61,6 +61,7 @@ func (c *connection) dial(v *verdict) (net.Conn, *upstream.Host) {
 		c.failed(&upstream.Error{Reason: reason.NoCluster, Flag: "NC", Detail: "there is no cluster " + v.cluster})
 		return nil, nil
 	}
+	c.entry.UpstreamObjects = cluster.Objects
 	dst, name := decide.Original(&c.info, cluster, c.info.SNI)
 	c.entry.UpstreamConnectBegin = time.Since(c.start)
 	up, host, err := c.p.upstreams.Connect(c.ctx, cluster, &upstream.Target{

@@ -201,6 +201,12 @@ func (p *Proxy) Info() Info {
 	return Info{Connections: int(p.count.Load()), Listeners: p.acceptors.names()}
 }
 
+// Listeners are the listeners that are open, and their connections.
+func (p *Proxy) Listeners() []record.ListenerState { return p.acceptors.states() }
+
+// Draining reports that no connections are accepted any more.
+func (p *Proxy) Draining() bool { return p.acceptors.isClosed() }
+
 // snapshot is the live connections now.
 func (p *Proxy) snapshot() []*connection {
 	p.mu.Lock()
@@ -216,12 +222,14 @@ func (p *Proxy) snapshot() []*connection {
 func (p *Proxy) enter(c *connection) {
 	p.mu.Lock()
 	p.live[c] = struct{}{}
+	c.acceptor.active.Add(1)
 	p.mu.Unlock()
 }
 
 func (p *Proxy) leave(c *connection) {
 	p.mu.Lock()
 	delete(p.live, c)
+	c.acceptor.active.Add(-1)
 	p.mu.Unlock()
 	p.count.Add(-1)
 }

@@ -76,11 +76,16 @@ type Entry struct {
 	ConnectionTerminationDetails string
 	UpstreamTransportFailure     string
 
+	// Messages of a gRPC call from and to the client.
+	RequestMessages, ResponseMessages uint64
+
 	BytesReceived, BytesSent int64 // body bytes for HTTP, all bytes for TCP
 
-	UpstreamHost         string // "ip:port"
-	UpstreamHostName     string // the endpoint's host name; "": it has none
-	UpstreamProtocol     Protocol
+	UpstreamHost     string // "ip:port"
+	UpstreamHostName string // the endpoint's host name; "": it has none
+	UpstreamProtocol Protocol
+	// UpstreamObjects are those that the cluster was made from.
+	UpstreamObjects      []resource.Object
 	UpstreamCluster      string
 	UpstreamLocalAddress netip.AddrPort
 	UpstreamServiceTime  time.Duration

@@ -2,7 +2,6 @@ package record
 
 import (
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,7 +10,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/egret-mesh/egret/internal/data/reason"
-	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
 // Bounds on label values: a workload chooses names, so they must not grow the
@@ -36,33 +34,24 @@ var varying = []string{"destination_service", "destination_service_name", "desti
 type metrics struct {
 	registry *prometheus.Registry
 
-	requests      *prometheus.CounterVec
-	duration      *prometheus.HistogramVec
-	requestBytes  *prometheus.HistogramVec
-	responseBytes *prometheus.HistogramVec
-	opened        *prometheus.CounterVec
-	closed        *prometheus.CounterVec
-	sent          *prometheus.CounterVec
-	received      *prometheus.CounterVec
-	denied        *prometheus.CounterVec
+	requests         *prometheus.CounterVec
+	duration         *prometheus.HistogramVec
+	requestBytes     *prometheus.HistogramVec
+	responseBytes    *prometheus.HistogramVec
+	requestMessages  *prometheus.CounterVec
+	responseMessages *prometheus.CounterVec
+	opened           *prometheus.CounterVec
+	closed           *prometheus.CounterVec
+	sent             *prometheus.CounterVec
+	received         *prometheus.CounterVec
+	denied           *prometheus.CounterVec
 
-	mu      sync.RWMutex
-	http    map[httpKey]*httpSeries
-	tcp     map[tcpKey]*tcpSeries
-	denials map[deniedKey]prometheus.Counter
-	hosts   map[string]string
-}
-
-type httpKey struct {
-	to       destination
-	flags    string
-	protocol Protocol
-	status   int
-}
-
-type tcpKey struct {
-	to    destination
-	flags string
+	mu       sync.RWMutex
+	http     map[httpKey]*httpSeries
+	tcp      map[tcpKey]*tcpSeries
+	denials  map[deniedKey]prometheus.Counter
+	clusters map[string]*clusterSeries
+	hosts    map[string]string
 }
 
 type deniedKey struct {
@@ -70,18 +59,17 @@ type deniedKey struct {
 	host   string
 }
 
-type httpSeries struct {
-	requests                              prometheus.Counter
-	duration, requestBytes, responseBytes prometheus.Observer
+// clusterSeries are Envoy's counters of requests to one cluster.
+type clusterSeries struct {
+	requests atomic.Uint64
+	classes  [6]atomic.Uint64 // by the first digit of the status; 0: none or no status
 }
-
-type tcpSeries struct{ opened, closed, sent, received prometheus.Counter }
 
 func newMetrics(w Workload, dropped *atomic.Uint64) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		http:     map[httpKey]*httpSeries{}, tcp: map[tcpKey]*tcpSeries{},
-		denials: map[deniedKey]prometheus.Counter{}, hosts: map[string]string{},
+		denials: map[deniedKey]prometheus.Counter{}, clusters: map[string]*clusterSeries{}, hosts: map[string]string{},
 	}
 	constant := w.labels()
 	counter := func(name, help string) *prometheus.CounterVec {
@@ -98,6 +86,8 @@ func newMetrics(w Workload, dropped *atomic.Uint64) *metrics {
 	m.duration = histogram("istio_request_duration_milliseconds", "Duration of HTTP requests.")
 	m.requestBytes = histogram("istio_request_bytes", "Body bytes of HTTP requests.")
 	m.responseBytes = histogram("istio_response_bytes", "Body bytes of HTTP responses.")
+	m.requestMessages = counter("istio_request_messages_total", "gRPC messages from clients.")
+	m.responseMessages = counter("istio_response_messages_total", "gRPC messages to clients.")
 	m.opened = counter("istio_tcp_connections_opened_total", "TCP connections opened.")
 	m.closed = counter("istio_tcp_connections_closed_total", "TCP connections closed.")
 	m.sent = counter("istio_tcp_sent_bytes_total", "Bytes sent to the client on TCP connections.")
@@ -122,11 +112,10 @@ func (w Workload) labels() prometheus.Labels {
 		}
 		return s
 	}
-	principal := unknown
 	return prometheus.Labels{
 		"reporter": "source", "source_workload": or(w.Name), "source_workload_namespace": or(w.Namespace),
 		"source_app": or(w.App), "source_version": or(w.Version), "source_cluster": or(w.Cluster),
-		"source_principal": principal, "source_canonical_service": or(w.App), "source_canonical_revision": or(w.Version),
+		"source_principal": unknown, "source_canonical_service": or(w.App), "source_canonical_revision": or(w.Version),
 		"destination_workload": unknown, "destination_workload_namespace": unknown, "destination_app": unknown,
 		"destination_version": unknown, "destination_principal": unknown, "destination_cluster": unknown,
 		"destination_canonical_service": unknown, "destination_canonical_revision": unknown,
@@ -138,127 +127,12 @@ func (m *metrics) count(e *Entry, host string) {
 	if e.Reason.Denied() {
 		m.deniedCounter(e.Reason, host).Inc()
 	}
-	switch e.Protocol {
-	case ProtocolTCP:
-		s := m.tcpSeries(e)
-		if !e.Opened {
-			s.opened.Inc()
-		}
-		s.closed.Inc()
-		s.sent.Add(float64(e.BytesSent))
-		s.received.Add(float64(e.BytesReceived))
-	case ProtocolHTTP10, ProtocolHTTP11, ProtocolHTTP2:
-		s := m.httpSeries(e)
-		s.requests.Inc()
-		s.duration.Observe(float64(e.Duration.Microseconds()) / 1000)
-		s.requestBytes.Observe(float64(e.BytesReceived))
-		s.responseBytes.Observe(float64(e.BytesSent))
-	}
-}
-
-// destination is what a call went to, as Istio's labels name it.
-type destination struct {
-	service, name string
-	// wanted: service is a name that the workload chose, so it counts against maxHosts.
-	wanted bool
-}
-
-// destinationOf gives destination_service and destination_service_name: the cluster's
-// host, or for the clusters that stand for no service the wanted host and the
-// cluster's name.
-func destinationOf(e *Entry) destination {
-	c := e.UpstreamCluster
-	if i := strings.LastIndexByte(c, '|'); i >= 0 { // "outbound|80|subset|host"
-		return destination{service: c[i+1:], name: c[i+1:]}
-	}
 	switch {
-	case c == resource.PassthroughCluster || c == resource.BlackHoleCluster:
-		return destination{e.Host, c, true}
-	case c == "" && e.Reason.Denied():
-		return destination{e.Host, resource.BlackHoleCluster, true}
-	case c == "":
-		return destination{e.Host, unknown, true}
+	case e.Protocol == ProtocolTCP:
+		m.tcpSeries(e).count(e)
+	case e.Protocol.isHTTP():
+		m.httpSeries(e).count(e)
 	}
-	return destination{service: c, name: c}
-}
-
-// keptLocked is d with strings that may be kept.
-func (m *metrics) keptLocked(d destination, full bool) destination {
-	if full {
-		return destination{otherHost, otherHost, d.wanted}
-	}
-	d.name = strings.Clone(d.name)
-	if d.wanted {
-		d.service = m.hostLabelLocked(d.service)
-	} else {
-		d.service = strings.Clone(d.service)
-	}
-	return d
-}
-
-func firstFlag(flags []string) string {
-	switch len(flags) {
-	case 0:
-		return "-"
-	case 1:
-		return flags[0]
-	}
-	return strings.Join(flags, ",")
-}
-
-func (m *metrics) httpSeries(e *Entry) *httpSeries {
-	k := httpKey{to: destinationOf(e), flags: firstFlag(e.Flags), protocol: e.Protocol, status: e.Status}
-	m.mu.RLock()
-	s := m.http[k]
-	m.mu.RUnlock()
-	if s != nil {
-		return s
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if k.status < 0 || k.status > 999 {
-		k.status = 0
-	}
-	k.to, k.flags = m.keptLocked(k.to, len(m.http) >= maxSeries), strings.Clone(k.flags)
-	if s = m.http[k]; s == nil {
-		l := labelValues(k.to, protocolLabel(k.protocol), strconv.Itoa(k.status), k.flags)
-		s = &httpSeries{requests: m.requests.WithLabelValues(l...), duration: m.duration.WithLabelValues(l...),
-			requestBytes: m.requestBytes.WithLabelValues(l...), responseBytes: m.responseBytes.WithLabelValues(l...)}
-		m.http[k] = s
-	}
-	return s
-}
-
-func (m *metrics) tcpSeries(e *Entry) *tcpSeries {
-	k := tcpKey{to: destinationOf(e), flags: firstFlag(e.Flags)}
-	m.mu.RLock()
-	s := m.tcp[k]
-	m.mu.RUnlock()
-	if s != nil {
-		return s
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	k.to, k.flags = m.keptLocked(k.to, len(m.tcp) >= maxSeries), strings.Clone(k.flags)
-	if s = m.tcp[k]; s == nil {
-		l := labelValues(k.to, "tcp", "0", k.flags)
-		s = &tcpSeries{opened: m.opened.WithLabelValues(l...), closed: m.closed.WithLabelValues(l...),
-			sent: m.sent.WithLabelValues(l...), received: m.received.WithLabelValues(l...)}
-		m.tcp[k] = s
-	}
-	return s
-}
-
-func labelValues(to destination, protocol, code, flags string) []string {
-	return []string{to.service, to.name, unknown, protocol, code, flags, "", unknown}
-}
-
-// protocolLabel is Istio's request_protocol.
-func protocolLabel(p Protocol) string {
-	if p == ProtocolTCP {
-		return "tcp"
-	}
-	return "http"
 }
 
 func (m *metrics) deniedCounter(why reason.Reason, host string) prometheus.Counter {
@@ -277,6 +151,26 @@ func (m *metrics) deniedCounter(why reason.Reason, host string) prometheus.Count
 		m.denials[k] = c
 	}
 	return c
+}
+
+// clusterLocked are the counters of a cluster, nil where there is none or too many.
+func (m *metrics) clusterLocked(name string) *clusterSeries {
+	c := m.clusters[name]
+	if c == nil && name != "" && len(m.clusters) < maxSeries {
+		c = &clusterSeries{}
+		m.clusters[name] = c
+	}
+	return c
+}
+
+func (c *clusterSeries) count(status int) {
+	if c == nil {
+		return
+	}
+	c.requests.Add(1)
+	if class := status / 100; class > 0 && class < len(c.classes) {
+		c.classes[class].Add(1)
+	}
 }
 
 // hostLabelLocked is host while there is room for it, else "other"; never a string

@@ -40,6 +40,9 @@ type Options struct {
 	// Lost is told why lines could not be written, once until the file takes lines
 	// again; nil: nobody. It is called from the file's own goroutine.
 	Lost func(error)
+	// State is asked at every scrape for what the other parts of the proxy count; nil:
+	// nothing. It must be safe for concurrent use.
+	State func() State
 	// CloseTimeout bounds how long Close waits for files; 0: 2 s.
 	CloseTimeout time.Duration
 }
@@ -127,6 +130,7 @@ func New(o Options) (*Recorder, error) {
 		r.denialLog = []resource.AccessLog{l}
 	}
 	r.metrics = newMetrics(o.Workload, &r.dropped)
+	r.metrics.registry.MustRegister(&stateCollector{metrics: r.metrics, state: o.State, start: time.Now()})
 	return r, nil
 }
 

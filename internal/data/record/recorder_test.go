@@ -329,7 +329,7 @@ func scrape(t *testing.T, r *Recorder) string {
 // metric finds the value of the series of name that has all of the labels.
 func metric(text, name string, labels ...string) string {
 	for l := range strings.Lines(text) {
-		if !strings.HasPrefix(l, name+"{") {
+		if !strings.HasPrefix(l, name+"{") && !strings.HasPrefix(l, name+" ") {
 			continue
 		}
 		found := true

@@ -48,7 +48,10 @@ func (m *Manager) Dial(ctx context.Context, cluster *config.Cluster, h *Host, t 
 func (m *Manager) dial(ctx context.Context, cluster *config.Cluster, h *Host, t *Target) (_ net.Conn, failed *Error) {
 	defer func() {
 		if failed != nil {
+			h.cluster.connectFailures.Add(1)
 			h.Closed(t.priority())
+		} else {
+			h.cluster.connected.Add(1)
 		}
 	}()
 	if !h.explicit && forbidden(h.addr.Addr(), m.forbidden) {

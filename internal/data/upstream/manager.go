@@ -59,7 +59,9 @@ type state struct {
 	name     string
 	breakers [2]breaker    // by resource.RoutingPriority
 	turn     atomic.Uint64 // round robin
-	set      atomic.Pointer[hostSet]
+	// connected and connectFailures count what Dial did.
+	connected, connectFailures atomic.Uint64
+	set                        atomic.Pointer[hostSet]
 
 	mu       sync.RWMutex // guards what follows, and replacing set
 	hosts    map[hostKey]*Host

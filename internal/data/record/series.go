@@ -1,0 +1,200 @@
+package record
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/egret-mesh/egret/internal/data/resource"
+)
+
+// destination is what a call went to: its cluster, and where that stands for no
+// service the name that the workload wanted.
+type destination struct {
+	cluster string
+	wanted  string // "" where the cluster is a service's; counts against maxHosts
+}
+
+type httpKey struct {
+	to       destination
+	flags    string
+	protocol Protocol
+	status   int16
+	grpc     int16 // noGRPC: not a gRPC call; unset: without a status
+}
+
+const (
+	noGRPC    = -2
+	unsetGRPC = -1
+)
+
+type tcpKey struct {
+	to    destination
+	flags string
+}
+
+type httpSeries struct {
+	requests                              prometheus.Counter
+	duration, requestBytes, responseBytes prometheus.Observer
+	requestMessages, responseMessages     prometheus.Counter // nil: not gRPC
+	cluster                               *clusterSeries
+}
+
+type tcpSeries struct{ opened, closed, sent, received prometheus.Counter }
+
+func (s *httpSeries) count(e *Entry) {
+	s.requests.Inc()
+	s.duration.Observe(float64(e.Duration.Microseconds()) / 1000)
+	s.requestBytes.Observe(float64(e.BytesReceived))
+	s.responseBytes.Observe(float64(e.BytesSent))
+	s.cluster.count(e.Status)
+	if s.requestMessages != nil {
+		s.requestMessages.Add(float64(e.RequestMessages))
+		s.responseMessages.Add(float64(e.ResponseMessages))
+	}
+}
+
+func (s *tcpSeries) count(e *Entry) {
+	if !e.Opened {
+		s.opened.Inc()
+	}
+	s.closed.Inc()
+	s.sent.Add(float64(e.BytesSent))
+	s.received.Add(float64(e.BytesReceived))
+}
+
+// destinationOf is pure, and keeps nothing: its strings are the entry's.
+func destinationOf(e *Entry) destination {
+	d := destination{cluster: e.UpstreamCluster}
+	if !isService(d.cluster) {
+		d.wanted = e.Host
+		if d.cluster == "" && e.Reason.Denied() {
+			d.cluster = resource.BlackHoleCluster
+		}
+	}
+	return d
+}
+
+// isService is false for the clusters that stand for no service.
+func isService(cluster string) bool {
+	return cluster != "" && cluster != resource.PassthroughCluster && cluster != resource.BlackHoleCluster
+}
+
+// keptLocked is d with strings that may be kept. full: no room for another series.
+func (m *metrics) keptLocked(d destination, full bool) destination {
+	switch {
+	case full:
+		return destination{cluster: otherHost}
+	case isService(d.cluster):
+		d.cluster = strings.Clone(d.cluster)
+	default:
+		d.cluster, d.wanted = strings.Clone(d.cluster), m.hostLabelLocked(d.wanted)
+	}
+	return d
+}
+
+// service gives destination_service and destination_service_name: the cluster's host
+// ("outbound|80|subset|host"), or the wanted host and the cluster's name.
+func (d destination) service() (service, name string) {
+	if isService(d.cluster) {
+		host := d.cluster[strings.LastIndexByte(d.cluster, '|')+1:]
+		return host, host
+	}
+	if name = d.cluster; name == "" {
+		name = unknown
+	}
+	return d.wanted, name
+}
+
+// labels are in the order of varying. connection_security_policy is "unknown", as in
+// Istio where the source reports.
+func (d destination) labels(namespace, protocol, code, flags, grpc string) []string {
+	service, name := d.service()
+	return []string{service, name, namespace, protocol, code, flags, grpc, unknown}
+}
+
+// namespaceOf is destination_service_namespace: that of the object that registered it.
+func namespaceOf(e *Entry) string {
+	for _, o := range e.UpstreamObjects {
+		if (o.Kind == "ServiceEntry" || o.Kind == "Service") && o.Namespace != "" {
+			return strings.Clone(o.Namespace)
+		}
+	}
+	return unknown
+}
+
+func joinFlags(flags []string) string {
+	switch len(flags) {
+	case 0:
+		return "-"
+	case 1:
+		return flags[0]
+	}
+	return strings.Join(flags, ",")
+}
+
+func httpKeyOf(e *Entry) httpKey {
+	k := httpKey{to: destinationOf(e), flags: joinFlags(e.Flags), protocol: e.Protocol, grpc: noGRPC}
+	if e.Status > 0 && e.Status <= 999 {
+		k.status = int16(e.Status)
+	}
+	if isGRPC(e) {
+		k.grpc = unsetGRPC
+		if n, ok := grpcStatus(e); ok && n >= 0 && n < len(grpcNames) { // others would be chosen by the server
+			k.grpc = int16(n)
+		}
+	}
+	return k
+}
+
+func (m *metrics) httpSeries(e *Entry) *httpSeries {
+	k := httpKeyOf(e)
+	m.mu.RLock()
+	s := m.http[k]
+	m.mu.RUnlock()
+	if s != nil {
+		return s
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	cluster := m.clusterLocked(strings.Clone(e.UpstreamCluster))
+	k.to, k.flags = m.keptLocked(k.to, len(m.http) >= maxSeries), strings.Clone(k.flags)
+	if s = m.http[k]; s == nil {
+		protocol, grpc := "http", ""
+		if k.grpc != noGRPC {
+			protocol = "grpc"
+		}
+		if k.grpc >= 0 {
+			grpc = strconv.Itoa(int(k.grpc))
+		}
+		l := k.to.labels(namespaceOf(e), protocol, strconv.Itoa(int(k.status)), k.flags, grpc)
+		s = &httpSeries{requests: m.requests.WithLabelValues(l...), duration: m.duration.WithLabelValues(l...),
+			requestBytes: m.requestBytes.WithLabelValues(l...), responseBytes: m.responseBytes.WithLabelValues(l...), cluster: cluster}
+		if k.grpc != noGRPC {
+			s.requestMessages, s.responseMessages = m.requestMessages.WithLabelValues(l...), m.responseMessages.WithLabelValues(l...)
+		}
+		m.http[k] = s
+	}
+	return s
+}
+
+func (m *metrics) tcpSeries(e *Entry) *tcpSeries {
+	k := tcpKey{to: destinationOf(e), flags: joinFlags(e.Flags)}
+	m.mu.RLock()
+	s := m.tcp[k]
+	m.mu.RUnlock()
+	if s != nil {
+		return s
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	k.to, k.flags = m.keptLocked(k.to, len(m.tcp) >= maxSeries), strings.Clone(k.flags)
+	if s = m.tcp[k]; s == nil {
+		l := k.to.labels(namespaceOf(e), "tcp", "0", k.flags, "")
+		s = &tcpSeries{opened: m.opened.WithLabelValues(l...), closed: m.closed.WithLabelValues(l...),
+			sent: m.sent.WithLabelValues(l...), received: m.received.WithLabelValues(l...)}
+		m.tcp[k] = s
+	}
+	return s
+}
