@@ -4,6 +4,7 @@
 package explain
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -30,6 +31,8 @@ type Call struct {
 	Path   string // of http, with query; "" means /
 	// Headers of http, by lower-case name; "host" replaces the one made of Host and Port.
 	Headers map[string]string
+
+	sni string // that a proxy sends, where it encrypts what the workload said in the clear
 }
 
 // ParseCall reads "http://host[:port]/path", "https://host[:port]", "tls://host[:port]",
@@ -210,7 +213,7 @@ func explainHop(p Proxy, c *Call, dst netip.AddrPort, b decide.Binding) (Hop, ne
 		conn.Application = []string{"http/1.1"}
 	case "https":
 		conn.Transport = "tls"
-		if _, err := netip.ParseAddr(c.Host); err != nil {
+		if conn.SNI = c.sni; conn.SNI == "" && !isAddress(c.Host) {
 			conn.SNI = c.Host
 		}
 		conn.Application = []string{"h2", "http/1.1"}
@@ -251,7 +254,8 @@ func explainRequest(p Proxy, c *Call, conn *decide.Conn, plan decide.ConnPlan, h
 	if method == "" {
 		method = "GET"
 	}
-	r := decide.Request{Method: method, Scheme: "http", Authority: c.authority(), Path: c.Path, Headers: headers(c.Headers), Conn: conn}
+	conn.Terminated = plan.Chain.TLS != nil
+	r := decide.Request{Method: method, Scheme: conn.Scheme(), Authority: c.authority(), Path: c.Path, Headers: headers(c.Headers), Conn: conn}
 	route := decide.Route(p.Config, plan.Chain.HTTP, &r)
 	if route.VirtualHost != nil {
 		hop.VirtualHost = route.VirtualHost.Name
@@ -300,6 +304,10 @@ func forwardRequest(p Proxy, c *Call, conn *decide.Conn, hop Hop, route *resourc
 		c.Headers["host"] = host
 	}
 	c.Path = decide.RewritePath(route.Forward, &route.Match, c.Path)
+	c.Scheme, c.sni = "http", ""
+	if cluster := p.Config.Clusters[usable[0].Name]; cluster.TLS != nil {
+		c.Scheme, c.sni = "https", cmp.Or(cluster.TLS.SNI, match.Name(c.authority()))
+	}
 	return forward(p, conn, match.Name(c.authority()), hop, clusters)
 }
 
@@ -370,6 +378,11 @@ func (h *Hop) add(objects []resource.Object) {
 			h.Objects = append(h.Objects, o)
 		}
 	}
+}
+
+func isAddress(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
 }
 
 type headers map[string]string

@@ -76,7 +76,7 @@ func TestScenarios(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
 		Setup: setUp,
-		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "count": count},
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "count": count, "certify": certify},
 		Condition: func(cond string) (bool, error) {
 			if path, ok := strings.CutPrefix(cond, "exists:"); ok && path == "examples" {
 				_, err := os.Stat("../../examples")

@@ -70,35 +70,6 @@ func (c *checker) serverProtocol(s *networking.Server, at string) {
 	}
 }
 
-const gatewayTLSSupport = "supported are HTTP and TCP servers without tls, and TLS or HTTPS servers with tls.mode PASSTHROUGH (routed by SNI, not decrypted)"
-
-func (c *checker) serverTLS(s *networking.Server, at string) {
-	tls := s.Tls
-	secure := isTLS(s.Port.Protocol)
-	if tls == nil {
-		if secure {
-			c.fail(CodeMissing, at+".tls", "is required for %s; %s", s.Port.Protocol, gatewayTLSSupport)
-		}
-		return
-	}
-	plain := tls.Mode == networking.ServerTLSSettings_PASSTHROUGH
-	switch {
-	case !secure && !isHTTP(s.Port.Protocol):
-		c.fail(CodeConflict, at+".tls", "is not possible for %s", s.Port.Protocol)
-	case !secure && !plain:
-		c.fail(CodeConflict, at+".tls", "is not possible for plain %s", s.Port.Protocol)
-	case !plain:
-		c.fail(CodeNotSupported, at+".tls.mode", "egret's gateway does not support %s yet, it has no certificates to end TLS with; %s", tls.Mode, gatewayTLSSupport)
-	}
-	if tls.HttpsRedirect && !isHTTP(s.Port.Protocol) {
-		c.fail(CodeConflict, at+".tls.httpsRedirect", "is possible only for HTTP servers")
-	}
-	if plain && secure && (tls.ServerCertificate != "" || tls.PrivateKey != "" || tls.CaCertificates != "" || tls.CaCrl != "" ||
-		tls.CredentialName != "" || len(tls.CredentialNames) > 0 || len(tls.TlsCertificates) > 0) {
-		c.warn(CodeNoEffect, at+".tls", "certificates have no effect with mode PASSTHROUGH")
-	}
-}
-
 // checkNamespacedHost checks "namespace/host", and for a gateway "host" alone, too.
 func checkNamespacedHost(s string, gateway bool) error {
 	namespace, host, ok := strings.Cut(s, "/")

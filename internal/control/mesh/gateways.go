@@ -111,7 +111,7 @@ func (s *Snapshot) gatewayProblems() []istioapi.Problem {
 					"AUTO_PASSTHROUGH would let clients choose any cluster by SNI: the server is not served; use PASSTHROUGH with VirtualService tls routes"))
 			default:
 				out = append(out, problem(istioapi.Error, &g.Meta, "gateway_tls_not_supported", field,
-					fmt.Sprintf("gateways do not terminate TLS (mode %s, protocol %s): the server is not served", mode, server.GetPort().GetProtocol())))
+					fmt.Sprintf("TLS cannot be ended so (mode %s, protocol %s; certificates must be files): the server is not served", mode, server.GetPort().GetProtocol())))
 			}
 		}
 	}
@@ -123,22 +123,37 @@ type ServerKind uint8
 
 // Server kinds.
 const (
-	ServerRefused ServerKind = iota // TLS termination, AUTO_PASSTHROUGH, UDP
+	ServerRefused ServerKind = iota // AUTO_PASSTHROUGH, certificates that are no files, UDP
 	ServerHTTP
-	ServerPassthrough // TLS by SNI
+	ServerPassthrough // TLS by SNI, not decrypted
 	ServerTCP
+	ServerHTTPS // TLS is ended, HTTP inside
+	ServerTLS   // TLS is ended, any bytes inside
 )
+
+// Secure reports whether clients begin with TLS. Servers of these kinds can share a
+// port: their hosts tell them apart by SNI.
+func (k ServerKind) Secure() bool {
+	return k == ServerPassthrough || k == ServerHTTPS || k == ServerTLS
+}
 
 // ServerKindOf tells what a server is. tls.httpsRedirect on an HTTP server is HTTP.
 func ServerKindOf(server *networking.Server) ServerKind {
 	tls := server.GetTls()
-	passthrough := tls != nil && tls.GetMode() == networking.ServerTLSSettings_PASSTHROUGH
-	switch ProtocolOf(server.GetPort().GetProtocol()) {
+	protocol := ProtocolOf(server.GetPort().GetProtocol())
+	switch protocol {
 	case ProtocolHTTP:
 		return ServerHTTP
 	case ProtocolHTTPS, ProtocolTLS:
-		if passthrough && !tls.GetHttpsRedirect() {
+		switch {
+		case tls == nil || tls.GetHttpsRedirect():
+		case tls.GetMode() == networking.ServerTLSSettings_PASSTHROUGH:
 			return ServerPassthrough
+		case !istioapi.EndsTLS(tls):
+		case protocol == ProtocolHTTPS:
+			return ServerHTTPS
+		default:
+			return ServerTLS
 		}
 	case ProtocolTCP:
 		if tls == nil {

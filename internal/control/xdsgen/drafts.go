@@ -41,6 +41,10 @@ type chain struct {
 	sni      []string
 	target   tcpTarget
 	metadata *corev3.Metadata
+	// server, if not nil, is the Gateway server whose TLS the chain ends; route is its
+	// route configuration where HTTP is inside.
+	server *gatewayServer
+	route  string
 }
 
 // chainMatch is one pair of what a chain matches; invalid prefix and "" match anything.

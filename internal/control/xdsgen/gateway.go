@@ -18,6 +18,7 @@ import (
 type gatewayServer struct {
 	gateway *istioapi.Gateway
 	server  *networking.Server
+	kind    mesh.ServerKind
 	hosts   []mesh.ServerHost
 }
 
@@ -76,8 +77,8 @@ func (b *builder) gatewayPorts() []*gatewayPort {
 				byKey[key] = p
 				out = append(out, p)
 			}
-			if p.kind == kind {
-				p.servers = append(p.servers, gatewayServer{g, s, mesh.ServerHosts(g, s)})
+			if p.kind == kind || p.kind.Secure() && kind.Secure() {
+				p.servers = append(p.servers, gatewayServer{g, s, kind, mesh.ServerHosts(g, s)})
 			}
 		}
 	}
@@ -113,18 +114,22 @@ func (b *builder) gatewayHTTP(p *gatewayPort, route string) *listenerv3.Listener
 	return l
 }
 
-// gatewayL4 makes the chains of TLS passthrough and TCP servers from the tls and tcp
-// routes of their VirtualServices. A chain with a match that an older one has already
-// is left out.
+// gatewayL4 makes the chains of TLS and TCP servers: from the tls and tcp routes of
+// their VirtualServices, or for HTTP inside of TLS with a route configuration of the
+// server's own. A chain with a match that an older one has already is left out.
 func (b *builder) gatewayL4(p *gatewayPort) *listenerv3.Listener {
 	d := &draft{listenerKey: p.listenerKey}
 	for i := range p.servers {
 		s := &p.servers[i]
+		if s.kind == mesh.ServerHTTPS {
+			b.gatewayHTTPS(d, p, s)
+			continue
+		}
 		for _, v := range b.mesh.VirtualServices(s.id(), b.node.Namespace) {
 			if len(mesh.Intersect(s.hosts, v)) == 0 {
 				continue
 			}
-			if p.kind == mesh.ServerPassthrough {
+			if s.kind == mesh.ServerPassthrough {
 				b.gatewayTLS(d, s, v)
 			} else if b.gatewayTCP(d, s, v) {
 				break
@@ -133,7 +138,11 @@ func (b *builder) gatewayL4(p *gatewayPort) *listenerv3.Listener {
 	}
 	l := b.gatewayListener(p)
 	for i := range d.chains {
-		l.FilterChains = append(l.FilterChains, b.tcpChain(&d.chains[i]))
+		if c := &d.chains[i]; c.server != nil {
+			l.FilterChains = append(l.FilterChains, b.terminatingChain(p, c))
+		} else {
+			l.FilterChains = append(l.FilterChains, b.tcpChain(c))
+		}
 	}
 	if d.needsTLS() {
 		l.ListenerFilters = []*listenerv3.ListenerFilter{b.shared.tlsInspector}
@@ -176,7 +185,11 @@ func (b *builder) gatewayTCP(d *draft, s *gatewayServer, v *mesh.VirtualService)
 			applies = applies || b.l4Applies(v, tcpScope(m), s.id(), s.port())
 		}
 		if applies {
-			d.add(b.gatewayChain(s, v, nil, route.GetRoute()))
+			c := b.gatewayChain(s, v, nil, route.GetRoute())
+			if s.kind == mesh.ServerTLS {
+				c.sni, c.server = s.names(), s
+			}
+			d.add(c)
 			return true
 		}
 	}
