@@ -10,14 +10,23 @@ import (
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/socket"
 )
 
 // defaultIdleTimeout is Envoy's tcp_proxy idle_timeout.
 const defaultIdleTimeout = time.Hour
 
+// carriage is the two directions of a TCP connection that is forwarded.
+type carriage struct {
+	watch *idleWatch
+	// there goes to the upstream, back to the client; nil where they are not both sockets.
+	there, back *socket.Relay
+	ended       atomic.Int32 // directions that came to their end
+}
+
 // carry copies both ways until both have ended, or nothing moved for the chain's idle
-// timeout.
-func (c *connection) carry(up net.Conn) {
+// timeout. first is what the client said already.
+func (c *connection) carry(up net.Conn, first []byte) {
 	idle := defaultIdleTimeout
 	if t := c.plan.Chain.TCP; t != nil && t.IdleTimeout > 0 {
 		idle = t.IdleTimeout
@@ -26,27 +35,48 @@ func (c *connection) carry(up net.Conn) {
 		c.kill(ending{reason: reason.DownstreamTimeout, flags: []string{"SI"}, detail: fmt.Sprintf("no data for %s", idle)})
 	})
 	defer w.stop()
+	k := &carriage{watch: w}
+	k.there, _ = socket.NewRelay(plain(up), plain(c.stream), &c.p.relays, w.moved)
+	k.back, _ = socket.NewRelay(plain(c.stream), plain(up), &c.p.relays, w.moved)
+	if len(first) > 0 {
+		n, err := up.Write(first)
+		if c.entry.BytesReceived = int64(n); err != nil {
+			reset(c.net)
+			c.entry.Reason, c.entry.Flags = reason.UpstreamReset, []string{"UC"}
+			c.entry.Detail = "the upstream closed before it took the first bytes"
+			return
+		}
+	}
 	var back sync.WaitGroup
 	var sent int64
-	back.Go(func() { sent, _ = copyThenHalfClose(c.stream, up, w) })
-	received, _ := copyThenHalfClose(up, c.stream, w)
+	back.Go(func() { sent = k.direction(c.stream, up, k.back) })
+	received := k.direction(up, c.stream, k.there)
 	back.Wait()
 	c.entry.BytesReceived += received
-	c.entry.BytesSent += sent
+	c.entry.BytesSent = sent
 }
 
-// copyThenHalfClose copies src to dst to its end, and passes that end on. A failure
-// of either side ends both at once, since what follows could not be complete.
-func copyThenHalfClose(dst, src net.Conn, w *idleWatch) (int64, error) {
-	n, err := pump(dst, src, w)
-	if err == nil {
+// direction copies src to dst to its end, and passes that end on. Between two sockets of
+// which the other direction has ended, too, closing them does. A failure of either side
+// ends both at once, since what follows could not be complete.
+func (k *carriage) direction(dst, src net.Conn, relay *socket.Relay) int64 {
+	n, err := k.copy(dst, src, relay)
+	if err == nil && (k.ended.Add(1) < 2 || relay == nil) {
 		err = closeWrite(dst)
 	}
 	if err != nil {
 		reset(dst)
 		reset(src)
 	}
-	return n, err
+	return n
+}
+
+func (k *carriage) copy(dst, src net.Conn, relay *socket.Relay) (int64, error) {
+	if relay != nil {
+		err := relay.Run()
+		return relay.Total(), err
+	}
+	return pump(dst, src, k.watch)
 }
 
 // closeWrite passes on an end of data. A connection that cannot be closed half is closed.
@@ -70,23 +100,10 @@ func plain(conn net.Conn) net.Conn {
 	return conn
 }
 
-// splices reports whether the kernel can move the bytes between the two: io.Copy
-// reaches splice(2) between TCP connections, and between TCP and Unix ones.
-func splices(dst, src net.Conn) bool {
-	_, dstTCP := dst.(*net.TCPConn)
-	_, srcTCP := src.(*net.TCPConn)
-	_, dstUnix := dst.(*net.UnixConn)
-	_, srcUnix := src.(*net.UnixConn)
-	return dstTCP && (srcTCP || srcUnix) || dstUnix && srcTCP
-}
-
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
-// pump moves all bytes of src to dst.
+// pump moves all bytes of src to dst, where they are not both sockets.
 func pump(dst, src net.Conn, w *idleWatch) (int64, error) {
-	if d, s := plain(dst), plain(src); splices(d, s) {
-		return io.Copy(d, s)
-	}
 	p := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(p)
 	var total int64

@@ -39,18 +39,9 @@ func (c *connection) forward() {
 	defer host.End(resource.PriorityDefault)
 	c.entry.Host = c.info.Host()
 	c.p.recorder.Opened(&c.entry)
-	if first := c.seen.bytes; len(first) > 0 {
-		c.seen.bytes = nil
-		n, err := up.Write(first)
-		c.entry.BytesReceived = int64(n)
-		if err != nil {
-			reset(c.net)
-			c.entry.Reason, c.entry.Flags = reason.UpstreamReset, []string{"UC"}
-			c.entry.Detail = "the upstream closed before it took the first bytes"
-			return
-		}
-	}
-	c.carry(up)
+	first := c.seen.bytes
+	c.seen.bytes = nil
+	c.carry(up, first)
 }
 
 // dial connects to the cluster. It returns nil when that failed, with the failure in

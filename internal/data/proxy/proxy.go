@@ -21,6 +21,7 @@ import (
 	"github.com/egret-mesh/egret/internal/data/http"
 	"github.com/egret-mesh/egret/internal/data/record"
 	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/data/socket"
 	"github.com/egret-mesh/egret/internal/data/upstream"
 )
 
@@ -95,6 +96,7 @@ type Proxy struct {
 	count     atomic.Int64
 	ids       atomic.Uint64
 	handlers  sync.WaitGroup // one per connection
+	relays    socket.Pool
 
 	// serving ends when draining begins, living when connections are closed by force.
 	serving, living context.Context
@@ -147,6 +149,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 			p.acceptors.closeAll()
 			stopServing()
 			p.drain(stopLiving)
+			p.relays.Close()
 			return nil
 		}
 	}
