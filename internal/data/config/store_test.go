@@ -283,7 +283,7 @@ func TestRefused(t *testing.T) {
 	if err := errs["l"]; err == nil || !strings.Contains(err.Error(), "filter_chains[0].filters[0]") || !strings.Contains(err.Error(), `listener "l"`) {
 		t.Errorf("errors: %v", errs)
 	}
-	errs = h.apply(xds.ClusterType, nil, bodies("c", resourcetest.Cluster(t, `{"name":"c","type":"EDS","lbPolicy":"MAGLEV","edsClusterConfig":{"edsConfig":{"ads":{}}}}`), "n", staticCluster(t, "n")))
+	errs = h.apply(xds.ClusterType, nil, bodies("c", resourcetest.Cluster(t, `{"name":"c","type":"EDS","lbPolicy":"LOAD_BALANCING_POLICY_CONFIG","edsClusterConfig":{"edsConfig":{"ads":{}}}}`), "n", staticCluster(t, "n")))
 	if errs["c"] == nil || errs["n"] != nil || len(errs) != 1 {
 		t.Errorf("errors: %v", errs)
 	}

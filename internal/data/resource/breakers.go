@@ -1,6 +1,8 @@
 package resource
 
 import (
+	"math"
+
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -13,6 +15,33 @@ const (
 	defaultBudgetPercent       = 20
 	defaultMinRetryConcurrency = 3
 )
+
+// RoutingPriority is envoy.config.core.v3.RoutingPriority: which of a cluster's circuit
+// breakers a request counts for.
+type RoutingPriority uint8
+
+// Routing priorities.
+const (
+	PriorityDefault RoutingPriority = iota
+	PriorityHigh
+)
+
+// NoLimit is a threshold that is never reached: what istiod sends for "unlimited".
+const NoLimit uint32 = math.MaxUint32
+
+// Thresholds is envoy.config.cluster.v3.CircuitBreakers.Thresholds: how many at once.
+type Thresholds struct {
+	MaxConnections, MaxPendingRequests, MaxRequests uint32
+	// MaxRetries counts where RetryBudget is nil.
+	MaxRetries  uint32
+	RetryBudget *RetryBudget
+}
+
+// RetryBudget allows retries as a share of the requests that are active or pending.
+type RetryBudget struct {
+	Percent        float64 // 0 to 100
+	MinConcurrency uint32  // always allowed
+}
 
 // circuitBreakers decodes the thresholds of both priorities. Of several for one
 // priority the first counts, as in Envoy.

@@ -19,9 +19,6 @@ const (
 	typeCares           = "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
 	typeGetAddrInfo     = "envoy.extensions.network.dns_resolver.getaddrinfo.v3.GetAddrInfoDnsResolverConfig"
 	typeUpstreamCodec   = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
-	typeLBRoundRobin    = "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin"
-	typeLBLeastRequest  = "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest"
-	typeLBRandom        = "envoy.extensions.load_balancing_policies.random.v3.Random"
 	keyHTTPProtocolOpts = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 	// Envoy's defaults.
@@ -59,6 +56,7 @@ func (c *decoding) cluster(m *clusterv3.Cluster) *Cluster {
 	c.balancing(root, cl, m)
 	c.dns(root, cl, m)
 	cl.Breakers = c.circuitBreakers(root.field("circuit_breakers"), m.GetCircuitBreakers())
+	cl.Outlier = c.outlierDetection(root.field("outlier_detection"), m.GetOutlierDetection())
 	c.protocols(root, cl, m)
 	c.sockets(root, cl, m)
 	if k := m.GetUpstreamConnectionOptions().GetTcpKeepalive(); k != nil {
@@ -103,45 +101,6 @@ func (c *decoding) discovery(p *path, cl *Cluster, m *clusterv3.Cluster) {
 	if la := m.GetLoadAssignment(); la != nil {
 		named := cl.Discovery == DiscoveryStrictDNS || cl.Discovery == DiscoveryLogicalDNS
 		cl.Endpoints = c.endpoints(p.field("load_assignment"), la, named)
-	}
-}
-
-func (c *decoding) balancing(p *path, cl *Cluster, m *clusterv3.Cluster) {
-	if lb := m.GetLoadBalancingPolicy(); lb != nil {
-		c.balancingPolicy(p.field("load_balancing_policy"), cl, lb)
-		return
-	}
-	switch m.GetLbPolicy() {
-	case clusterv3.Cluster_ROUND_ROBIN:
-		cl.LB = LBRoundRobin
-	case clusterv3.Cluster_LEAST_REQUEST:
-		cl.LB = LBLeastRequest
-	case clusterv3.Cluster_RANDOM:
-		cl.LB = LBRandom
-	case clusterv3.Cluster_CLUSTER_PROVIDED:
-		cl.LB = LBClusterProvided
-	default:
-		c.fail(p.field("lb_policy"), "%s is not supported", m.GetLbPolicy())
-	}
-}
-
-// balancingPolicy takes the first policy of the list, as Envoy takes the first
-// that it knows. The policies' own settings (slow start, choice count) are left out.
-func (c *decoding) balancingPolicy(p *path, cl *Cluster, m *clusterv3.LoadBalancingPolicy) {
-	if len(m.GetPolicies()) == 0 {
-		c.fail(p, "no policy")
-		return
-	}
-	a := m.GetPolicies()[0].GetTypedExtensionConfig().GetTypedConfig()
-	switch name := typeName(a.GetTypeUrl()); name {
-	case typeLBRoundRobin:
-		cl.LB = LBRoundRobin
-	case typeLBLeastRequest:
-		cl.LB = LBLeastRequest
-	case typeLBRandom:
-		cl.LB = LBRandom
-	default:
-		c.fail(p, "type %q is not supported", clip(string(name)))
 	}
 }
 

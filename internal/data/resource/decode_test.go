@@ -145,9 +145,9 @@ func TestClusterRefused(t *testing.T) {
 		name, text string
 		want       []string
 	}{
-		{"ring hash", `{"name":"c","lbPolicy":"RING_HASH"}`, []string{`cluster "c"`, "lb_policy", "RING_HASH"}},
+		{"the old subset policy", `{"name":"c","lbPolicy":"LOAD_BALANCING_POLICY_CONFIG"}`, []string{`cluster "c"`, "lb_policy", "LOAD_BALANCING_POLICY_CONFIG"}},
 		{"cluster type", `{"name":"c","clusterType":{"name":"x"}}`, []string{"cluster_type"}},
-		{"subsets", `{"name":"c","lbSubsetConfig":{"fallbackPolicy":"ANY_ENDPOINT"}}`, []string{"lb_subset_config"}},
+		{"subsets by lists", `{"name":"c","lbSubsetConfig":{"listAsAny":true}}`, []string{"lb_subset_config.list_as_any"}},
 		{"header chooses the destination", `{"name":"c","type":"ORIGINAL_DST","lbPolicy":"CLUSTER_PROVIDED","originalDstLbConfig":{"useHttpHeader":true}}`, []string{"original_dst_lb_config.use_http_header"}},
 		{"resolvers", `{"name":"c","type":"STRICT_DNS","typedDnsResolverConfig":{"name":"x","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig","resolvers":[{"socketAddress":{"address":"8.8.8.8","portValue":53}}]}}}`, []string{"resolvers"}},
 		{"name in a static cluster", `{"name":"c","type":"STATIC","loadAssignment":{"clusterName":"c","endpoints":[{"lbEndpoints":[{"endpoint":{"address":{"socketAddress":{"address":"a.com","portValue":80}}}}]}]}}`, []string{"load_assignment.endpoints[0].lb_endpoints[0].endpoint.address", "a.com"}},

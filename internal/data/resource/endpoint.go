@@ -34,7 +34,7 @@ func (d Decoder) Endpoints(a *anypb.Any) (*Endpoints, error) {
 
 // endpoints decodes a load assignment; named says that hosts may be names to resolve.
 func (c *decoding) endpoints(p *path, m *endpointv3.ClusterLoadAssignment, named bool) *Endpoints {
-	out := &Endpoints{ClusterName: m.GetClusterName()}
+	out := &Endpoints{ClusterName: m.GetClusterName(), Overprovisioning: m.GetPolicy().GetOverprovisioningFactor().GetValue()}
 	for i, group := range m.GetEndpoints() {
 		at := p.at("endpoints", i)
 		l := Locality{
@@ -48,6 +48,14 @@ func (c *decoding) endpoints(p *path, m *endpointv3.ClusterLoadAssignment, named
 		out.Localities = append(out.Localities, l)
 	}
 	return out
+}
+
+// Factor is the overprovisioning factor in percent; 0: none is given.
+func (e *Endpoints) Factor() uint32 {
+	if e == nil {
+		return 0
+	}
+	return e.Overprovisioning
 }
 
 func (c *decoding) endpoint(p *path, m *endpointv3.LbEndpoint, named bool) (Endpoint, bool) {
@@ -69,6 +77,7 @@ func (c *decoding) endpoint(p *path, m *endpointv3.LbEndpoint, named bool) (Endp
 		c.fail(p.field("health_status"), "%d is not supported", m.GetHealthStatus())
 	}
 	e.TLSLabels = endpointLabels(m.GetMetadata())
+	e.Labels = endpointLBLabels(m.GetMetadata())
 	return e, true
 }
 

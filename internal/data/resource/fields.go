@@ -208,10 +208,11 @@ envoy.config.cluster.v3.Cluster
 + circuit_breakers upstream_http_protocol_options common_http_protocol_options http_protocol_options http2_protocol_options
 + typed_extension_protocol_options dns_refresh_rate respect_dns_ttl dns_lookup_family typed_dns_resolver_config
 + upstream_bind_config original_dst_lb_config common_lb_config transport_socket metadata upstream_connection_options filters
-+ load_balancing_policy
++ load_balancing_policy lb_subset_config ring_hash_lb_config maglev_lb_config least_request_lb_config round_robin_lb_config
++ outlier_detection
 - alt_stat_name stats_matcher per_connection_buffer_limit_bytes per_connection_buffer_high_watermark_timeout dns_jitter
-- dns_failure_refresh_rate use_tcp_for_dns_lookups wait_for_warm_on_init outlier_detection cleanup_interval
-- least_request_lb_config round_robin_lb_config protocol_selection close_connections_on_host_health_failure
+- dns_failure_refresh_rate use_tcp_for_dns_lookups wait_for_warm_on_init cleanup_interval
+- protocol_selection close_connections_on_host_health_failure
 - ignore_health_on_host_removal lrs_server lrs_report_endpoint_metrics track_timeout_budgets track_cluster_stats
 - preconnect_policy connection_pool_per_downstream_connection
 envoy.config.cluster.v3.Cluster.TransportSocketMatch
@@ -227,10 +228,39 @@ envoy.config.cluster.v3.CircuitBreakers.Thresholds
 envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget
 + budget_percent min_retry_concurrency
 envoy.config.cluster.v3.Cluster.CommonLbConfig
-- locality_weighted_lb_config healthy_panic_threshold zone_aware_lb_config update_merge_window ignore_new_hosts_until_first_hc
-- close_connections_on_host_set_change consistent_hashing_lb_config override_host_status
-envoy.config.cluster.v3.Cluster.OriginalDstLbConfig
++ healthy_panic_threshold locality_weighted_lb_config consistent_hashing_lb_config
+- zone_aware_lb_config update_merge_window ignore_new_hosts_until_first_hc close_connections_on_host_set_change override_host_status
+envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig
 +
+envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig
++ use_hostname_for_hashing
+- hash_balance_factor
+envoy.config.cluster.v3.Cluster.OriginalDstLbConfig
++ upstream_port_override
+envoy.config.cluster.v3.Cluster.RingHashLbConfig
++ minimum_ring_size maximum_ring_size hash_function
+envoy.config.cluster.v3.Cluster.MaglevLbConfig
++ table_size
+envoy.config.cluster.v3.Cluster.LeastRequestLbConfig
++ choice_count active_request_bias slow_start_config
+envoy.config.cluster.v3.Cluster.RoundRobinLbConfig
++ slow_start_config
+envoy.config.cluster.v3.Cluster.SlowStartConfig
++ slow_start_window aggression min_weight_percent
+envoy.config.cluster.v3.Cluster.LbSubsetConfig
++ fallback_policy default_subset subset_selectors panic_mode_any
+- locality_weight_aware scale_locality_weight
+envoy.config.cluster.v3.Cluster.LbSubsetConfig.LbSubsetSelector
++ keys fallback_policy fallback_keys_subset
+- single_host_per_subset
+envoy.config.cluster.v3.OutlierDetection
++ consecutive_5xx interval base_ejection_time max_ejection_percent enforcing_consecutive_5xx enforcing_success_rate
++ success_rate_minimum_hosts success_rate_request_volume success_rate_stdev_factor consecutive_gateway_failure
++ enforcing_consecutive_gateway_failure split_external_local_origin_errors consecutive_local_origin_failure
++ enforcing_consecutive_local_origin_failure enforcing_local_origin_success_rate failure_percentage_threshold
++ enforcing_failure_percentage enforcing_failure_percentage_local_origin failure_percentage_minimum_hosts
++ failure_percentage_request_volume max_ejection_time max_ejection_time_jitter always_eject_one_host
+- successful_active_health_check_uneject_host monitors detect_degraded_hosts
 envoy.config.cluster.v3.UpstreamConnectionOptions
 + tcp_keepalive
 - set_local_interface_name_on_upstream_connections happy_eyeballs_config
@@ -240,6 +270,35 @@ envoy.config.cluster.v3.LoadBalancingPolicy
 + policies
 envoy.config.cluster.v3.LoadBalancingPolicy.Policy
 + typed_extension_config
+envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin
++ slow_start_config locality_lb_config
+envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest
++ choice_count active_request_bias slow_start_config locality_lb_config
+- enable_full_scan selection_method
+envoy.extensions.load_balancing_policies.random.v3.Random
++ locality_lb_config
+envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash
++ hash_function minimum_ring_size maximum_ring_size use_hostname_for_hashing consistent_hashing_lb_config locality_weighted_lb_config
+- hash_balance_factor
+envoy.extensions.load_balancing_policies.maglev.v3.Maglev
++ table_size consistent_hashing_lb_config locality_weighted_lb_config
+envoy.extensions.load_balancing_policies.cluster_provided.v3.ClusterProvided
++
+envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality
++ endpoint_picking_policy
+envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig
++ locality_weighted_lb_config
+- zone_aware_lb_config
+envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.LocalityWeightedLbConfig
++
+envoy.extensions.load_balancing_policies.common.v3.SlowStartConfig
++ slow_start_window aggression min_weight_percent
+envoy.extensions.load_balancing_policies.common.v3.ConsistentHashingLbConfig
++ use_hostname_for_hashing
+- hash_balance_factor
+envoy.config.core.v3.RuntimeDouble
++ default_value
+- runtime_key
 envoy.config.core.v3.TypedExtensionConfig
 + name typed_config
 envoy.config.core.v3.TcpKeepalive
@@ -275,7 +334,8 @@ envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec
 envoy.config.endpoint.v3.ClusterLoadAssignment
 + cluster_name endpoints policy
 envoy.config.endpoint.v3.ClusterLoadAssignment.Policy
-- overprovisioning_factor endpoint_stale_after weighted_priority_health
++ overprovisioning_factor
+- endpoint_stale_after weighted_priority_health
 envoy.config.endpoint.v3.LocalityLbEndpoints
 + lb_endpoints load_balancing_weight priority
 - locality metadata proximity

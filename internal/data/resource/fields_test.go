@@ -73,7 +73,7 @@ bytes go), or **refused**: then the resource is answered with a NACK that names 
 field and its value, and the last good version stays in force. A refused listener that never was good refuses the
 connections that would have come to it. What a newer Envoy adds is refused until it is in the table.
 
-Left out, and worth knowing: outlier detection, the choice of curves and signature algorithms in TLS,
+Left out, and worth knowing: the choice of curves and signature algorithms in TLS,
 limits on how long a connection or stream may live, ` + "`append_x_forwarded_host`" + `, the response code for a cluster
 that is not there, ` + "`local_reply_config`" + ` and ` + "`accept_http_10`" + ` (HTTP/1.0 is always served). ` + "`upstream_bind_config`" + ` has no effect yet.
 
@@ -85,7 +85,9 @@ Some used fields are refused for particular values:
 * access logs: files, stdout and stderr are used; logs to services are left out; CEL filters are refused;
 * downstream TLS: certificates with keys from files or inline, or by Istio's secret name ` + "`file-cert:CERT~KEY`" + `; a context that needs an agent (SDS) or anything else is accepted, and its filter chain refuses connections (` + "`not_supported`" + `); of ALPN names those that begin with ` + "`istio`" + ` are not offered, and of cipher suites those that Go does not have or counts as insecure;
 * upstream TLS: CA and certificates from files, inline CA, the system's roots, and Istio's secret names ` + "`file-root:system`, `file-root:PATH`, `file-cert:CERT~KEY`" + `. A context that needs an agent (SDS) or anything else is accepted, and a connection that needs it fails with ` + "`upstream_tls_failed`" + `;
-* load balancing: round robin, least request, random, and the one of ORIGINAL_DST; hash policies on routes are left out, ring hash and maglev clusters refused;
+* load balancing: round robin, least request, random, ring hash, Maglev, and the one of ORIGINAL_DST; of ` + "`load_balancing_policy`" + ` the first policy that is known. Zone aware routing and bounded load (` + "`hash_balance_factor`" + `) are left out; a header that chooses the destination of ORIGINAL_DST (` + "`use_http_header`" + `) is refused, since it would let the workload go anywhere;
+* active health checks are refused: without them an endpoint that they would take out stays in, so bytes go elsewhere. Istio does not ask for them; outlier detection is there;
+* subsets: labels that are strings, numbers or booleans;
 * endpoints: socket addresses; from EDS and in static clusters IP addresses only;
 * header edits: not of pseudo headers, ` + "`host`" + ` or headers that frame a message.
 

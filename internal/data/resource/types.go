@@ -6,7 +6,6 @@
 package resource
 
 import (
-	"math"
 	"net/netip"
 	"regexp"
 	"time"
@@ -314,17 +313,6 @@ const (
 	DiscoveryOriginalDst
 )
 
-// LBPolicy is the load balancing policy.
-type LBPolicy uint8
-
-// Load balancing policies. Others are refused for now.
-const (
-	LBRoundRobin LBPolicy = iota
-	LBLeastRequest
-	LBRandom
-	LBClusterProvided
-)
-
 // Cluster is envoy.config.cluster.v3.Cluster. Read-only after decoding.
 type Cluster struct {
 	Name           string
@@ -332,6 +320,11 @@ type Cluster struct {
 	EDSServiceName string // the name to ask EDS for
 	ConnectTimeout time.Duration
 	LB             LBPolicy
+	Balancing      Balancing
+	// Subsets divides the endpoints by their metadata; nil: not at all.
+	Subsets *Subsets
+	// Outlier is outlier detection; nil: no endpoint is ejected.
+	Outlier *OutlierDetection
 	// Endpoints of static and DNS clusters (for DNS: Host is the name to resolve).
 	Endpoints *Endpoints
 	// DNSRefresh bounds how old an answer may be where the TTL is not respected.
@@ -352,33 +345,6 @@ type Cluster struct {
 	TCPKeepalive        *TCPKeepalive
 	autoSNI, autoSAN    bool
 	Objects             []Object
-}
-
-// RoutingPriority is envoy.config.core.v3.RoutingPriority: which of a cluster's circuit
-// breakers a request counts for.
-type RoutingPriority uint8
-
-// Routing priorities.
-const (
-	PriorityDefault RoutingPriority = iota
-	PriorityHigh
-)
-
-// NoLimit is a threshold that is never reached: what istiod sends for "unlimited".
-const NoLimit uint32 = math.MaxUint32
-
-// Thresholds is envoy.config.cluster.v3.CircuitBreakers.Thresholds: how many at once.
-type Thresholds struct {
-	MaxConnections, MaxPendingRequests, MaxRequests uint32
-	// MaxRetries counts where RetryBudget is nil.
-	MaxRetries  uint32
-	RetryBudget *RetryBudget
-}
-
-// RetryBudget allows retries as a share of the requests that are active or pending.
-type RetryBudget struct {
-	Percent        float64 // 0 to 100
-	MinConcurrency uint32  // always allowed
 }
 
 // TCPKeepalive are the socket options of upstream connections.
@@ -464,6 +430,9 @@ type Verification struct {
 type Endpoints struct {
 	ClusterName string
 	Localities  []Locality
+	// Overprovisioning is the factor of a priority's health, in percent; 0 means
+	// Envoy's 140.
+	Overprovisioning uint32
 }
 
 // Locality is a group of endpoints with one priority.
@@ -483,6 +452,8 @@ type Endpoint struct {
 	Weight    uint32
 	Unhealthy bool
 	TLSLabels map[string]string // "envoy.transport_socket_match" metadata
+	// Labels is the "envoy.lb" metadata, for subsets and as hash_key.
+	Labels Labels
 }
 
 // AccessLog is one file access log.

@@ -2,12 +2,12 @@ package upstream
 
 import (
 	"slices"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
@@ -19,6 +19,19 @@ func testHosts(names ...string) []*Host {
 		out = append(out, &Host{cluster: s, text: n})
 	}
 	return out
+}
+
+// choiceOf is a choice by a policy with its default settings.
+func choiceOf(policy resource.LBPolicy) *choice {
+	return &choice{state: &state{manager: &Manager{start: time.Now()}}, policy: policy, config: &resource.Balancing{}}
+}
+
+func groupOf(hosts []*Host, weights ...uint64) *group {
+	var members []member
+	for i, h := range hosts {
+		members = append(members, member{host: h, weight: weights[i]})
+	}
+	return newGroup(&config.Cluster{Cluster: &resource.Cluster{}}, members)
 }
 
 func TestRoundRobinGivesEachItsShare(t *testing.T) {
@@ -41,13 +54,13 @@ func TestRoundRobinGivesEachItsShare(t *testing.T) {
 			hosts := testHosts("a", "b", "c")[:len(tt.weights)]
 			var members []member
 			for i, w := range tt.weights {
-				members = append(members, member{hosts[i], w})
+				members = append(members, member{host: hosts[i], weight: w})
 			}
-			g := newGroup(members)
-			var turn atomic.Uint64
+			c := choiceOf(resource.LBRoundRobin)
+			g := newGroup(&config.Cluster{Cluster: &resource.Cluster{}}, members)
 			got := make([]int, len(hosts))
 			for range tt.rounds {
-				h := g.next(resource.LBRoundRobin, &turn)
+				h := g.next(c, 0)
 				for i := range hosts {
 					if hosts[i] == h {
 						got[i]++
@@ -63,13 +76,13 @@ func TestRoundRobinGivesEachItsShare(t *testing.T) {
 
 func TestWeightsBeyond32BitsStayBounded(t *testing.T) {
 	hosts := testHosts("a", "b")
-	g := newGroup([]member{{hosts[0], 1<<60 + 1}, {hosts[1], 1 << 61}})
+	g := groupOf(hosts, 1<<60+1, 1<<61)
 	if g.total >= 1<<31 {
 		t.Errorf("total = %d", g.total)
 	}
 	seen := map[*Host]bool{}
 	for i := uint64(0); i < g.total; i += g.total / 64 {
-		seen[g.at(i)] = true
+		seen[g.hosts[g.at(i)]] = true
 	}
 	if len(seen) != 2 {
 		t.Errorf("%d hosts have a share", len(seen))
@@ -79,11 +92,11 @@ func TestWeightsBeyond32BitsStayBounded(t *testing.T) {
 func TestLeastRequestPrefersTheIdle(t *testing.T) {
 	hosts := testHosts("busy", "idle")
 	hosts[0].active.Store(100)
-	g := newGroup([]member{{hosts[0], 1}, {hosts[1], 1}})
-	var turn atomic.Uint64
+	g := groupOf(hosts, 1, 1)
+	c := choiceOf(resource.LBLeastRequest)
 	idle := 0
 	for range 2000 {
-		if g.next(resource.LBLeastRequest, &turn) == hosts[1] {
+		if g.next(c, 0) == hosts[1] {
 			idle++
 		}
 	}
@@ -96,9 +109,7 @@ func TestLeastRequestPrefersTheIdle(t *testing.T) {
 func TestChoose(t *testing.T) {
 	all := testHosts("a", "b", "c")
 	a, b, c := all[0], all[1], all[2]
-	low := newGroup([]member{{a, 1}, {b, 1}})
-	high := newGroup([]member{{c, 1}})
-	groups := []*group{low, high}
+	lb := &balancer{groups: []*group{groupOf([]*Host{a, b}, 1, 1), groupOf([]*Host{c}, 1)}, share: []uint32{100, 100}}
 	tests := []struct {
 		name    string
 		suspect []*Host
@@ -121,48 +132,15 @@ func TestChoose(t *testing.T) {
 				h.Failed()
 			}
 			for _, policy := range []resource.LBPolicy{resource.LBRoundRobin, resource.LBLeastRequest, resource.LBRandom} {
-				var turn atomic.Uint64
 				for range 50 {
-					if got := choose(groups, policy, &turn, tt.avoid); !slices.Contains(tt.want, got) {
+					if got := lb.choose(choiceOf(policy), tt.avoid); !slices.Contains(tt.want, got) {
 						t.Fatalf("policy %d chose %s", policy, got)
 					}
 				}
 			}
 		})
 	}
-	if choose(nil, resource.LBRandom, new(atomic.Uint64), nil) != nil {
+	if new(balancer).choose(choiceOf(resource.LBRandom), nil) != nil {
 		t.Error("a host out of nothing")
-	}
-}
-
-func TestShares(t *testing.T) {
-	ep := func(w uint32, unhealthy bool) resource.Endpoint {
-		return resource.Endpoint{Weight: w, Unhealthy: unhealthy}
-	}
-	tests := []struct {
-		name string
-		in   []resource.Locality
-		want [][]uint64
-	}{
-		{"no locality weights", []resource.Locality{
-			{Endpoints: []resource.Endpoint{ep(1, false), ep(3, false)}},
-			{Endpoints: []resource.Endpoint{ep(0, false)}},
-		}, [][]uint64{{1, 3}, {1}}},
-		{"locality weight is the sum, as istiod writes it", []resource.Locality{
-			{Weight: 4, Endpoints: []resource.Endpoint{ep(1, false), ep(3, true)}},
-		}, [][]uint64{{1, 3}}},
-		{"distribute", []resource.Locality{
-			{Weight: 80, Endpoints: []resource.Endpoint{ep(1, false), ep(1, false)}},
-			{Weight: 20, Endpoints: []resource.Endpoint{ep(1, false)}},
-		}, [][]uint64{{40000, 40000}, {20000}}},
-		{"the healthy share the locality's weight", []resource.Locality{
-			{Weight: 80, Endpoints: []resource.Endpoint{ep(1, false), ep(1, true)}},
-			{Weight: 20, Endpoints: []resource.Endpoint{ep(1, false)}},
-		}, [][]uint64{{80000, 80000}, {20000}}},
-	}
-	for _, tt := range tests {
-		if diff := cmp.Diff(tt.want, shares(tt.in)); diff != "" {
-			t.Errorf("%s (-want +got)\n%s", tt.name, diff)
-		}
 	}
 }

@@ -41,7 +41,11 @@ func (m *Manager) Dial(ctx context.Context, cluster *config.Cluster, h *Host, t 
 	if !h.reserve(cluster, t.priority(), h.connections.Load() == 0) {
 		return nil, h.cluster.overflow("connections")
 	}
-	return m.dial(ctx, cluster, h, t)
+	conn, err := m.dial(ctx, cluster, h, t)
+	if err == nil {
+		h.localSuccess(false)
+	}
+	return conn, err
 }
 
 // dial connects with a connection that is reserved; where it fails it gives the place back.
@@ -85,6 +89,7 @@ func (m *Manager) dial(ctx context.Context, cluster *config.Cluster, h *Host, t 
 func (h *Host) failure(ctx, limited context.Context, r reason.Reason, detail string, err error) *Error {
 	if ctx.Err() == nil {
 		h.Failed()
+		h.ConnectionLost()
 	}
 	if cause := context.Cause(limited); errors.Is(cause, errConnectTimeout) {
 		err = cause
@@ -114,6 +119,7 @@ func (m *Manager) Connect(ctx context.Context, cluster *config.Cluster, t *Targe
 		}
 		conn, err := m.dial(ctx, cluster, h, t)
 		if err == nil {
+			h.localSuccess(true)
 			return conn, h, nil
 		}
 		tried, last = append(tried, h), err

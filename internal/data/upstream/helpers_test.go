@@ -110,11 +110,11 @@ func (z *zone) Lookup(ctx context.Context, name string, family Family) ([]netip.
 func cluster(name string, d resource.Discovery, eps ...string) *config.Cluster {
 	return &config.Cluster{
 		Cluster:   &resource.Cluster{Name: name, Discovery: d, RespectDNSTTL: true, ConnectTimeout: 5 * time.Second},
-		Endpoints: &resource.Endpoints{Localities: []resource.Locality{locality(0, eps...)}},
+		Endpoints: &resource.Endpoints{Localities: []resource.Locality{localityOf(0, eps...)}},
 	}
 }
 
-func locality(priority uint32, eps ...string) resource.Locality {
+func localityOf(priority uint32, eps ...string) resource.Locality {
 	l := resource.Locality{Priority: priority}
 	for _, text := range eps {
 		text, unhealthy := strings.CutPrefix(text, "!")

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,8 @@ type Host struct {
 	hostname string
 	explicit bool        // the configuration names the address itself
 	tls      *tlsContext // nil: plain text
+	since    int64       // Manager.now when it was made
+	outlier  outlier
 
 	active      atomic.Int64
 	connections atomic.Int64
@@ -86,6 +89,15 @@ func (h *Host) connected() {
 func (h *Host) suspect() bool {
 	at := h.failedAt.Load()
 	return at != 0 && h.cluster.manager.now()-at < suspectFor
+}
+
+// warmth is the part of its share that a host gets while it is new (slow start).
+func (h *Host) warmth(s *resource.SlowStart, now int64) float64 {
+	age := float64(now-h.since) / float64(s.Window)
+	if age >= 1 {
+		return 1
+	}
+	return max(s.MinWeight/100, math.Pow(max(age, 0), 1/s.Aggression))
 }
 
 // Gone reports that the endpoint was removed or its transport socket changed:

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -66,12 +67,57 @@ func (s *state) build(c *config.Cluster, answers map[string]resolved, refresh in
 	}
 	set.refresh = refresh
 	b := builder{state: s, cluster: c, answers: answers, keep: map[*Host]bool{}}
-	set.groups = b.groups()
-	if len(set.groups) == 0 {
+	set.tiers = b.tiers()
+	s.drop(func(h *Host) bool { return !b.keep[h] })
+	if old := s.set.Load(); old != nil && old.cluster == c && sameHosts(old.tiers, set.tiers) {
+		set.lb, set.subsets, set.recheck = old.lb, old.subsets, old.recheck
+	} else {
+		set.balance()
+	}
+	if len(set.lb.groups) == 0 {
 		set.err = b.failure()
 	}
-	s.drop(func(h *Host) bool { return !b.keep[h] })
 	return set
+}
+
+// balance makes the balancers of the set.
+func (set *hostSet) balance() {
+	set.lb = newBalancer(set.cluster, set.tiers, nil)
+	if set.cluster.Subsets != nil {
+		set.subsets = newSubsets(set.cluster, set.tiers, set.lb)
+	}
+	set.recheck = 0
+	for _, t := range set.tiers {
+		for _, l := range t.localities {
+			for i := range l.members {
+				if until := l.members[i].host.outlier.until.Load(); until != 0 && (set.recheck == 0 || until < set.recheck) {
+					set.recheck = until
+				}
+			}
+		}
+	}
+}
+
+// sameHosts reports that the balancers for a are good for b too.
+func sameHosts(a, b []tier) bool {
+	return slices.EqualFunc(a, b, func(a, b tier) bool {
+		return slices.EqualFunc(a.localities, b.localities, func(a, b locality) bool {
+			return a.weight == b.weight && slices.EqualFunc(a.members, b.members, func(a, b member) bool {
+				return a.host == b.host && a.weight == b.weight && a.unhealthy == b.unhealthy && slices.Equal(a.labels, b.labels)
+			})
+		})
+	})
+}
+
+// rebalance takes the same hosts anew, because outlier detection changed its mind.
+// s.mu is held.
+func (s *state) rebalance() {
+	set := *s.set.Load()
+	if set.lb == nil {
+		return
+	}
+	set.balance()
+	s.set.Store(&set)
 }
 
 // builder is the work of one build.
@@ -85,39 +131,31 @@ type builder struct {
 	failed    error    // of the first name that could not be resolved
 }
 
-func (b *builder) groups() []*group {
-	localities := endpoints(b.cluster)
-	byPriority := map[uint32][]resource.Locality{}
-	for _, l := range localities {
-		byPriority[l.Priority] = append(byPriority[l.Priority], l)
-	}
-	priorities := make([]uint32, 0, len(byPriority))
-	for p := range byPriority {
-		priorities = append(priorities, p)
-	}
-	sort.Slice(priorities, func(i, j int) bool { return priorities[i] < priorities[j] })
-	var out []*group
-	for _, p := range priorities {
-		var members []member
-		weights := shares(byPriority[p])
-		for i, l := range byPriority[p] {
-			for j := range l.Endpoints {
-				members = b.endpoint(members, &l.Endpoints[j], weights[i][j])
-			}
+// tiers are all hosts by priority.
+func (b *builder) tiers() []tier {
+	localities := slices.Clone(endpoints(b.cluster))
+	slices.SortStableFunc(localities, func(a, b resource.Locality) int { return cmp.Compare(a.Priority, b.Priority) })
+	var out []tier
+	for i := range localities {
+		if i == 0 || localities[i].Priority != localities[i-1].Priority {
+			out = append(out, tier{})
 		}
-		if len(members) > 0 {
-			out = append(out, newGroup(members))
+		own := locality{weight: localities[i].Weight}
+		for j := range localities[i].Endpoints {
+			own.members = b.endpoint(own.members, &localities[i].Endpoints[j])
 		}
+		last := &out[len(out)-1]
+		last.localities = append(last.localities, own)
 	}
 	return out
 }
 
 // endpoint adds the hosts of one endpoint.
-func (b *builder) endpoint(members []member, e *resource.Endpoint, weight uint64) []member {
+func (b *builder) endpoint(members []member, e *resource.Endpoint) []member {
 	if e.Address.IsValid() {
 		name := e.Hostname
 		h := b.state.host(hostKey{addr: e.Address, hostname: name, labels: labels(e.TLSLabels), explicit: true}, b.cluster, e.TLSLabels)
-		return b.add(members, h, e, weight)
+		return b.add(members, h, e)
 	}
 	if !resolves(b.cluster) || e.Host == "" {
 		return members
@@ -137,17 +175,14 @@ func (b *builder) endpoint(members []member, e *resource.Endpoint, weight uint64
 			continue
 		}
 		key := hostKey{addr: netip.AddrPortFrom(addr, e.Port), hostname: name, labels: labels(e.TLSLabels)}
-		members = b.add(members, b.state.host(key, b.cluster, e.TLSLabels), e, weight)
+		members = b.add(members, b.state.host(key, b.cluster, e.TLSLabels), e)
 	}
 	return members
 }
 
-func (b *builder) add(members []member, h *Host, e *resource.Endpoint, weight uint64) []member {
+func (b *builder) add(members []member, h *Host, e *resource.Endpoint) []member {
 	b.keep[h] = true
-	if e.Unhealthy {
-		return members
-	}
-	return append(members, member{h, weight})
+	return append(members, member{h, uint64(max(e.Weight, 1)), e.Unhealthy, e.Labels})
 }
 
 // failure says why a cluster has no host to use.
@@ -173,7 +208,7 @@ func (s *state) host(key hostKey, c *config.Cluster, l map[string]string) *Host 
 	}
 	h := &Host{
 		cluster: s, addr: key.addr, text: key.addr.String(), hostname: key.hostname,
-		explicit: key.explicit, tls: s.transport(c, l),
+		explicit: key.explicit, tls: s.transport(c, l), since: s.manager.now(),
 	}
 	s.hosts[key] = h
 	return h

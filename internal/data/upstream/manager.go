@@ -62,6 +62,7 @@ type state struct {
 	// connected and connectFailures count what Dial did.
 	connected, connectFailures atomic.Uint64
 	set                        atomic.Pointer[hostSet]
+	nextLook                   atomic.Int64 // Manager.now when outlier detection looks at the rates
 
 	mu       sync.RWMutex // guards what follows, and replacing set
 	hosts    map[hostKey]*Host
@@ -72,8 +73,12 @@ type state struct {
 // hostSet is the hosts of a cluster as they were last known. It never changes.
 type hostSet struct {
 	cluster *config.Cluster
-	groups  []*group // by priority; only healthy hosts, no empty group
-	err     *Error   // why groups is empty
+	tiers   []tier // all hosts
+	lb      *balancer
+	subsets *subsets // nil: the cluster has none
+	err     *Error   // why lb has no host
+	// recheck is the Manager.now when the first ejection ends; 0: nobody is ejected.
+	recheck int64
 	// refresh is the Manager.now from which names must be looked at again; 0: never.
 	refresh int64
 }

@@ -58,7 +58,7 @@ func TestPick(t *testing.T) {
 		{"none healthy", cluster("c4", resource.DiscoveryEDS, "!192.0.2.2:80"), nil, nil, reason.NoHealthyUpstream, "UH"},
 		{"EDS not arrived", &config.Cluster{Cluster: &resource.Cluster{Name: "c5", Discovery: resource.DiscoveryEDS}}, nil, nil, reason.NoHealthyUpstream, "UH"},
 		{"the lowest healthy priority", with(cluster("c6", resource.DiscoveryEDS), func(c *config.Cluster) {
-			c.Endpoints.Localities = []resource.Locality{locality(2, "192.0.2.3:80"), locality(0, "!192.0.2.1:80"), locality(1, "192.0.2.2:80")}
+			c.Endpoints.Localities = []resource.Locality{localityOf(2, "192.0.2.3:80"), localityOf(0, "!192.0.2.1:80"), localityOf(1, "192.0.2.2:80")}
 		}), nil, []string{"192.0.2.2:80"}, "", ""},
 		{"no cluster", nil, nil, nil, reason.NoCluster, "NC"},
 

@@ -46,20 +46,59 @@ func (s *state) pick(ctx context.Context, cluster *config.Cluster, t *Target, av
 	if cluster.Discovery == resource.DiscoveryOriginalDst {
 		return s.pickDestination(ctx, cluster, t, avoid)
 	}
-	set := s.set.Load()
-	if set.refresh != 0 && s.manager.now() >= set.refresh {
-		var err *Error
-		if set, err = s.resolve(ctx); err != nil {
-			return nil, err
+	set, err := s.current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	lb := set.lb
+	if set.subsets != nil {
+		var match *resource.LabelMatch
+		if t != nil {
+			match = t.Subset
+		}
+		if lb = set.subsets.find(match); lb == nil {
+			return nil, s.noEndpoint("no subset of cluster " + s.name + " has the labels that the route asks for")
 		}
 	}
-	if len(set.groups) == 0 {
+	if len(lb.groups) == 0 && set.err != nil {
 		return nil, set.err
 	}
-	if cluster.Discovery == resource.DiscoveryLogicalDNS {
-		return first(set.groups[0].hosts, avoid), nil
+	if len(lb.groups) == 0 {
+		return nil, s.noEndpoint("no healthy endpoint in cluster " + s.name)
 	}
-	return choose(set.groups, cluster.LB, &s.turn, avoid), nil
+	if cluster.Discovery == resource.DiscoveryLogicalDNS {
+		return first(lb.groups[0].hosts, avoid), nil
+	}
+	c := choice{state: s, policy: cluster.LB, config: &cluster.Balancing}
+	switch {
+	case t != nil && t.HasHash:
+		c.hash = t.Hash
+	case lb.groups[0].table != nil || len(lb.groups) > 1:
+		c.hash = anyHash()
+	}
+	return lb.choose(&c, avoid), nil
+}
+
+func (s *state) noEndpoint(detail string) *Error {
+	return &Error{Reason: reason.NoHealthyUpstream, Flag: "UH", Detail: detail}
+}
+
+// current is the host set, looked at again where it is time to.
+func (s *state) current(ctx context.Context) (*hostSet, *Error) {
+	set := s.set.Load()
+	if set.recheck != 0 {
+		if now := s.manager.now(); now >= set.recheck {
+			s.mu.Lock()
+			s.readmit(now)
+			s.rebalance()
+			set = s.set.Load()
+			s.mu.Unlock()
+		}
+	}
+	if set.refresh != 0 && s.manager.now() >= set.refresh {
+		return s.resolve(ctx)
+	}
+	return set, nil
 }
 
 // first takes the first of an ordered list that is neither avoided nor suspect,

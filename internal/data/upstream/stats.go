@@ -12,8 +12,8 @@ func (m *Manager) Clusters() []record.ClusterState {
 			c.ActiveConnections += s.breakers[i].connections.Load()
 			c.ActiveRequests += s.breakers[i].requests.Load()
 		}
-		for _, g := range s.set.Load().groups {
-			c.Healthy += len(g.hosts)
+		for _, t := range s.set.Load().tiers {
+			c.Healthy += int(t.health().healthy)
 		}
 		s.mu.RLock()
 		c.Hosts = len(s.hosts)

@@ -68,6 +68,8 @@ type Target struct {
 	// maglev; without HasHash they choose by chance, as Envoy does.
 	Hash    uint64
 	HasHash bool
+	// Subset is what the route asks of the endpoints; nil: nothing.
+	Subset *resource.LabelMatch
 	// Priority says which circuit breakers count.
 	Priority resource.RoutingPriority
 }
