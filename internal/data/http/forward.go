@@ -158,6 +158,7 @@ func (x *exchange) try() failure {
 		return f
 	}
 	f := x.sendAndReceive()
+	x.reportOutcome(&f)
 	if f.kind != answeredKind {
 		x.dropUpstream()
 	}
@@ -218,15 +219,23 @@ func (x *exchange) avoid() []*upstream.Host {
 	return x.tried
 }
 
-// dial opens a new connection.
+// dial opens a new connection, or takes one that became idle while it waited for a place
+// under the cluster's max_connections.
 func (x *exchange) dial(home *hostPool, key string) *upstream.Error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if !x.watch.attach(canceller(cancel)) {
 		cancel()
 	}
-	conn, err := x.h.upstreams.Dial(ctx, x.cluster, x.host, &x.target)
-	x.reused = false
+	var kept *upstreamConn
+	conn, err := x.h.upstreams.Dial(ctx, x.cluster, x.host, &x.target, func() bool {
+		kept = home.get(key)
+		return kept != nil
+	})
+	if x.reused = kept != nil; x.reused {
+		x.up = kept
+		return nil
+	}
 	if err != nil {
 		return err
 	}

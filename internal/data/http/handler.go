@@ -45,7 +45,7 @@ type Conn struct {
 // Upstreams chooses and dials; *upstream.Manager does.
 type Upstreams interface {
 	Pick(ctx context.Context, c *config.Cluster, t *upstream.Target, avoid []*upstream.Host) (*upstream.Host, *upstream.Error)
-	Dial(ctx context.Context, c *config.Cluster, h *upstream.Host, t *upstream.Target) (net.Conn, *upstream.Error)
+	Dial(ctx context.Context, c *config.Cluster, h *upstream.Host, t *upstream.Target, idle func() bool) (net.Conn, *upstream.Error)
 	ConnKey(h *upstream.Host, t *upstream.Target) string
 	AdmitRetry(c *config.Cluster, p resource.RoutingPriority) (upstream.RetrySlot, bool)
 }

@@ -85,6 +85,7 @@ func (p *pool) put(u *upstreamConn, now time.Duration) {
 	hp.all.Add(1)
 	first := len(hp.idle) == 1
 	hp.mu.Unlock()
+	u.host.Idle()
 	if first {
 		p.startSweeper(now)
 	}

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"net"
+	"sync/atomic"
 	"testing"
 
 	"github.com/egret-mesh/egret/internal/data/config"
@@ -64,12 +65,14 @@ func TestMaxConnections(t *testing.T) {
 	if _, _, err := m.Connect(t.Context(), c, nil); true {
 		wantOverflow(t, err)
 	}
-	_, err = m.Dial(t.Context(), c, host, nil)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	_, err = m.Dial(ended, c, host, nil, nil)
 	wantOverflow(t, err)
 
 	// A host without any connection may have one for a request.
 	other := pick(t, m, c, nil, host)
-	second, err := m.Dial(t.Context(), c, other, nil)
+	second, err := m.Dial(t.Context(), c, other, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +85,71 @@ func TestMaxConnections(t *testing.T) {
 	}
 	third.Close()
 	h.Closed(resource.PriorityDefault)
+}
+
+// One connection is allowed, and it is busy: requests wait, and each gets its turn when
+// it is idle or closed.
+func TestRequestsWaitForAConnection(t *testing.T) {
+	m := manager(t, Options{})
+	limits := unlimited()
+	limits.MaxConnections, limits.MaxPendingRequests = 1, 2
+	c := limited(limits, listen(t, hello).String())
+	h := pick(t, m, c, nil)
+	first, err := m.Dial(t.Context(), c, h, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var idle atomic.Bool
+	type outcome struct {
+		conn net.Conn
+		err  *Error
+	}
+	done := make(chan outcome)
+	for range 2 {
+		go func() {
+			conn, err := m.Dial(context.Background(), c, h, nil, func() bool { return idle.CompareAndSwap(true, false) })
+			done <- outcome{conn, err}
+		}()
+	}
+	q := &m.all()[0].queue
+	until(t, "both wait", func() bool { return q.waiting.Load() == 2 })
+	_, err = m.Dial(t.Context(), c, h, nil, nil)
+	wantOverflow(t, err)
+
+	idle.Store(true)
+	h.Idle()
+	if got := <-done; got.conn != nil || got.err != nil {
+		t.Errorf("got %v, %v, want the idle connection", got.conn, got.err)
+	}
+	first.Close()
+	h.Closed(resource.PriorityDefault)
+	got := <-done
+	if got.conn == nil {
+		t.Fatal(got.err)
+	}
+	got.conn.Close()
+	h.Closed(resource.PriorityDefault)
+	if n := q.waiting.Load(); n != 0 {
+		t.Errorf("%d still wait", n)
+	}
+}
+
+// A call that comes when the waiter has just given up wakes the next one.
+func TestACallIsPassedOn(t *testing.T) {
+	var q queue
+	h := testHosts("a")[0]
+	first, second := q.join(h), q.join(h)
+	q.call(nil)
+	q.leave(first, false)
+	select {
+	case <-second.wake:
+	default:
+		t.Error("nobody is woken")
+	}
+	q.leave(second, true)
+	if len(q.list) != 0 || q.waiting.Load() != 0 {
+		t.Errorf("%d are left", len(q.list))
+	}
 }
 
 func TestAFailedConnectionDoesNotCount(t *testing.T) {
@@ -109,11 +177,11 @@ func TestMaxPendingRequests(t *testing.T) {
 	h := pick(t, m, c, nil)
 	done := make(chan *Error)
 	go func() {
-		_, err := m.Dial(context.Background(), c, h, nil)
+		_, err := m.Dial(context.Background(), c, h, nil, nil)
 		done <- err
 	}()
 	<-entered
-	_, err := m.Dial(t.Context(), c, h, nil)
+	_, err := m.Dial(t.Context(), c, h, nil, nil)
 	wantOverflow(t, err)
 	close(leave)
 	if err := <-done; err.Reason != reason.UpstreamConnectFailed {

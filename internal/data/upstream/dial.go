@@ -22,24 +22,27 @@ var errConnectTimeout = errors.New("connect timeout")
 
 var errNoResolver = errors.New("this proxy has no name resolver")
 
-// Dial connects to a host that Pick chose, for a request: it counts for the cluster's
-// max_pending_requests meanwhile, and for max_connections until Host.Closed is told.
-// A host that has no connection at all may always have one, as in Envoy.
+// Dial connects to a host that Pick chose, for a request. The connection counts for
+// max_connections until Host.Closed is told. Where that limit is reached the request
+// waits, until one is closed or Host.Idle is told and idle (if not nil) reports that it
+// has a connection: then Dial returns neither a connection nor an error. A host that
+// has no connection at all may always have one, as in Envoy. Meanwhile the request
+// counts for max_pending_requests.
 //
 // The cluster's connect timeout covers the TLS handshake too, as in Envoy. Without TLS
 // the Dialer's connection is returned as it is, so that a *net.TCPConn can be spliced.
 // The errors have the reasons upstream_connect_failed and upstream_tls_failed (flag
 // UF), address_forbidden and upstream_overflow.
-func (m *Manager) Dial(ctx context.Context, cluster *config.Cluster, h *Host, t *Target) (net.Conn, *Error) {
+func (m *Manager) Dial(ctx context.Context, cluster *config.Cluster, h *Host, t *Target, idle func() bool) (net.Conn, *Error) {
 	b, limits := &h.cluster.breakers[t.priority()], thresholds(cluster, t.priority())
-	if limits != nil && !take(&b.pending, limits.MaxPendingRequests) {
-		return nil, h.cluster.overflow("pending requests")
-	}
 	if limits != nil {
+		if !take(&b.pending, limits.MaxPendingRequests) {
+			return nil, h.cluster.overflow("pending requests")
+		}
 		defer b.pending.Add(-1)
 	}
-	if !h.reserve(cluster, t.priority(), h.connections.Load() == 0) {
-		return nil, h.cluster.overflow("connections")
+	if reused, err := h.await(ctx, cluster, t, idle); reused || err != nil {
+		return nil, err
 	}
 	conn, err := m.dial(ctx, cluster, h, t)
 	if err == nil {

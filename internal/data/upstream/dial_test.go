@@ -82,7 +82,7 @@ func TestDialReturnsPlainTCP(t *testing.T) {
 	c := cluster("c", resource.DiscoveryStatic, addr.String())
 	c.TCPKeepalive = &resource.TCPKeepalive{Time: 7 * time.Second, Interval: 3 * time.Second, Probes: 2}
 	h := pick(t, m, c, nil)
-	conn, err := m.Dial(t.Context(), c, h, nil)
+	conn, err := m.Dial(t.Context(), c, h, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestDialFailures(t *testing.T) {
 	m := manager(t, Options{})
 	c := cluster("c", resource.DiscoveryStatic, refused(t))
 	h := pick(t, m, c, nil)
-	_, err := m.Dial(t.Context(), c, h, nil)
+	_, err := m.Dial(t.Context(), c, h, nil, nil)
 	if err == nil || err.Reason != reason.UpstreamConnectFailed || err.Flag != "UF" || err.Host != h.String() {
 		t.Errorf("error %+v", err)
 	}
@@ -109,7 +109,7 @@ func TestDialFailures(t *testing.T) {
 	h.connected()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := m.Dial(ctx, c, h, nil); err == nil || !errors.Is(err, context.Canceled) {
+	if _, err := m.Dial(ctx, c, h, nil, nil); err == nil || !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 	if h.suspect() {
@@ -132,7 +132,7 @@ func TestDialHeedsTheConnectTimeout(t *testing.T) {
 				want = defaultConnectTimeout
 			}
 			start := time.Now()
-			_, err := m.Dial(t.Context(), c, pick(t, m, c, nil), nil)
+			_, err := m.Dial(t.Context(), c, pick(t, m, c, nil), nil, nil)
 			if err == nil || !errors.Is(err, errConnectTimeout) || err.Reason != reason.UpstreamConnectFailed {
 				t.Errorf("error %v", err)
 			}
@@ -150,7 +150,7 @@ func TestDialJudgesTheAddress(t *testing.T) {
 	c := cluster("PassthroughCluster", resource.DiscoveryOriginalDst)
 	s := m.state(c)
 	h := s.destination(c, hostKey{addr: addr})
-	if _, err := m.Dial(t.Context(), c, h, nil); err == nil || err.Reason != reason.AddressForbidden {
+	if _, err := m.Dial(t.Context(), c, h, nil, nil); err == nil || err.Reason != reason.AddressForbidden {
 		t.Errorf("error %v", err)
 	}
 }

@@ -72,6 +72,7 @@ func (h *Host) Active() int64 { return h.active.Load() }
 func (h *Host) Closed(p resource.RoutingPriority) {
 	h.connections.Add(-1)
 	h.cluster.breakers[p].connections.Add(-1)
+	h.cluster.queue.call(nil)
 }
 
 // Failed tells that the host could not be used: for a few seconds Pick prefers

@@ -57,6 +57,7 @@ type Manager struct {
 type state struct {
 	manager  *Manager
 	name     string
+	queue    queue
 	breakers [2]breaker    // by resource.RoutingPriority
 	turn     atomic.Uint64 // round robin
 	// connected and connectFailures count what Dial did.

@@ -167,7 +167,7 @@ func TestTLSVerification(t *testing.T) {
 			c := cluster("c"+string(rune('a'+i)), resource.DiscoveryStatic, addr.String())
 			c.TLS = &tt.tls
 			target := &Target{Authority: tt.authority}
-			conn, err := tt.manager.Dial(t.Context(), c, pick(t, tt.manager, c, target), target)
+			conn, err := tt.manager.Dial(t.Context(), c, pick(t, tt.manager, c, target), target, nil)
 			if tt.fails == "" {
 				if err != nil {
 					t.Fatal(err)
@@ -224,7 +224,7 @@ func TestTLSHello(t *testing.T) {
 			if key := m.ConnKey(h, target); key != tt.key {
 				t.Errorf("key %q, want %q", key, tt.key)
 			}
-			conn, err := m.Dial(t.Context(), c, h, target)
+			conn, err := m.Dial(t.Context(), c, h, target, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -250,7 +250,7 @@ func TestTLSClientCertificateIsReadAgain(t *testing.T) {
 	m := manager(t, Options{})
 	c := cluster("c", resource.DiscoveryStatic, addr.String())
 	c.TLS = spec
-	dial := func() (net.Conn, *Error) { return m.Dial(t.Context(), c, pick(t, m, c, nil), nil) }
+	dial := func() (net.Conn, *Error) { return m.Dial(t.Context(), c, pick(t, m, c, nil), nil, nil) }
 	if _, err := dial(); err == nil || !strings.Contains(err.Error(), "cert.pem") {
 		t.Errorf("without the file: %v", err)
 	}
@@ -317,7 +317,7 @@ func TestTransportSocketMatches(t *testing.T) {
 			if h.TLS() != tt.want {
 				t.Fatalf("TLS: %v", h.TLS())
 			}
-			conn, err := m.Dial(t.Context(), c, h, nil)
+			conn, err := m.Dial(t.Context(), c, h, nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -332,7 +332,7 @@ func TestHandshakeIsBoundByTheConnectTimeout(t *testing.T) {
 	m := manager(t, Options{})
 	c := cluster("c", resource.DiscoveryStatic, silent.String())
 	c.TLS, c.ConnectTimeout = &resource.UpstreamTLS{SkipVerify: true}, 50*time.Millisecond
-	_, err := m.Dial(t.Context(), c, pick(t, m, c, nil), nil)
+	_, err := m.Dial(t.Context(), c, pick(t, m, c, nil), nil, nil)
 	if err == nil || err.Reason != reason.UpstreamTLSFailed {
 		t.Errorf("error %v", err)
 	}
