@@ -1,143 +1,94 @@
 package http1
 
 import (
+	"flag"
+	"fmt"
+	"maps"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
-	"go.yaml.in/yaml/v3"
+	"github.com/egret-mesh/egret/internal/data/http1/http1test"
 )
 
-// desyncCase is one request of the AWS http-desync-guardian test files.
-type desyncCase struct {
-	Name, URI, Method, Version string
-	Headers                    []struct{ Name, Value string }
-	Expected                   struct{ Tier string }
+// refusedCompliant are the Compliant cases that are refused all the same, by rule: what
+// two parsers could read differently goes before.
+var refusedCompliant = map[string]string{
+	"transfer_encoding_not_chunked": "only `chunked` alone is understood. An upstream that does not know the other codings, or reads such a list otherwise, would take the body for the next request; RFC 9112 section 6.1 lets a server answer 501, as Envoy does",
+	"target_fragment":               "RFC 9112 section 3.2 has no fragment in a target, and servers differ in whether it belongs to the path; Envoy refuses it too",
+	"target_character":              "RFC 3986 has ASCII only; what other bytes mean depends on the server",
+	"request_line":                  "RFC 9112 section 3.2 has no empty target",
 }
 
-func (c *desyncCase) raw() string {
-	var b strings.Builder
-	b.WriteString(c.Method + " " + c.URI + " " + c.Version + "\r\n")
-	host := false
-	for _, h := range c.Headers {
-		host = host || strings.EqualFold(h.Name, "host")
-	}
-	if !host {
-		b.WriteString("Host: localhost\r\n")
-	}
-	for _, h := range c.Headers {
-		b.WriteString(h.Name + ": " + h.Value + "\r\n")
-	}
-	b.WriteString("\r\n")
-	return b.String()
-}
+const decisionsFile = "../../../docs/http-desync.md"
 
-// normalised are the Ambiguous cases that are accepted: a body of GET or HEAD has
-// one reading here, and goes on with its framing written anew.
-var normalised = map[string]bool{
-	"Get with a body and Content-Length":     true,
-	"Get with a body and Transfer-Encoding":  true,
-	"Head with a body and Content-Length":    true,
-	"Head with a body and Transfer-Encoding": true,
-	"Has a CL in GET":                        true,
-	"Has a TE in GET":                        true,
-}
+var update = flag.Bool("update", false, "write docs/http-desync.md")
 
-// strict are the Compliant and Acceptable cases that are refused, by rule, and why.
-var strict = map[string]string{
-	// Only "chunked" is understood; other codings are end-to-end Content-Encoding today.
-	"Different Transfer-Encoding headers":                  "transfer_encoding_not_chunked",
-	"Different Transfer-Encoding headers combined":         "transfer_encoding_not_chunked",
-	"Transfer-Encoding with a param: chunked;custom_param": "transfer_encoding_not_chunked",
-	"Correct TE OK": "transfer_encoding_not_chunked",
-	"Transfer-Encoding: identity and chunked OK":                "transfer_encoding_not_chunked",
-	"Multiple transfer encoding headers in a single request OK": "transfer_encoding_not_chunked",
-	"TE with custom parameters OK":                              "transfer_encoding_not_chunked",
-	// RFC 9112 section 3.2: no fragments, no bytes outside of ASCII, not empty.
-	"Compliant URL":        "target_fragment",
-	"International in URI": "target_character",
-	"Empty URI":            "request_line",
-	// RFC 9112 section 3: exactly one space, and the versions that are spoken.
-	"[space] in URI":                      "request_line",
-	"Extra spaces in version":             "request_line",
-	"Non-RFC, but OK HTTP/0.9":            "version_not_supported",
-	"Empty version, which means HTTP/0.9": "version_not_supported",
-	"Unknown but OK HTTP/1.2":             "version_not_supported",
-	// RFC 9112 section 5.1: white space before the colon must be refused.
-	"No TE/CL headers, some others are non-compliant": "space_before_colon",
-	"TE and some others are non-compliant":            "space_before_colon",
-	"CL and some others are non-compliant":            "space_before_colon",
-	// RFC 9110 section 5.5: control characters.
-	"A non-essential header with a non-printable character (x01)": "field_name_invalid",
-	`Some-Header\x01`:        "field_name_invalid",
-	`\x01Some-Header`:        "field_name_invalid",
-	`Some-Header: \x01value`: "field_value_control",
-	`Some-Header: value\x01`: "field_value_control",
-}
-
+// TestDesyncGuardian runs all cases and compares with what is written down about them.
 func TestDesyncGuardian(t *testing.T) {
-	files, _ := filepath.Glob(filepath.Join(sharedData(t), "conformance/http-desync-guardian/*.yaml"))
-	if len(files) == 0 {
-		t.Skip("the http-desync-guardian files are not here")
+	rows := ""
+	for i, c := range http1test.DesyncCases(t) {
+		t.Run(fmt.Sprintf("%s/%d %s", c.File, i, c.Name), func(t *testing.T) {
+			rule := checkDesync(t, &c)
+			if rule == "" {
+				rule = "passes"
+			}
+			name := strings.NewReplacer("|", `\|`, "`", "'").Replace(c.Name)
+			rows += fmt.Sprintf("| %s | %s | %s | %s |\n", c.File, name, c.Expected.Tier, rule)
+		})
 	}
-	seen := map[string]bool{}
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
+	want := decisionsHead + rows
+	if *update {
+		if err := os.WriteFile(decisionsFile, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		var cases []desyncCase
-		if err := yaml.Unmarshal(data, &cases); err != nil {
-			t.Fatalf("%s: %v", filepath.Base(file), err)
-		}
-		for i := range cases {
-			seen[cases[i].Name] = true
-			t.Run(filepath.Base(file)+"/"+cases[i].Name, func(t *testing.T) { checkDesync(t, &cases[i]) })
-		}
 	}
-	for name := range strict {
-		if !seen[name] {
-			t.Errorf("no case is named %q", name)
-		}
+	if have, err := os.ReadFile(decisionsFile); err != nil || string(have) != want {
+		t.Errorf("%v: docs/http-desync.md does not say what is decided; run: go test ./internal/data/http1 -run TestDesyncGuardian -update", err)
 	}
 }
 
-func checkDesync(t *testing.T, c *desyncCase) {
+// checkDesync returns the rule that refuses the case, or "".
+func checkDesync(t *testing.T, c *http1test.DesyncCase) string {
+	t.Helper()
 	var q Request
-	err := NewReader(strings.NewReader(c.raw()), new(Pool), Limits{}).ReadRequest(&q)
+	err := NewReader(strings.NewReader(c.Raw()), new(Pool), Limits{}).ReadRequest(&q)
 	rule := ruleOf(err)
 	switch c.Expected.Tier {
 	case "Severe":
 		if rule == "" {
-			t.Errorf("accepted: %q", c.raw())
+			t.Errorf("accepted: %q", c.Raw())
 		}
-	case "Ambiguous":
-		if accepted := rule == ""; accepted != normalised[c.Name] {
-			t.Errorf("accepted %v (%s): %q", accepted, rule, c.raw())
+	case "Compliant":
+		if rule != "" && refusedCompliant[rule] == "" {
+			t.Errorf("refused by %s: %q", rule, c.Raw())
 		}
-	case "Compliant", "Acceptable":
-		if rule != strict[c.Name] {
-			t.Errorf("rule %q, want %q: %q", rule, strict[c.Name], c.raw())
-		}
+	case "Ambiguous", "Acceptable": // as written down
 	default:
 		t.Errorf("tier %q", c.Expected.Tier)
 	}
+	return rule
 }
 
-// sharedData finds the folder of data that is not part of the repository.
-func sharedData(t *testing.T) string {
-	if dir := os.Getenv("EGRET_TESTDATA_SHARED"); dir != "" {
-		return dir
+var decisionsHead = `# Decisions on the cases of http-desync-guardian
+
+Made by ` + "`go test ./internal/data/http1 -run TestDesyncGuardian -update`" + ` from the cases of AWS's http-desync-guardian; do not
+edit. A case passes, or is refused by the rule that is named: with its status, ` + "`x-egret-rule`" + `, a record, and the end of the
+connection. Every Severe case is refused. Of the tiers between, what has exactly one reading here passes, and goes on with
+its framing written anew: bodies of GET and HEAD. All else is refused.
+
+Some cases that are called Compliant are refused, since what two parsers could read differently goes before:
+
+` + reasonsOf(refusedCompliant) + `
+| File | Case | Tier | Decision |
+| --- | --- | --- | --- |
+`
+
+func reasonsOf(rules map[string]string) string {
+	var b strings.Builder
+	for _, rule := range slices.Sorted(maps.Keys(rules)) {
+		fmt.Fprintf(&b, "* `%s`: %s.\n", rule, rules[rule])
 	}
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return filepath.Join(filepath.Dir(dir), "shared")
-		}
-	}
-	return ""
+	return b.String()
 }
