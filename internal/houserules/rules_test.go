@@ -36,6 +36,7 @@ var importRules = []struct{ from, what, why string }{
 	{"internal/data/decide", "internal/data/record", "the decision is pure"},
 	{"internal/data/reason", "internal/", "the list of reasons is a leaf"},
 	{"internal/format", "internal/", "the syntax of formats is a leaf, for both halves"},
+	{"internal/expression", "internal/", "expressions are a leaf, for both halves"},
 	{"internal/data/http1", "net/http", "the codec is our own"},
 	{"internal/lab/internet", "internal/data", "the simulated internet is the outside world"},
 }

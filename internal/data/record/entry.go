@@ -38,6 +38,17 @@ const (
 	LogDownstreamEnd LogType = "DownstreamEnd"
 )
 
+// logType: a record is made at the end, by the HTTP connection manager or the TCP proxy.
+func (e *Entry) logType() LogType {
+	switch {
+	case e.Protocol == ProtocolTCP:
+		return LogTCPEnd
+	case e.Protocol.isHTTP():
+		return LogDownstreamEnd
+	}
+	return ""
+}
+
 // Headers gives header values for %REQ()% and %RESP()%, by lower-case name.
 type Headers interface {
 	Get(name string) (string, bool)

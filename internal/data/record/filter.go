@@ -1,6 +1,7 @@
 package record
 
 import (
+	"math/rand/v2"
 	"slices"
 
 	"github.com/egret-mesh/egret/internal/data/resource"
@@ -25,6 +26,17 @@ func passes(f *resource.AccessLogFilter, e *Entry, depth int) bool {
 	case f.Header != nil:
 		s, present := headerText(e, f.Header.Name)
 		return f.Header.Match(s, present)
+	case f.Expression != nil:
+		return f.Expression.Match((*attributes)(e))
+	case f.Nothing:
+		return false
+	case f.GRPC != nil:
+		n, ok := grpcStatus(e)
+		return ok && slices.Contains(f.GRPC, n) != f.GRPCExclude
+	case f.LogTypes != nil:
+		return slices.Contains(f.LogTypes, string(e.logType())) != f.LogTypesExclude
+	case f.Sampled != nil:
+		return rand.Uint32N(max(f.Sampled.Denominator, 1)) < f.Sampled.Numerator
 	case len(f.And) > 0:
 		return !slices.ContainsFunc(f.And, func(g *resource.AccessLogFilter) bool { return !passes(g, e, depth+1) })
 	case len(f.Or) > 0:

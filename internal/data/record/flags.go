@@ -1,5 +1,10 @@
 package record
 
+import (
+	"slices"
+	"strings"
+)
+
 // longFlags are Envoy's names for %RESPONSE_FLAGS_LONG%.
 var longFlags = map[string]string{
 	"LH": "FailedLocalHealthCheck", "UH": "NoHealthyUpstream", "UT": "UpstreamRequestTimeout",
@@ -12,7 +17,21 @@ var longFlags = map[string]string{
 	"UMSDR": "UpstreamMaxStreamDurationReached", "RFCF": "ResponseFromCacheFilter",
 	"NFCF": "NoFilterConfigFound", "DT": "DurationTimeout", "UPE": "UpstreamProtocolError",
 	"NC": "NoClusterFound", "OM": "OverloadManagerTerminated", "DF": "DnsResolutionFailed",
-	"DO": "DropOverLoad", "DR": "DownstreamRemoteReset", "UDO": "UnconditionalDropOverload",
+	"DO": "DropOverload", "DR": "DownstreamRemoteReset", "UDO": "UnconditionalDropOverload",
+}
+
+// flagOrder is the order of Envoy's CoreResponseFlag, which gives each flag its bit in
+// the attribute response.flags.
+var flagOrder = strings.Fields("LH UH UT LR UR UF UC UO NR DI FI RL UAEX RLSE DC URX SI IH DPE UMSDR RFCF NFCF DT UPE NC OM DF DO DR UDO")
+
+func flagBits(flags []string) int64 {
+	var bits int64
+	for _, f := range flags {
+		if i := slices.Index(flagOrder, f); i >= 0 {
+			bits |= 1 << i
+		}
+	}
+	return bits
 }
 
 // appendFlags prints flags joined by ","; "-" when there are none.

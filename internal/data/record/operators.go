@@ -71,7 +71,7 @@ var requestOperators = map[string]operator{
 	"CONNECTION_ID":     connectionID,
 	"STREAM_ID":         streamID,
 	"UNIQUE_ID":         func(*Recorder, *Entry) value { return word(newUUID()) },
-	"ACCESS_LOG_TYPE":   logType,
+	"ACCESS_LOG_TYPE":   func(_ *Recorder, e *Entry) value { return word(string(e.logType())) },
 
 	"EGRET_REASON": func(_ *Recorder, e *Entry) value { return word(string(e.Reason)) },
 	"EGRET_DETAIL": func(_ *Recorder, e *Entry) value { return foreign(e.Detail) },
@@ -157,18 +157,6 @@ func directLocal(e *Entry) *netip.AddrPort {
 		return &e.DownstreamDirectLocal
 	}
 	return &e.DownstreamLocal
-}
-
-// logType is ACCESS_LOG_TYPE: a record is made at the end, by the HTTP connection
-// manager or the TCP proxy.
-func logType(_ *Recorder, e *Entry) value {
-	switch {
-	case e.Protocol == ProtocolTCP:
-		return word(string(LogTCPEnd))
-	case e.Protocol.isHTTP():
-		return word(string(LogDownstreamEnd))
-	}
-	return value{}
 }
 
 // txDuration is from the first upstream byte to the last byte sent downstream.

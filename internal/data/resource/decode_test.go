@@ -45,6 +45,9 @@ func TestListenerRefused(t *testing.T) {
 	chain := func(fields string) string {
 		return with(`"filterChains":[{` + fields + `"filters":[` + tcp + `]}]`)
 	}
+	filtered := func(filter string) string {
+		return with(`"filterChains":[{"filters":[` + tcp + `]}],"accessLog":[{"name":"f","filter":` + filter + `,"typedConfig":{"@type":"type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog","path":"/dev/stdout"}}]`)
+	}
 	logged := func(format string) string {
 		return with(`"filterChains":[{"filters":[` + tcp + `]}],"accessLog":[{"name":"f","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog","path":"/dev/stdout",` + format + `}}]`)
 	}
@@ -85,6 +88,8 @@ func TestListenerRefused(t *testing.T) {
 		{"command operator", logged(`"logFormat":{"textFormat":"%PROTOCOL% %NO_SUCH%"}`), []string{"access_log[0].typed_config", "%NO_SUCH%"}},
 		{"command operator in JSON", logged(`"logFormat":{"jsonFormat":{"a":{"b":"%REQ%"}}}`), []string{"access_log[0].typed_config", "a: b:", "%REQ%", "header name"}},
 		{"a file in a log", logged(`"logFormat":{"textFormat":"%FILE_CONTENT(/etc/passwd)%"}`), []string{"FILE_CONTENT", "not supported"}},
+		{"process rate limit of a log", filtered(`{"extensionFilter":{"name":"r","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.access_loggers.filters.process_ratelimit.v3.ProcessRateLimitFilter"}}}`), []string{"access_log[0].filter.extension_filter", "ProcessRateLimitFilter"}},
+		{"expression of a log", filtered(`{"extensionFilter":{"name":"cel","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter","expression":"response.cod > 4"}}}`), []string{"extension_filter.typed_config.expression", "response.cod"}},
 		{"CEL access log filter", with(`"filterChains":[{"filters":[` + tcp + `]}],"accessLog":[{"name":"f","filter":{"extensionFilter":{"name":"cel"}},"typedConfig":{"@type":"type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog","path":"/dev/stdout"}}]`), []string{"access_log[0].filter.extension_filter"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -87,6 +87,23 @@ envoy.config.accesslog.v3.AccessLog
 + name filter typed_config
 envoy.config.accesslog.v3.AccessLogFilter
 + status_code_filter duration_filter not_health_check_filter and_filter or_filter header_filter response_flag_filter
++ traceable_filter runtime_filter grpc_status_filter extension_filter metadata_filter log_type_filter
+envoy.config.accesslog.v3.TraceableFilter
++
+envoy.config.accesslog.v3.RuntimeFilter
++ percent_sampled
+- runtime_key use_independent_randomness
+envoy.config.accesslog.v3.GrpcStatusFilter
++ statuses exclude
+envoy.config.accesslog.v3.ExtensionFilter
++ name typed_config
+envoy.config.accesslog.v3.MetadataFilter
++ match_if_key_not_found
+- matcher
+envoy.config.accesslog.v3.LogTypeFilter
++ types exclude
+envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter
++ expression
 envoy.config.accesslog.v3.StatusCodeFilter
 + comparison
 envoy.config.accesslog.v3.DurationFilter

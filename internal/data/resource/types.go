@@ -2,7 +2,8 @@
 // Every reason for a NACK is born here. It is pure: it opens nothing, keeps
 // nothing, and after it no protobuf message goes further into the proxy.
 //
-// It must not import any package of this module but data/match and format.
+// It must not import any package of this module but data/match and
+// the leaves format and expression.
 package resource
 
 import (
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/match"
+	"github.com/egret-mesh/egret/internal/expression"
 )
 
 // Object names the Istio object a resource was made from, as the control plane
@@ -468,8 +470,8 @@ type AccessLog struct {
 	Filter    *AccessLogFilter // nil: always
 }
 
-// AccessLogFilter is the subset of Envoy's filters that Istio generates.
-// Exactly one field is set; And and Or nest.
+// AccessLogFilter is envoy.config.accesslog.v3.AccessLogFilter. Exactly one filter is
+// set; And and Or nest.
 type AccessLogFilter struct {
 	ResponseFlags  []string // response_flag_filter; empty list with AnyFlag: any
 	AnyFlag        bool
@@ -480,8 +482,23 @@ type AccessLogFilter struct {
 	Header         *match.Header
 	NotHealthCheck bool
 	And, Or        []*AccessLogFilter
-	// CEL is refused by the decoder.
+	// Expression is the CEL extension filter.
+	Expression *expression.Expression
+	// GRPC are the gRPC status codes that pass; with GRPCExclude those that do not. nil
+	// and LogTypes nil: not this filter.
+	GRPC        []int
+	GRPCExclude bool
+	// LogTypes are Envoy's words for access log types ("DownstreamEnd").
+	LogTypes        []string
+	LogTypesExclude bool
+	// Sampled is the runtime filter: this share passes.
+	Sampled *Fraction
+	// Nothing passes: a filter on what this proxy never has (a trace, metadata).
+	Nothing bool
 }
+
+// Fraction is envoy.type.v3.FractionalPercent.
+type Fraction struct{ Numerator, Denominator uint32 }
 
 // NameTable is Istio's NDS resource: what the DNS proxy answers. Keys are lower
 // case host names without the final dot. A "*.suffix" key is a known wildcard, the
