@@ -39,7 +39,31 @@ type Conn struct {
 	// denies, or whose chain does not serve HTTP, refuses the request.
 	Plan func() (*config.Config, decide.ConnPlan)
 
-	draining atomic.Bool // the context of Serve has ended
+	draining atomic.Bool
+	mu       sync.Mutex
+	onDrain  func() // of the session; nil before Serve and after it
+}
+
+// Drain makes the request under way the last one, and closes a connection that is idle.
+// It may be called at any time, from any goroutine.
+func (c *Conn) Drain() {
+	c.draining.Store(true)
+	c.mu.Lock()
+	f := c.onDrain
+	c.mu.Unlock()
+	if f != nil {
+		f()
+	}
+}
+
+// whenDrained has Drain call f; nil: nothing more.
+func (c *Conn) whenDrained(f func()) {
+	c.mu.Lock()
+	c.onDrain = f
+	c.mu.Unlock()
+	if f != nil && c.draining.Load() {
+		f()
+	}
 }
 
 // Upstreams chooses and dials; *upstream.Manager does.
@@ -144,14 +168,17 @@ func NewHandler(o Options) *Handler {
 // Close closes the idle upstream connections.
 func (h *Handler) Close() { h.pool.close() }
 
-// Serve serves one downstream connection to its end and closes it. When ctx ends,
-// the request under way is finished and the connection then closed. Who does not want
-// to wait for that closes c.Net.
+// Serve serves one downstream connection to its end and closes it. When ctx ends, the
+// connection is drained. Who does not want to wait for that closes c.Net.
 func (h *Handler) Serve(ctx context.Context, c *Conn) {
 	s := newSession(h, c)
 	defer s.close()
-	stop := context.AfterFunc(ctx, s.drain)
-	defer stop()
+	c.whenDrained(s.drain)
+	defer c.whenDrained(nil)
+	if ctx.Done() != nil { // where it is nil, not even a little memory for that
+		stop := context.AfterFunc(ctx, c.Drain)
+		defer stop()
+	}
 	for s.serveOne() {
 	}
 }

@@ -41,6 +41,7 @@ func newSession(h *Handler, c *Conn) *session {
 	s.watch.armed.Store(never)
 	if len(c.Peeked) > 0 {
 		s.reader.Feed(c.Peeked)
+		c.Peeked = nil
 	}
 	s.ended = h.now()
 	return s
@@ -56,11 +57,8 @@ func (s *session) close() {
 	s.reader.Close()
 }
 
-// drain runs when the context of Serve ends.
-func (s *session) drain() {
-	s.c.draining.Store(true)
-	s.watch.interruptIf(causeIdle, causeDrain)
-}
+// drain runs when the connection is to be drained.
+func (s *session) drain() { s.watch.interruptIf(causeIdle, causeDrain) }
 
 // serveOne waits for a request and serves it. It returns false when the connection
 // is to be closed.

@@ -27,8 +27,6 @@ type connection struct {
 	// stream is what the chain's filters see: net, or what is inside of its TLS.
 	stream net.Conn
 	start  time.Time
-	ctx    context.Context // ends when the connection is killed
-	cancel context.CancelFunc
 
 	id      uint64         // counts the connections of the proxy
 	arrived netip.AddrPort // the address at which it was accepted
@@ -40,15 +38,15 @@ type connection struct {
 	lookedTLS  bool
 	lookedHTTP bool
 	plan       decide.ConnPlan // the verdict's; when refused, in the words for that
-	entry      record.Entry
-	told       bool // the HTTP handler records
+	entry      *record.Entry   // nil where the HTTP handler records
 
 	// verdict is nil until the connection is decided, and while it is refused.
 	verdict atomic.Pointer[verdict]
 
 	mu       sync.Mutex
 	upstream net.Conn           // of a TCP connection, once dialled
-	drain    context.CancelFunc // of an HTTP connection: the request under way is its last
+	cancel   context.CancelFunc // of what it waits for; see context
+	serving  *http.Conn         // of an HTTP connection
 	ending   *ending            // why it was killed
 }
 
@@ -83,7 +81,6 @@ func (p *Proxy) begin(conn net.Conn, a *acceptor) {
 		p.count.Add(-1)
 		return
 	}
-	c.ctx, c.cancel = context.WithCancel(p.living)
 	p.enter(c)
 	p.handlers.Go(c.run)
 }
@@ -93,6 +90,11 @@ func (c *connection) run() {
 	defer c.end()
 	c.identify()
 	c.settle()
+	if ch := c.plan.Chain; c.plan.Verdict == decide.Forward && ch.HTTP != nil && ch.TLS == nil && !c.seen.closed {
+		c.serve() // without an entry: most of these are idle most of the time
+		return
+	}
+	c.entry = new(record.Entry)
 	switch {
 	case c.seen.closed && c.plan.Verdict == decide.Forward:
 		c.entry.Reason, c.entry.Detail = reason.DownstreamClosed, "the client went away before it was known what it speaks"
@@ -202,15 +204,42 @@ func (c *connection) unacceptable(accepted *resource.Listener) (decide.ConnPlan,
 
 // serve hands an HTTP connection over; the handler records each request.
 func (c *connection) serve() {
-	c.told = true
-	ctx, drain := context.WithCancel(c.p.serving)
-	defer drain()
+	c.entry = nil
+	conn := &http.Conn{Net: c.stream, Peeked: c.seen.bytes, Info: c.info, Plan: c.current,
+		ID: c.id, Start: c.start, DirectLocal: c.arrived}
+	c.seen.bytes = nil
 	c.mu.Lock()
-	c.drain = drain
+	c.serving = conn
 	c.mu.Unlock()
 	c.judge(c.p.source.Current()) // what has changed meanwhile
-	c.p.http.Serve(ctx, &http.Conn{Net: c.stream, Peeked: c.seen.bytes, Info: c.info, Plan: c.current,
-		ID: c.id, Start: c.start, DirectLocal: c.arrived})
+	if c.p.serving.Err() != nil {
+		conn.Drain()
+	}
+	c.p.http.Serve(context.Background(), conn)
+}
+
+// drain lets an HTTP connection end after the request under way.
+func (c *connection) drain() {
+	c.mu.Lock()
+	conn := c.serving
+	c.mu.Unlock()
+	if conn != nil {
+		conn.Drain()
+	}
+}
+
+// context ends when the connection is killed, at the latest with the function. It is for
+// waits of the connection's own goroutine, one at a time: a connection that only serves
+// has none, since it would cost memory for as long as it lives.
+func (c *connection) context() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cancel = cancel
+	if c.ending != nil {
+		cancel()
+	}
+	return ctx, cancel
 }
 
 // current is the plan under the newest configuration, for the next request or for the
@@ -250,12 +279,14 @@ func (c *connection) kill(e ending) {
 	if first {
 		c.ending = &e
 	}
-	up := c.upstream
+	up, cancel := c.upstream, c.cancel
 	c.mu.Unlock()
 	if !first {
 		return
 	}
-	c.cancel()
+	if cancel != nil {
+		cancel()
+	}
 	reset(c.net)
 	if up != nil {
 		reset(up)
@@ -265,13 +296,12 @@ func (c *connection) kill(e ending) {
 // end closes and records.
 func (c *connection) end() {
 	c.p.leave(c)
-	c.cancel()
 	_ = c.stream.Close()
 	_ = c.net.Close()
 	c.mu.Lock()
 	why := c.ending
 	c.mu.Unlock()
-	if !c.told {
+	if c.entry != nil {
 		if why != nil {
 			c.entry.Reason, c.entry.Detail, c.entry.Flags = why.reason, why.detail, why.flags
 		}
@@ -281,7 +311,7 @@ func (c *connection) end() {
 
 // record tells the connection; HTTP requests are told by the HTTP handler.
 func (c *connection) record() {
-	e := &c.entry
+	e := c.entry
 	e.Start, e.Duration = c.start, time.Since(c.start)
 	e.DownstreamLocal, e.DownstreamRemote = c.info.Destination, c.info.Source
 	e.DownstreamDirectLocal, e.ConnectionID = c.arrived, c.id
@@ -298,6 +328,7 @@ func (c *connection) tooMany() {
 	reset(c.net)
 	c.plan.Listener = c.acceptor.listener.Load()
 	c.info.Source, c.info.Destination = addrPort(c.net.RemoteAddr()), addrPort(c.net.LocalAddr())
+	c.entry = new(record.Entry)
 	c.entry.Reason, c.entry.Flags = reason.TooManyConnections, []string{"UO"}
 	c.entry.Detail = fmt.Sprintf("there are %d connections already", c.p.maxConnections)
 	c.record()

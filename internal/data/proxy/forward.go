@@ -38,7 +38,7 @@ func (c *connection) forward() {
 	host.Begin(resource.PriorityDefault)
 	defer host.End(resource.PriorityDefault)
 	c.entry.Host = c.info.Host()
-	c.p.recorder.Opened(&c.entry)
+	c.p.recorder.Opened(c.entry)
 	first := c.seen.bytes
 	c.seen.bytes = nil
 	c.carry(up, first)
@@ -55,7 +55,9 @@ func (c *connection) dial(v *verdict) (net.Conn, *upstream.Host) {
 	c.entry.UpstreamObjects = cluster.Objects
 	dst, name := decide.Original(&c.info, cluster, c.info.SNI)
 	c.entry.UpstreamConnectBegin = time.Since(c.start)
-	up, host, err := c.p.upstreams.Connect(c.ctx, cluster, &upstream.Target{
+	ctx, cancel := c.context()
+	defer cancel()
+	up, host, err := c.p.upstreams.Connect(ctx, cluster, &upstream.Target{
 		Destination: dst, Name: name, Authority: c.info.SNI, Source: c.info.Source,
 	})
 	if err != nil {

@@ -53,12 +53,7 @@ func (c *connection) judgeHTTP(cfg *config.Config, v *verdict) {
 	if same {
 		return
 	}
-	c.mu.Lock()
-	drain := c.drain
-	c.mu.Unlock()
-	if drain != nil {
-		drain()
-	}
+	c.drain()
 }
 
 // stillGoes says why a TCP connection may not go to its cluster under cfg; "": it may.

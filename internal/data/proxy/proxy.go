@@ -98,8 +98,8 @@ type Proxy struct {
 	handlers  sync.WaitGroup // one per connection
 	relays    socket.Pool
 
-	// serving ends when draining begins, living when connections are closed by force.
-	serving, living context.Context
+	// serving ends when draining begins.
+	serving context.Context
 
 	mu   sync.Mutex
 	live map[*connection]struct{}
@@ -130,11 +130,9 @@ func New(o Options) *Proxy {
 // ctx ends. Then it stops accepting, lets live connections end for DrainTimeout, and
 // closes the rest. It returns when every connection is recorded. Call it once.
 func (p *Proxy) Run(ctx context.Context) error {
-	var stopServing, stopLiving context.CancelFunc
+	var stopServing context.CancelFunc
 	p.serving, stopServing = context.WithCancel(context.WithoutCancel(ctx))
-	p.living, stopLiving = context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	defer stopLiving()
 
 	changed, unsubscribe := p.source.Subscribe()
 	defer unsubscribe()
@@ -148,7 +146,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			p.acceptors.closeAll()
 			stopServing()
-			p.drain(stopLiving)
+			p.drain()
 			p.relays.Close()
 			return nil
 		}
@@ -170,7 +168,10 @@ func (p *Proxy) follow(cfg *config.Config, retry *time.Timer) {
 }
 
 // drain waits for the connections to end, and closes them when that takes too long.
-func (p *Proxy) drain(stopLiving context.CancelFunc) {
+func (p *Proxy) drain() {
+	for _, c := range p.snapshot() {
+		c.drain()
+	}
 	done := make(chan struct{})
 	go func() {
 		p.handlers.Wait()
@@ -183,7 +184,6 @@ func (p *Proxy) drain(stopLiving context.CancelFunc) {
 		return
 	case <-timer.C:
 	}
-	stopLiving()
 	for _, c := range p.snapshot() {
 		c.kill(draining)
 	}

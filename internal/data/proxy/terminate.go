@@ -24,7 +24,9 @@ func (c *connection) terminate(spec *resource.DownstreamTLS) bool {
 	if spec.HandshakeTimeout > 0 {
 		timeout = spec.HandshakeTimeout
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, timeout)
+	living, end := c.context()
+	defer end()
+	ctx, cancel := context.WithTimeout(living, timeout)
 	defer cancel()
 	if !c.hello(timeout) {
 		return false
