@@ -133,6 +133,9 @@ func matches(m *resource.RouteMatch, r *Request, path string) bool {
 	if m.RuntimeDenominator != 0 && r.Random%m.RuntimeDenominator >= m.RuntimeNumerator {
 		return false
 	}
+	if m.GRPC && !IsGRPC(r) {
+		return false
+	}
 	for i := range m.Headers {
 		h := &m.Headers[i]
 		value, present := header(r, h.Name)

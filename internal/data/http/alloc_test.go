@@ -11,7 +11,7 @@ import (
 )
 
 // deaf is a recorder that keeps nothing.
-type deaf struct{}
+type deaf struct{ *record.Recorder }
 
 func (deaf) Record(*record.Entry, []resource.AccessLog) {}
 

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"unsafe"
 
+	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/record"
@@ -121,10 +122,22 @@ func (x *exchange) sendWhole(body []byte) error {
 // and server as the connection manager says.
 func (x *exchange) finishFields() {
 	f := &x.resp.Fields
+	if x.filters.cors.Policy != nil {
+		x.corsFields()
+	}
 	if _, ok := f.Known(http1.Date); !ok {
 		f.Add("date", x.h.dateAt(x.start))
 	}
-	if x.hcm == nil || x.hcm.ServerName == "" {
+	if x.hcm == nil {
+		return
+	}
+	if x.hcm.AlwaysRequestID {
+		if id, ok := x.req.Fields.Known(http1.XRequestID); ok {
+			f.RemoveKnown(http1.XRequestID)
+			f.Add("x-request-id", id)
+		}
+	}
+	if x.hcm.ServerName == "" {
 		return
 	}
 	if _, ok := f.Known(http1.Server); ok {
@@ -148,6 +161,7 @@ func (x *exchange) direct() {
 	if len(d.Body) > 0 {
 		f.Add("content-type", "text/plain")
 	}
+	x.entry.Status, x.entry.ResponseHeaders = d.Status, f
 	x.editResponse()
 	x.answer(d.Status, d.Body)
 }
@@ -159,10 +173,11 @@ func (x *exchange) redirect() {
 	if !x.drainable() {
 		x.close = true
 	}
-	location := redirectLocation(x.c.Info.Scheme(), r, &x.plan.Route.Match, x.authority, x.path)
+	location := decide.Location(r, &x.plan.Route.Match, x.c.Info.Scheme(), x.authority, x.path)
 	f := &x.resp.Fields
 	f.Reset()
 	f.Add("location", location)
+	x.entry.Status, x.entry.ResponseHeaders = r.Status, f
 	x.editResponse()
 	x.answer(r.Status, nil)
 }

@@ -24,8 +24,10 @@ func (x *exchange) nextCheck(now time.Duration) time.Duration {
 	if x.streamIdle > 0 {
 		next = min(next, now+x.streamIdle)
 	}
-	if x.requestLimit > now {
-		next = min(next, x.requestLimit)
+	for _, limit := range [2]time.Duration{x.requestLimit, x.streamLimit} {
+		if limit > now {
+			next = min(next, limit)
+		}
 	}
 	return next
 }
@@ -39,6 +41,9 @@ func (x *exchange) check() (cause, time.Duration) {
 	}
 	if limit := x.tryLimit.Load(); limit > 0 && now >= time.Duration(limit) {
 		return causeTry, 0
+	}
+	if x.streamLimit > 0 && now >= x.streamLimit {
+		return causeDuration, 0
 	}
 	if x.requestLimit > 0 && now >= x.requestLimit && !x.received.Load() {
 		return causeRequest, 0
@@ -87,7 +92,10 @@ func (x *exchange) interruption() *failure {
 	switch c := x.watch.interrupted(); c {
 	case causeRoute:
 		return &failure{kind: finalKind, status: 504, reason: reason.UpstreamTimeout, flag: "UT",
-			detail: "no complete response within the route's timeout of " + x.plan.Route.Forward.Timeout.String()}
+			detail: "no complete response within the timeout of " + x.timeouts.Response.String()}
+	case causeDuration:
+		return &failure{kind: finalKind, status: 408, reason: reason.UpstreamTimeout, flag: "DT",
+			detail: "the request took longer than max_stream_duration, " + x.timeouts.Stream.String()}
 	case causeTry:
 		x.watch.resume()
 		return &failure{kind: timeoutKind, status: 504, reason: reason.UpstreamTimeout, flag: "UT",

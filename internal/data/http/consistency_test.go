@@ -216,7 +216,7 @@ func everywhere(t testing.TB, dial upstream.Dialer) (*Handler, func(net.Conn) *C
 	}
 }
 
-type nowhere struct{}
+type nowhere struct{ *record.Recorder }
 
 func (nowhere) Record(*record.Entry, []resource.AccessLog) {}
 

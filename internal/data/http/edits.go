@@ -2,9 +2,7 @@ package http
 
 import (
 	"math/rand/v2"
-	"net/netip"
-	"strconv"
-	"strings"
+	"slices"
 
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
@@ -27,15 +25,18 @@ func (x *exchange) editRequest() {
 	}
 	x.managerFields()
 	x.timeoutField()
-	if !x.noEdits(requestEdits) {
-		for _, e := range x.editLists(requestEdits) {
-			x.applyEdits(f, e)
-		}
-	}
+	x.applyLists(f, requestEdits)
 	forward := x.plan.Route.Forward
-	x.authority = decide.RewriteAuthority(forward, x.weighted, x.authority)
+	if rewritten := decide.RewriteAuthority(forward, x.weighted, x.authority); rewritten != x.authority {
+		if forward.AppendForwardedHost {
+			x.appendForwardedHost()
+		}
+		x.authority = rewritten
+	}
 	if rewritten := decide.RewritePath(forward, &x.plan.Route.Match, x.path); rewritten != x.path {
-		f.Set("x-envoy-original-path", x.path)
+		if !x.hcm.SuppressEnvoyHeaders {
+			f.Set("x-envoy-original-path", x.path)
+		}
 		x.path = rewritten
 	}
 	x.entry.Path, x.entry.Authority = x.path, x.authority
@@ -44,6 +45,11 @@ func (x *exchange) editRequest() {
 // managerFields is what Envoy's connection manager does to request headers.
 func (x *exchange) managerFields() {
 	f, m := &x.req.Fields, x.hcm
+	if x.asksEnvoy() {
+		for _, name := range wishes {
+			f.Remove(name)
+		}
+	}
 	if m.UseRemoteAddress {
 		f.RemoveKnown(http1.XEnvoy)
 		if !m.SkipXFFAppend {
@@ -103,26 +109,69 @@ func (x *exchange) requestID() string {
 // timeoutField tells the upstream how long this proxy will wait
 // (x-envoy-expected-rq-timeout-ms).
 func (x *exchange) timeoutField() {
-	forward := x.plan.Route.Forward
-	d := forward.Timeout
-	if r := forward.Retry; r != nil && r.PerTryTimeout > 0 && (d == 0 || r.PerTryTimeout < d) {
-		d = r.PerTryTimeout
+	d := x.timeouts.Response
+	if try := x.timeouts.Try; try > 0 {
+		d = try
 	}
 	if d <= 0 {
 		return
 	}
+	f := &x.req.Fields
 	n := len(x.arena)
 	x.arena = appendInt(x.arena, d.Milliseconds())
-	x.req.Fields.Set("x-envoy-expected-rq-timeout-ms", view(x.arena[n:]))
+	value := view(x.arena[n:])
+	if !x.hcm.SuppressEnvoyHeaders {
+		f.Set("x-envoy-expected-rq-timeout-ms", value)
+	}
+	if x.plan.Route.Forward.GRPC != nil && f.Has("grpc-timeout") && len(value) <= 8 {
+		x.arena = append(x.arena, 'm')
+		f.Set("grpc-timeout", view(x.arena[n:]))
+	}
+}
+
+// asksEnvoy reports whether the client's x-envoy headers count: not behind a gateway,
+// where Envoy takes them off before anything reads them.
+func (x *exchange) asksEnvoy() bool {
+	_, ok := x.req.Fields.Known(http1.XEnvoy)
+	return ok && !x.hcm.UseRemoteAddress
+}
+
+// wishes are the request headers by which a client may tell Envoy's router how to treat
+// its request. Timeouts were read; the others, which could make more requests out of
+// one, do nothing here. None goes further.
+var wishes = [...]string{
+	"x-envoy-upstream-rq-timeout-ms", "x-envoy-upstream-rq-per-try-timeout-ms", "x-envoy-expected-rq-timeout-ms",
+	"x-envoy-max-retries", "x-envoy-retry-on", "x-envoy-retry-grpc-on", "x-envoy-retriable-status-codes",
+	"x-envoy-retriable-header-names", "x-envoy-hedge-on-per-try-timeout", "x-envoy-upstream-rq-timeout-alt-response",
+	"x-envoy-upstream-alt-stat-name", "x-envoy-is-timeout-retry",
+}
+
+// appendForwardedHost tells the upstream the authority that a rewrite replaces.
+func (x *exchange) appendForwardedHost() {
+	f := &x.req.Fields
+	n := len(x.arena)
+	if have, ok := f.Get("x-forwarded-host"); ok {
+		x.arena = append(append(x.arena, have...), ',')
+	}
+	x.arena = append(x.arena, x.authority...)
+	f.Set("x-forwarded-host", view(x.arena[n:]))
 }
 
 // editResponse applies the route's response header edits.
-func (x *exchange) editResponse() {
-	if x.noEdits(responseEdits) {
+func (x *exchange) editResponse() { x.applyLists(&x.resp.Fields, responseEdits) }
+
+// applyLists makes the edits of all levels in Envoy's order: the most specific level
+// first, or last where the route configuration says that it has the last word.
+func (x *exchange) applyLists(f *http1.Fields, d direction) {
+	if x.noEdits(d) {
 		return
 	}
-	for _, e := range x.editLists(responseEdits) {
-		x.applyEdits(&x.resp.Fields, e)
+	lists := x.editLists(d)
+	if c := x.plan.RouteConfig; c != nil && c.MostSpecificWins {
+		slices.Reverse(lists[:])
+	}
+	for _, e := range lists {
+		x.applyEdits(f, e)
 	}
 }
 
@@ -181,6 +230,9 @@ func (x *exchange) applyEdits(f *http1.Fields, e *resource.HeaderEdits) {
 		if a.Dynamic {
 			value = x.substitute(a.Value)
 		}
+		if value == "" && !a.KeepEmpty {
+			continue
+		}
 		switch a.Action {
 		case resource.AppendIfExistsOrAdd:
 			f.Add(a.Name, value)
@@ -198,170 +250,10 @@ func (x *exchange) applyEdits(f *http1.Fields, e *resource.HeaderEdits) {
 	}
 }
 
-// substitute expands Envoy's command operators in a header value: "%NAME%",
-// "%NAME(argument)%", "%NAME(argument):length%", and "%%" for a percent sign. What
-// has no value prints "-", as in Envoy. Line breaks cannot come in: every value was
-// parsed or comes from the configuration.
-func (x *exchange) substitute(format string) string {
+// substitute expands the command operators in a header value, with what is known of
+// the exchange so far.
+func (x *exchange) substitute(value string) string {
 	n := len(x.arena)
-	for format != "" {
-		i := strings.IndexByte(format, '%')
-		if i < 0 {
-			break
-		}
-		x.arena = append(x.arena, format[:i]...)
-		format = format[i+1:]
-		if format != "" && format[0] == '%' {
-			x.arena = append(x.arena, '%')
-			format = format[1:]
-			continue
-		}
-		end := operatorEnd(format)
-		if end < 0 {
-			x.arena = append(x.arena, '%')
-			continue
-		}
-		x.operator(format[:end])
-		format = format[end+1:]
-	}
-	x.arena = append(x.arena, format...)
+	x.arena = x.h.recorder.AppendValue(x.arena, value, &x.entry)
 	return view(x.arena[n:])
-}
-
-// operatorEnd finds the '%' that ends an operator; one in its argument does not.
-func operatorEnd(s string) int {
-	for i, depth := 0, 0; i < len(s); i++ {
-		switch s[i] {
-		case '(':
-			depth++
-		case ')':
-			depth--
-		case '%':
-			if depth <= 0 {
-				return i
-			}
-		}
-	}
-	return -1
-}
-
-// operator appends the value of "NAME" or "NAME(argument):length".
-func (x *exchange) operator(op string) {
-	name, argument, limit := op, "", -1
-	if i := strings.IndexByte(op, '('); i >= 0 {
-		name = op[:i]
-		if j := strings.LastIndexByte(op, ')'); j > i {
-			argument = op[i+1 : j]
-			if length, ok := strings.CutPrefix(op[j+1:], ":"); ok {
-				if v, err := strconv.Atoi(length); err == nil {
-					limit = v
-				}
-			}
-		}
-	}
-	n := len(x.arena)
-	if !x.appendOperator(name, argument) {
-		x.arena = append(x.arena, '-')
-	}
-	if limit >= 0 && len(x.arena)-n > limit {
-		x.arena = x.arena[:n+limit]
-	}
-}
-
-func (x *exchange) appendOperator(name, argument string) bool {
-	info := &x.c.Info
-	switch name {
-	case "REQ":
-		return x.appendHeader(argument, x.requestHeader)
-	case "RESP":
-		return x.appendHeader(argument, x.resp.Fields.Get)
-	case "PROTOCOL":
-		return x.appendText(string(x.entry.Protocol))
-	case "START_TIME":
-		x.arena = x.start.UTC().AppendFormat(x.arena, "2006-01-02T15:04:05.000Z")
-		return true
-	case "DOWNSTREAM_REMOTE_ADDRESS", "DOWNSTREAM_DIRECT_REMOTE_ADDRESS":
-		return x.appendAddrPort(info.Source)
-	case "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT":
-		return x.appendAddr(info.Source)
-	case "DOWNSTREAM_REMOTE_PORT", "DOWNSTREAM_DIRECT_REMOTE_PORT":
-		return x.appendPort(info.Source)
-	case "DOWNSTREAM_LOCAL_ADDRESS":
-		return x.appendAddrPort(info.Destination)
-	case "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT":
-		return x.appendAddr(info.Destination)
-	case "DOWNSTREAM_LOCAL_PORT":
-		return x.appendPort(info.Destination)
-	case "REQUESTED_SERVER_NAME":
-		return x.appendText(info.SNI)
-	case "ROUTE_NAME":
-		return x.appendText(x.entry.RouteName)
-	case "UPSTREAM_HOST", "UPSTREAM_REMOTE_ADDRESS":
-		return x.appendText(x.entry.UpstreamHost)
-	case "UPSTREAM_CLUSTER", "UPSTREAM_CLUSTER_RAW":
-		return x.appendText(x.entry.UpstreamCluster)
-	case "RESPONSE_CODE":
-		x.arena = appendInt(x.arena, int64(x.resp.Status))
-		return true
-	case "RESPONSE_FLAGS":
-		return x.appendText(strings.Join(x.entry.Flags, ","))
-	}
-	return false
-}
-
-// appendHeader expands "A?B": the first of two headers that is there.
-func (x *exchange) appendHeader(argument string, get func(string) (string, bool)) bool {
-	first, second, _ := strings.Cut(argument, "?")
-	for _, h := range [2]string{first, second} {
-		if h == "" {
-			continue
-		}
-		if v, ok := get(strings.ToLower(h)); ok {
-			return x.appendText(v)
-		}
-	}
-	return false
-}
-
-func (x *exchange) requestHeader(name string) (string, bool) {
-	switch name {
-	case ":method":
-		return x.req.Method, true
-	case ":path":
-		return x.path, true
-	case ":authority", "host":
-		return x.authority, true
-	case ":scheme":
-		return "http", true
-	}
-	return x.req.Fields.Get(name)
-}
-
-func (x *exchange) appendText(s string) bool {
-	x.arena = append(x.arena, s...)
-	return s != ""
-}
-
-func (x *exchange) appendAddrPort(a netip.AddrPort) bool {
-	if !a.IsValid() {
-		return false
-	}
-	x.arena = a.AppendTo(x.arena)
-	return true
-}
-
-func (x *exchange) appendAddr(a netip.AddrPort) bool {
-	if !a.IsValid() {
-		return false
-	}
-	x.arena = a.Addr().AppendTo(x.arena)
-	return true
-}
-
-func (x *exchange) appendPort(a netip.AddrPort) bool {
-	if !a.IsValid() {
-		return false
-	}
-	x.arena = appendInt(x.arena, int64(a.Port()))
-	return true
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
@@ -80,7 +81,7 @@ func TestRedirectLocation(t *testing.T) {
 		{resource.Redirect{PrefixRewrite: "/new"}, "a.com", "/old/x?y", "http://a.com/new/x?y"},
 		{resource.Redirect{StripQuery: true}, "[::1]:81", "/x?y", "http://[::1]:81/x"},
 	} {
-		if got := redirectLocation("http", &test.r, &prefix, test.authority, test.path); got != test.want {
+		if got := decide.Location(&test.r, &prefix, "http", test.authority, test.path); got != test.want {
 			t.Errorf("%+v of %s%s = %q, want %q", test.r, test.authority, test.path, got, test.want)
 		}
 	}
@@ -110,7 +111,7 @@ func TestRequestEdits(t *testing.T) {
 			get("/", "X-A: 1", "x-a: 3", "Connection: close"), []string{"!X-A: 1", "!x-a: 3"}},
 		{"operators", func(_ *world, r *resource.Route) {
 			r.RequestHeaders = add("x-a", "%REQ(X-B?:path)% %PROTOCOL% %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_LOCAL_PORT% 100%% %REQ(none)% %REQ(x-b):2%", resource.AppendIfExistsOrAdd)
-		}, get("/", "X-B: bbb", "Connection: close"), []string{"x-a: bbb HTTP/1.1 10.0.0.5 80 100% - bb"}},
+		}, get("/", "X-B: bbb", "Connection: close"), []string{"x-a: bbb HTTP/1.1 10.0.0.5 80 100%  bb"}},
 		{"prefix rewrite", func(_ *world, r *resource.Route) { r.Match.Path, r.Forward.PrefixRewrite = "/old", "/new" },
 			get("/old/x?y", "Connection: close"), []string{"GET /new/x?y HTTP/1.1", "x-envoy-original-path: /old/x?y"}},
 		{"regex rewrite", func(_ *world, r *resource.Route) {

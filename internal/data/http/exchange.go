@@ -52,6 +52,7 @@ type exchange struct {
 	tunnel    bool   // CONNECT or an allowed upgrade
 
 	forwarding
+	filters  filtering
 	upload   upload
 	download pump
 
@@ -73,6 +74,9 @@ type exchange struct {
 	tryLimit   atomic.Int64 // when that of one attempt passes
 	tunnelling atomic.Bool
 	streamIdle time.Duration
+	timeouts   decide.Timeouts
+	// streamLimit is when max_stream_duration passes; 0: never.
+	streamLimit time.Duration
 	// requestLimit is when the whole request must have been received; 0: no limit.
 	requestLimit time.Duration
 	received     atomic.Bool
@@ -195,7 +199,10 @@ func (x *exchange) denial() (reason.Reason, string) {
 // route decides and acts.
 func (x *exchange) route() {
 	m := x.hcm
-	x.path, x.authority = x.req.Path, x.req.Authority
+	x.path, x.authority = x.req.Path, stripPort(m.StripPort, x.req.Method, x.req.Authority, x.c.Info.Destination.Port())
+	if m.EscapedSlashes != resource.SlashesKeep && x.escapedSlashes(m.EscapedSlashes) {
+		return
+	}
 	if m.NormalizePath || m.MergeSlashes {
 		if m.NormalizePath && hasEscapedNUL(x.path) {
 			x.close, x.unread = true, true
@@ -210,10 +217,16 @@ func (x *exchange) route() {
 		x.upgrade = x.lowered(x.req.Upgrade)
 	}
 	x.original = x.req.Fields.Original()
-	x.dreq = decide.Request{Method: x.req.Method, Scheme: x.c.Info.Scheme(), Authority: x.req.Authority, Path: x.path,
+	x.dreq = decide.Request{Method: x.req.Method, Scheme: x.c.Info.Scheme(), Authority: x.authority, Path: x.path,
 		Headers: &x.original, Upgrade: x.upgrade, Random: rand.Uint32(), Conn: &x.c.Info}
 	x.plan = x.h.route(x.cfg, m, &x.dreq)
 	x.describePlan()
+	if x.plan.Verdict == decide.Forward {
+		x.pickCluster()
+	}
+	if x.plan.Verdict != decide.Deny && x.filter() {
+		return
+	}
 	switch x.plan.Verdict {
 	case decide.Forward:
 		x.forward()
@@ -274,6 +287,9 @@ func (x *exchange) flag(f string) {
 
 // finish records the exchange: the one place where that is done.
 func (x *exchange) finish() {
+	if x.filters.faulty {
+		x.h.faults.Add(-1)
+	}
 	x.entry.Duration = time.Since(x.start)
 	if x.entry.Host == "" {
 		x.entry.Host = x.c.Info.Host()
@@ -326,7 +342,9 @@ func (x *exchange) end() {
 	x.arena = scratch(x.arena)
 	x.close, x.answered, x.complete, x.unread = false, false, false, false
 	x.lateReason, x.lateDetail = "", ""
-	x.seen, x.seenAt, x.streamIdle, x.requestLimit = 0, 0, 0, 0
+	x.seen, x.seenAt, x.streamIdle, x.requestLimit, x.streamLimit = 0, 0, 0, 0, 0
+	x.timeouts = decide.Timeouts{}
+	x.filters = filtering{}
 	x.received.Store(false)
 	x.moved.Store(0)
 	x.limit.Store(0)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/upstream"
@@ -20,6 +21,19 @@ const (
 	timeoutKind              // of one attempt
 	finalKind                // not to be retried
 )
+
+// failed is the kind as the retry policy knows it; false where there is no retry.
+func (k kind) failed() (decide.Failed, bool) {
+	switch k {
+	case connectKind:
+		return decide.ConnectFailed, true
+	case resetKind:
+		return decide.ResetFailed, true
+	case timeoutKind:
+		return decide.TimeoutFailed, true
+	}
+	return 0, false
+}
 
 // failure is why an attempt gave no response.
 type failure struct {
@@ -108,6 +122,9 @@ func (x *exchange) failUpstream(f *failure) {
 func detailsOf(f *failure) string {
 	switch f.reason {
 	case reason.UpstreamTimeout:
+		if f.flag == "DT" {
+			return "max_duration_timeout"
+		}
 		return "response_timeout"
 	case reason.UpstreamReset:
 		return "upstream_reset_before_response_started{connection_termination}"

@@ -33,7 +33,13 @@ type forwarding struct {
 	tried    []*upstream.Host
 	attempt  uint32
 	slot     upstream.RetrySlot // of the attempt, if it is a retry
-	sentAt   time.Duration      // when the attempt was sent
+	// retryAfter is what a rate limited response asks to wait before the next attempt.
+	retryAfter time.Duration
+	sentAt     time.Duration // when the attempt was sent
+	// setCookie, if not "", is told to the client with the upstream's response.
+	setCookie string
+	// copies are the mirrored requests that wait for the body.
+	copies *copies
 	// small is the whole body, where it arrived with the head and can be sent again.
 	small []byte
 	// replayable: the request has no body, or small has it.
@@ -80,14 +86,13 @@ func (x *exchange) forward() {
 // returns false where that is not possible.
 func (x *exchange) prepare() bool {
 	f := x.plan.Route.Forward
-	x.weighted = decide.PickCluster(f.Clusters, rand.Uint32())
-	if x.weighted != nil {
-		x.entry.UpstreamCluster = x.weighted.Name
-	}
 	cluster, status, why, detail := decide.Upstream(x.cfg, x.weighted)
 	if cluster == nil {
 		if why == reason.NoCluster {
 			x.flag("NC")
+			if f.NotFoundStatus != 0 {
+				status = f.NotFoundStatus
+			}
 		}
 		x.fail(status, why, detail)
 		return false
@@ -107,15 +112,42 @@ func (x *exchange) prepare() bool {
 	if f.IdleTimeout > 0 {
 		x.streamIdle = f.IdleTimeout
 	}
+	x.timeouts = decide.RequestTimeouts(f, &x.dreq, x.asksEnvoy())
+	if x.timeouts.Stream > 0 {
+		x.streamLimit = x.started + x.timeouts.Stream
+	}
 	x.editRequest()
 	x.target = x.targetOf()
+	if len(f.HashPolicies) > 0 {
+		x.hash(f.HashPolicies)
+	}
 	if !x.takeSmallBody() {
 		return false
 	}
-	if x.replayable && f.Timeout > 0 {
-		x.limit.Store(int64(x.started + x.entry.RequestDone + f.Timeout))
+	if x.replayable && x.timeouts.Response > 0 {
+		x.limit.Store(int64(max(x.started+x.entry.RequestDone, x.filters.heldUntil) + x.timeouts.Response))
+	}
+	if len(f.Mirrors) > 0 {
+		x.mirror(f.Mirrors)
 	}
 	return true
+}
+
+// pickCluster chooses one of the route's clusters.
+func (x *exchange) pickCluster() {
+	x.weighted = decide.PickCluster(x.plan.Route.Forward.Clusters, rand.Uint32())
+	if x.weighted != nil {
+		x.entry.UpstreamCluster = x.weighted.Name
+	}
+}
+
+// hash gives the target the number that hashing balancers choose by.
+func (x *exchange) hash(policies []resource.HashPolicy) {
+	plan := decide.Hash(policies, &x.dreq)
+	x.target.Hash, x.target.HasHash = plan.Hash, plan.OK
+	if plan.Cookie != nil {
+		x.setCookie = plan.SetCookie()
+	}
 }
 
 // takeSmallBody reads a small body before anything is sent: then it goes in one write
@@ -246,8 +278,8 @@ func (x *exchange) dial(home *hostPool, key string) *upstream.Error {
 // sendAndReceive sends the request on x.up and reads the response head into x.resp.
 func (x *exchange) sendAndReceive() failure {
 	x.sentAt = x.h.now()
-	if x.plan.Route.Forward.Retry != nil && x.plan.Route.Forward.Retry.PerTryTimeout > 0 {
-		x.tryLimit.Store(int64(x.sentAt + x.plan.Route.Forward.Retry.PerTryTimeout))
+	if x.timeouts.Try > 0 {
+		x.tryLimit.Store(int64(x.sentAt + x.timeouts.Try))
 		x.startWatching()
 	}
 	if x.replayable {
@@ -259,7 +291,7 @@ func (x *exchange) sendAndReceive() failure {
 		if f.kind != answeredKind {
 			return f
 		}
-		x.startUpload(to)
+		x.startUpload(x.copies.tee(to))
 	}
 	return x.readResponseHead()
 }

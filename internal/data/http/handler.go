@@ -77,6 +77,9 @@ type Upstreams interface {
 // Recorder takes finished requests; *record.Recorder does.
 type Recorder interface {
 	Record(e *record.Entry, logs []resource.AccessLog)
+	// AppendValue appends a header value with command operators, for a request whose
+	// entry is filled in so far.
+	AppendValue(dst []byte, value string, e *record.Entry) []byte
 }
 
 // RouteFunc decides for one request, as decide.Route does. It must not allocate where
@@ -95,6 +98,8 @@ type Limits struct {
 	// LingerTime bounds how long a connection is read after its last response, so
 	// that the response is not lost. Default 1 s.
 	LingerTime time.Duration
+	// Mirrors bounds the mirrored requests under way; more are left out. Default 256.
+	Mirrors int
 	// IdlePerHost bounds the idle connections kept for one upstream host. Default 1024.
 	IdlePerHost int
 	// IdleTotal bounds those of all hosts together: a workload can call any number of
@@ -111,6 +116,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.LingerTime <= 0 {
 		l.LingerTime = time.Second
+	}
+	if l.Mirrors <= 0 {
+		l.Mirrors = 256
 	}
 	if l.IdlePerHost <= 0 {
 		l.IdlePerHost = 1024
@@ -142,6 +150,8 @@ type Handler struct {
 	buffers   http1.Pool
 	exchanges sync.Pool
 	pool      pool
+	faults    atomic.Int64 // requests that a fault was injected into, under way
+	mirrors   mirrors
 	date      atomic.Pointer[datestamp]
 	// checkEvery is how often a waiting request looks whether its client is still
 	// there and still allowed.
@@ -161,12 +171,16 @@ func NewHandler(o Options) *Handler {
 		h.route = decide.Route
 	}
 	h.pool.limit, h.pool.most = h.limits.IdlePerHost, int64(h.limits.IdleTotal)
+	h.mirrors.init(h.limits.Mirrors)
 	h.exchanges.New = func() any { return new(exchange) }
 	return h
 }
 
-// Close closes the idle upstream connections.
-func (h *Handler) Close() { h.pool.close() }
+// Close ends mirrored requests and closes the idle upstream connections.
+func (h *Handler) Close() {
+	h.mirrors.close()
+	h.pool.close()
+}
 
 // Serve serves one downstream connection to its end and closes it. When ctx ends, the
 // connection is drained. Who does not want to wait for that closes c.Net.

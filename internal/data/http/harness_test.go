@@ -43,7 +43,10 @@ type told struct {
 }
 
 // recorder keeps what was recorded.
-type recorder struct{ entries chan told }
+type recorder struct {
+	record.Recorder // for AppendValue
+	entries         chan told
+}
 
 func (r *recorder) Record(e *record.Entry, logs []resource.AccessLog) {
 	c := strings.Clone
@@ -82,7 +85,7 @@ type world struct {
 // "origin" at the addresses.
 func newWorld(t testing.TB, addresses ...string) *world {
 	t.Helper()
-	w := &world{t: t, recorder: &recorder{make(chan told, 4000)},
+	w := &world{t: t, recorder: &recorder{entries: make(chan told, 4000)},
 		hcm: &resource.HTTPConnectionManager{Proxy100Continue: true, UpgradeTypes: []string{"websocket"}, GenerateRequestID: true,
 			NormalizePath: true, ServerName: "istio-envoy", AccessLogs: []resource.AccessLog{{Path: "/dev/null"}}}}
 	w.info = decide.Conn{Source: netip.MustParseAddrPort("10.0.0.5:40000"), Destination: netip.MustParseAddrPort("203.0.113.7:80")}

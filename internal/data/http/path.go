@@ -4,8 +4,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
@@ -140,42 +140,64 @@ func mergeSlashes(p []byte) int {
 	return w
 }
 
-// redirectLocation builds the Location of a redirect (Envoy's RedirectAction); scheme is
-// the request's.
-func redirectLocation(scheme string, r *resource.Redirect, m *resource.RouteMatch, authority, path string) string {
-	host, port := http1.SplitPort(authority)
-	switch {
-	case r.HTTPSRedirect:
-		scheme = "https"
-	case r.Scheme != "":
-		scheme = r.Scheme
+// escapedSlashes treats %2F and %5C in the path as the connection manager says. It
+// returns true when it has answered.
+func (x *exchange) escapedSlashes(action resource.EscapedSlashes) bool {
+	path, query := cutQuery(x.path)
+	n := len(x.arena)
+	x.arena = appendSlashes(x.arena, path)
+	if len(x.arena)-n == len(path) {
+		return false
 	}
-	if r.Host != "" {
-		host, port = r.Host, ""
-	}
-	if scheme != "http" && port == "80" || scheme != "https" && port == "443" {
-		port = "" // the other scheme's default
-	}
-	if r.Port != 0 {
-		port = strconv.FormatUint(uint64(r.Port), 10)
-	}
-	bare, query := cutQuery(path)
-	switch {
-	case r.Path != "":
-		if own, ownQuery := cutQuery(r.Path); ownQuery != "" {
-			bare, query = own, ownQuery
-		} else {
-			bare = r.Path
+	x.arena = append(x.arena, query...)
+	unescaped := view(x.arena[n:])
+	switch action {
+	case resource.SlashesUnescape:
+		x.path, x.entry.Path = unescaped, unescaped
+		return false
+	case resource.SlashesRedirect:
+		if !x.drainable() {
+			x.close = true
 		}
-	case r.PrefixRewrite != "":
-		bare = decide.ReplacePrefix(m, bare, r.PrefixRewrite)
+		x.entry.ResponseCodeDetails = "path_normalization_failed"
+		x.resp.Fields.Reset()
+		x.resp.Fields.Add("location", unescaped)
+		x.answer(307, nil)
+		return true
 	}
-	if r.StripQuery {
-		query = ""
+	x.entry.ResponseCodeDetails = "path_normalization_failed"
+	x.fail(400, reason.BadRequest, "the path has an escaped slash")
+	return true
+}
+
+// appendSlashes decodes the escapes of slash and backslash.
+func appendSlashes(dst []byte, path string) []byte {
+	for i := 0; i < len(path); i++ {
+		c := path[i]
+		if c == '%' && i+2 < len(path) {
+			switch {
+			case path[i+1] == '2' && path[i+2]|0x20 == 'f':
+				c = '/'
+				i += 2
+			case path[i+1] == '5' && path[i+2]|0x20 == 'c':
+				c = '\\'
+				i += 2
+			}
+		}
+		dst = append(dst, c)
 	}
-	location := scheme + "://" + host
-	if port != "" {
-		location += ":" + port
+	return dst
+}
+
+// stripPort is the authority without its port, where the connection manager takes it
+// off: any, or the one of the listener. That of CONNECT says where to go, and stays.
+func stripPort(how resource.StripPort, method, authority string, own uint16) string {
+	if how == resource.StripNone || method == "CONNECT" {
+		return authority
 	}
-	return location + bare + query
+	host, port := http1.SplitPort(authority)
+	if how == resource.StripMatching && port != strconv.Itoa(int(own)) {
+		return authority
+	}
+	return host
 }

@@ -64,9 +64,25 @@ func (x *exchange) editHead() {
 	if hasTrailer && s.Framing == http1.Chunked && !x.req.HTTP10 {
 		s.Fields.Add("trailer", trailer)
 	}
-	x.serviceTimeField()
+	x.routerFields()
 	x.editResponse()
 	x.finishFields()
+}
+
+// routerFields is what Envoy's router adds to an upstream's response.
+func (x *exchange) routerFields() {
+	f := &x.resp.Fields
+	if !x.hcm.SuppressEnvoyHeaders {
+		x.serviceTimeField()
+	}
+	if v := x.plan.VirtualHost; v != nil && v.IncludeAttemptCountInResponse {
+		n := len(x.arena)
+		x.arena = appendInt(x.arena, int64(x.attempt))
+		f.Set("x-envoy-attempt-count", view(x.arena[n:]))
+	}
+	if x.setCookie != "" {
+		f.Add("set-cookie", x.setCookie)
+	}
 }
 
 // serviceTimeField is x-envoy-upstream-service-time: milliseconds until the head.

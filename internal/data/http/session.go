@@ -22,6 +22,7 @@ type session struct {
 	// patience is the context of the first attempt to find a host.
 	patience patience
 	x        *exchange // the request under way
+	requests uint32    // read so far
 
 	// idle is the keep-alive timeout, of the last plan.
 	idle time.Duration
@@ -164,6 +165,10 @@ func (s *session) check() (cause, time.Duration) { return s.x.check() }
 
 func (s *session) readRequest(x *exchange) error {
 	err := s.reader.ReadRequest(&x.req)
+	s.requests++
+	if x.hcm != nil && x.hcm.MaxRequestsPerConn > 0 && s.requests >= x.hcm.MaxRequestsPerConn {
+		x.req.Close = true
+	}
 	if x.req.HTTP10 {
 		x.entry.Protocol = record.ProtocolHTTP10
 	}

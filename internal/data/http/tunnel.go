@@ -34,7 +34,7 @@ func (x *exchange) runTunnel() {
 	switch c := x.watch.interrupted(); c {
 	case causeNone:
 		x.complete = whole
-	case causePolicy, causeStream:
+	case causePolicy, causeStream, causeDuration:
 		f := x.interruption()
 		x.entry.Reason, x.entry.Detail = f.reason, f.detail
 		if f.flag != "" {

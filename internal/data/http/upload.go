@@ -49,7 +49,8 @@ func (x *exchange) runUpload() {
 	u.finished.Store(true)
 	x.received.Store(true)
 	if u.err == nil {
-		if t := x.plan.Route.Forward.Timeout; t > 0 {
+		x.copies.send(x)
+		if t := x.timeouts.Response; t > 0 {
 			x.limit.Store(int64(x.h.now() + t)) // from the end of the request, as in Envoy
 			x.startWatching()
 		}

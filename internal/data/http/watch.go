@@ -11,19 +11,20 @@ type cause uint8
 
 // Causes of interruption. causeCheck does not interrupt: it asks whether to go on.
 const (
-	causeNone    cause = iota
-	causeIdle          // no next request in time
-	causeHead          // the request head took too long
-	causeRequest       // the whole request took too long
-	causeStream        // nothing moved in either direction
-	causeRoute         // the route's timeout
-	causeTry           // the timeout of one attempt
-	causeLinger        // the time to drain is over
-	causeCheck         // look at the client and the policy
-	causeGone          // the client closed
-	causePolicy        // the configuration does not allow it any more
-	causeDrain         // the proxy is shutting down
-	causeUpload        // the request body could not be read to its end
+	causeNone     cause = iota
+	causeIdle           // no next request in time
+	causeHead           // the request head took too long
+	causeRequest        // the whole request took too long
+	causeStream         // nothing moved in either direction
+	causeRoute          // the route's timeout
+	causeTry            // the timeout of one attempt
+	causeLinger         // the time to drain is over
+	causeCheck          // look at the client and the policy
+	causeGone           // the client closed
+	causePolicy         // the configuration does not allow it any more
+	causeDrain          // the proxy is shutting down
+	causeUpload         // the request body could not be read to its end
+	causeDuration       // max_stream_duration
 )
 
 const (

@@ -90,6 +90,8 @@ const (
 	UpstreamTimeout Reason = "upstream_timeout"
 	// UpstreamOverflow: a circuit breaker's limit is reached.
 	UpstreamOverflow Reason = "upstream_overflow"
+	// FaultInjected: the configuration asks for this failure (fault injection).
+	FaultInjected Reason = "fault_injected"
 	// DownstreamClosed: the client went away first.
 	DownstreamClosed Reason = "downstream_closed"
 	// Draining: the proxy is shutting down.

@@ -68,6 +68,10 @@ type Recorder struct {
 	byList     sync.Map // *resource.AccessLog -> *compiledList
 	byListSize atomic.Int32
 
+	// values are compiled header values by their text: string -> []op.
+	values     sync.Map
+	valueCount atomic.Int32
+
 	mu      sync.Mutex
 	formats map[string]*lineFormat // by content
 	sinks   map[string]*sink       // by path

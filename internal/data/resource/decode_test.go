@@ -37,6 +37,8 @@ func inHCM(fields, filters string) string {
 		"rds":{"configSource":{"ads":{}},"routeConfigName":"80"},` + fields + `"httpFilters":[` + filters + `]}}]}]}`
 }
 
+const faultFilter = `{"name":"fault","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"}}`
+
 func TestListenerRefused(t *testing.T) {
 	tcp := `{"name":"tcp","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy","statPrefix":"x","cluster":"c"}}`
 	with := func(fields string) string {
@@ -78,12 +80,12 @@ func TestListenerRefused(t *testing.T) {
 		{"tunneling", with(`"filterChains":[{"filters":[{"name":"tcp","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy","statPrefix":"x","cluster":"c","tunnelingConfig":{"hostname":"h"}}}]}]`), []string{"typed_config.tunneling_config"}},
 		{"HTTP RBAC", inHCM("", `{"name":"rbac","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"}},`+routerFilter), []string{"filter_chains[0].filters[0].typed_config.http_filters[0]", "rbac"}},
 		{"optional RBAC too", inHCM("", `{"name":"rbac","isOptional":true,"typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"}},`+routerFilter), []string{"rbac"}},
-		{"fault with content", inHCM("", `{"name":"fault","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault","abort":{"httpStatus":500}}},`+routerFilter), []string{"http_filters[0].typed_config.abort"}},
+		{"fault by header", inHCM("", `{"name":"fault","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault","abort":{"headerAbort":{}}}},`+routerFilter), []string{"http_filters[0].typed_config.abort.header_abort"}},
+		{"fault twice", inHCM("", faultFilter+","+faultFilter+","+routerFilter), []string{"http_filters[1]", "second"}},
+		{"bandwidth fault", inHCM("", `{"name":"fault","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault","responseRateLimit":{"fixedLimit":{"limitKbps":"1"}}}},`+routerFilter), []string{"response_rate_limit"}},
 		{"no router", inHCM("", `{"name":"cors","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors"}}`), []string{"router"}},
 		{"router first", inHCM("", routerFilter+","+routerFilter), []string{"not the last"}},
 		{"codec", inHCM(`"codecType":"HTTP3",`, routerFilter), []string{"codec_type", "HTTP3"}},
-		{"host stripping", inHCM(`"stripAnyHostPort":true,`, routerFilter), []string{"strip_any_host_port"}},
-		{"escaped slashes", inHCM(`"pathWithEscapedSlashesAction":"UNESCAPE_AND_REDIRECT",`, routerFilter), []string{"path_with_escaped_slashes_action"}},
 		{"underscores", inHCM(`"commonHttpProtocolOptions":{"headersWithUnderscoresAction":"REJECT_REQUEST"},`, routerFilter), []string{"headers_with_underscores_action", "REJECT_REQUEST"}},
 		{"command operator", logged(`"logFormat":{"textFormat":"%PROTOCOL% %NO_SUCH%"}`), []string{"access_log[0].typed_config", "%NO_SUCH%"}},
 		{"command operator in JSON", logged(`"logFormat":{"jsonFormat":{"a":{"b":"%REQ%"}}}`), []string{"access_log[0].typed_config", "a: b:", "%REQ%", "header name"}},
@@ -116,10 +118,24 @@ func TestRouteRefused(t *testing.T) {
 		{"cluster header", routeConfig("", `"match":{"prefix":"/"},"route":{"clusterHeader":"x"}`), []string{`route configuration "80"`, "virtual_hosts[0].routes[0].route.cluster_header", `"x"`}},
 		{"no cluster", routeConfig("", `"match":{"prefix":"/"},"route":{}`), []string{"0 clusters"}},
 		{"no weight", routeConfig("", `"match":{"prefix":"/"},"route":{"weightedClusters":{"clusters":[{"name":"c","weight":0}]}}`), []string{"total weight of 0"}},
-		{"mirror", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","requestMirrorPolicies":[{"cluster":"m"}]}`), []string{"request_mirror_policies"}},
+		{"hedging", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","hedgePolicy":{"hedgeOnPerTryTimeout":true}}`), []string{"routes[0].route.hedge_policy"}},
+		{"hedging on the virtual host", routeConfig(`"hedgePolicy":{"hedgeOnPerTryTimeout":true},`, ok), []string{"virtual_hosts[0].hedge_policy"}},
+		{"a header chooses the mirror", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","requestMirrorPolicies":[{"clusterHeader":"m"}]}`), []string{"request_mirror_policies[0].cluster_header"}},
+		{"mirror to nowhere", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","requestMirrorPolicies":[{}]}`), []string{"request_mirror_policies[0].cluster"}},
+		{"a header chooses the host", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","hostRewriteHeader":"x"}`), []string{"host_rewrite_header"}},
+		{"URI template", routeConfig("", `"match":{"pathMatchPolicy":{"name":"x"}},"route":{"cluster":"c"}`), []string{"path_match_policy"}},
+		{"TLS match", routeConfig("", `"match":{"prefix":"/","tlsContext":{"presented":true}},"route":{"cluster":"c"}`), []string{"tls_context"}},
+		{"metadata match", routeConfig("", `"match":{"prefix":"/","dynamicMetadata":[{"filter":"x"}]},"route":{"cluster":"c"}`), []string{"dynamic_metadata"}},
+		{"hash of filter state", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","hashPolicy":[{"filterState":{"key":"x"}}]}`), []string{"hash_policy[0].filter_state"}},
+		{"hash cookie that breaks out", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","hashPolicy":[{"cookie":{"name":"a","ttl":"1s","path":"/; Domain=x"}}]}`), []string{"hash_policy[0].cookie"}},
+		{"fault by header on the route", routeConfig("", ok+`,"typedPerFilterConfig":{"envoy.filters.http.fault":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault","delay":{"headerDelay":{}}}}`), []string{"typed_per_filter_config.delay.header_delay"}},
+		{"abort with a status that is none", routeConfig("", ok+`,"typedPerFilterConfig":{"envoy.filters.http.fault":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault","abort":{"httpStatus":101}}}`), []string{"abort.http_status", "101"}},
+		{"two faults", routeConfig("", ok+`,"typedPerFilterConfig":{"a":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"},"b":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"}}`), []string{"typed_per_filter_config", "twice"}},
+		{"CORS with a line break", routeConfig("", ok+`,"typedPerFilterConfig":{"envoy.filters.http.cors":{"@type":"type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy","allowMethods":"a\nb"}}`), []string{"typed_per_filter_config"}},
+		{"CORS in the old field", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","cors":{"maxAge":"1"}}`), []string{"route.cors"}},
+		{"fault for all routes", `{"name":"80","typedPerFilterConfig":{"envoy.filters.http.fault":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"}}}`, []string{"typed_per_filter_config", "HTTPFault"}},
+		{"retry of another kind", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","retryPolicy":{"retryPriority":{"name":"x"}}}`), []string{"retry_priority"}},
 		{"subset match", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","metadataMatch":{"filterMetadata":{"envoy.lb":{"a":"b"}}}}`), []string{"metadata_match"}},
-		{"grpc match", routeConfig("", `"match":{"prefix":"/","grpc":{}},"route":{"cluster":"c"}`), []string{"match.grpc"}},
-		{"cors", routeConfig("", ok+`,"typedPerFilterConfig":{"envoy.filters.http.cors":{"@type":"type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy"}}`), []string{"typed_per_filter_config", "CorsPolicy"}},
 		{"per-route RBAC on the virtual host", routeConfig(`"typedPerFilterConfig":{"rbac":{"@type":"type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute"}},`, ok), []string{"virtual_hosts[0].typed_per_filter_config"}},
 		{"rate limits", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","rateLimits":[{"actions":[{"remoteAddress":{}}]}]}`), []string{"rate_limits"}},
 		{"internal redirect", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","internalRedirectPolicy":{}}`), []string{"internal_redirect_policy"}},
@@ -128,6 +144,7 @@ func TestRouteRefused(t *testing.T) {
 		{"header edit of host", routeConfig("", ok+`,"requestHeadersToAdd":[{"header":{"key":"Host","value":"x"}}]`), []string{"request_headers_to_add[0]", "host"}},
 		{"header edit of a pseudo header", routeConfig("", ok+`,"requestHeadersToRemove":[":path"]`), []string{"request_headers_to_remove[0]"}},
 		{"header edit with a line break", routeConfig("", ok+`,"responseHeadersToAdd":[{"header":{"key":"x","value":"a\r\nb: c"}}]`), []string{"response_headers_to_add[0]"}},
+		{"header edit with an operator that is none", routeConfig("", ok+`,"requestHeadersToAdd":[{"header":{"key":"x","value":"%NO_SUCH_THING%"}}]`), []string{"request_headers_to_add[0]", "NO_SUCH_THING"}},
 		{"response framing", routeConfig("", ok+`,"responseHeadersToRemove":["Content-Length"]`), []string{"content-length"}},
 		{"direct response from a file", routeConfig("", `"match":{"prefix":"/"},"directResponse":{"status":200,"body":{"filename":"/etc/passwd"}}`), []string{"direct_response.body"}},
 		{"direct response body", routeConfig("", `"match":{"prefix":"/"},"directResponse":{"status":200,"body":{"inlineString":"`+strings.Repeat("x", 5000)+`"}}`), []string{"5000 bytes"}},
@@ -218,6 +235,85 @@ func TestRouteDecodes(t *testing.T) {
 	}
 	if s := rc.VirtualHost("t.com").TLSRedirect; s == nil || !s.Redirect.HTTPSRedirect || s.Redirect.Status != 301 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestRouteFeatures: what a stock istiod makes of fault, corsPolicy, mirror, timeout,
+// retries and consistentHash, and what a virtual host hands down.
+func TestRouteFeatures(t *testing.T) {
+	rc, err := resource.DecodeRouteConfiguration(resourcetest.Route(t, `{"name":"80","mostSpecificHeaderMutationsWins":true,"virtualHosts":[{"name":"v","domains":["a.com"],"includeAttemptCountInResponse":true,
+		"requestMirrorPolicies":[{"cluster":"vm","disableShadowHostSuffixAppend":true}],
+		"typedPerFilterConfig":{"cors":{"@type":"type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy","allowOriginStringMatch":[{"exact":"https://v.com"}],"allowMethods":"GET","maxAge":"1","filterEnabled":{"defaultValue":{"numerator":0}}}},
+		"routes":[
+		{"match":{"prefix":"/","grpc":{}},"route":{"cluster":"c","timeout":"0s","maxGrpcTimeout":"0s","clusterNotFoundResponseCode":"INTERNAL_SERVER_ERROR","appendXForwardedHost":true,
+			"requestMirrorPolicies":[{"cluster":"m","runtimeFraction":{"defaultValue":{"numerator":125000,"denominator":"MILLION"}},"traceSampled":false}],
+			"hashPolicy":[{"header":{"headerName":"X-User"},"terminal":true},{"cookie":{"name":"sid","ttl":"60s","path":"/p","attributes":[{"name":"SameSite","value":"Lax"},{"name":"Secure"}]}},{"cookie":{"name":"own"}},{"connectionProperties":{"sourceIp":true}},{"connectionProperties":{}},{"queryParameter":{"name":"q"}}],
+			"retryPolicy":{"retryOn":"retriable-headers","retriableHeaders":[{"name":"X-Again"}],"retriableRequestHeaders":[{"name":"X-Safe"}],"rateLimitedRetryBackOff":{"resetHeaders":[{"name":"Retry-After"},{"name":"X-Reset","format":"UNIX_TIMESTAMP"}]},
+				"retryPriority":{"name":"p","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig","updateFrequency":2}}}},
+		 "typedPerFilterConfig":{
+			"envoy.filters.http.fault":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault","delay":{"fixedDelay":"5s","percentage":{"numerator":1000,"denominator":"MILLION"}},
+				"abort":{"grpcStatus":14,"percentage":{"numerator":50}},"headers":[{"name":"x"}],"upstreamCluster":"c","downstreamNodes":["n"],"maxActiveFaults":3},
+			"envoy.filters.http.cors":{"@type":"type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy","allowOriginStringMatch":[{"prefix":"https://a"}],"allowCredentials":true,"maxAge":"86400","forwardNotMatchingPreflights":false}}},
+		{"match":{"prefix":"/s"},"route":{"cluster":"c","maxStreamDuration":{"maxStreamDuration":"7s","grpcTimeoutHeaderMax":"3s","grpcTimeoutHeaderOffset":"1s"}}},
+		{"match":{"prefix":"/r"},"redirect":{"regexRewrite":{"pattern":{"regex":"^/r/(.*)"},"substitution":"/x/\\1"}}}]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	vh := rc.VirtualHosts[0]
+	first, second, third := vh.Routes[0], vh.Routes[1], vh.Routes[2]
+	three := uint32(3)
+	if !rc.MostSpecificWins || !vh.IncludeAttemptCountInResponse || !first.Match.GRPC {
+		t.Errorf("%+v", vh)
+	}
+	present := match.String{Kind: match.Present}
+	if diff := cmp.Diff(&resource.Fault{
+		Delay: &resource.FaultDelay{Duration: 5 * time.Second, Share: resource.Fraction{Numerator: 1000, Denominator: 1_000_000}},
+		Abort: &resource.FaultAbort{GRPCStatus: 14, Share: resource.Fraction{Numerator: 50, Denominator: 100}}, Headers: []match.Header{{Name: "x", Value: present}},
+		Cluster: "c", Nodes: []string{"n"}, MaxActive: &three}, first.Fault); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(&resource.CORS{Origins: []match.String{{Kind: match.Prefix, Value: "https://a"}}, AllowMethods: "GET", MaxAge: "86400", AllowCredentials: true}, first.CORS); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(&resource.CORS{Origins: []match.String{{Value: "https://v.com"}}, AllowMethods: "GET", MaxAge: "1", ForwardUnmatched: true, Enabled: resource.Fraction{Denominator: 100}}, second.CORS); diff != "" {
+		t.Error(diff)
+	}
+	want := &resource.Forward{
+		Clusters: []resource.WeightedCluster{{Name: "c", Weight: 1}}, NotFoundStatus: 500, AppendForwardedHost: true, GRPC: &resource.GRPCTimeout{},
+		Mirrors: []resource.Mirror{{Cluster: "m", Share: resource.Fraction{Numerator: 125000, Denominator: 1_000_000}}},
+		HashPolicies: []resource.HashPolicy{{Kind: resource.HashHeader, Name: "x-user", Terminal: true},
+			{Kind: resource.HashCookie, Name: "sid", Cookie: &resource.NewCookie{TTL: time.Minute, Path: "/p", Attributes: "; SameSite=Lax; Secure"}},
+			{Kind: resource.HashCookie, Name: "own"}, {Kind: resource.HashSourceIP, Name: "source_ip"}, {Kind: resource.HashQuery, Name: "q"}},
+		Retry: &resource.RetryPolicy{On: []string{"retriable-headers"}, NumRetries: 1, Headers: []match.Header{{Name: "x-again", Value: present}}, RequestHeaders: []match.Header{{Name: "x-safe", Value: present}},
+			AvoidPriorities: true, RateLimited: &resource.RateLimitedBackOff{Max: 5 * time.Minute, Headers: []resource.ResetHeader{{Name: "retry-after"}, {Name: "x-reset", Unix: true}}}},
+	}
+	if diff := cmp.Diff(want, first.Forward); diff != "" {
+		t.Error(diff)
+	}
+	want = &resource.Forward{Clusters: want.Clusters, Mirrors: []resource.Mirror{{Cluster: "vm", KeepHost: true}},
+		Stream: resource.StreamDuration{Max: 7 * time.Second, GRPC: &resource.GRPCTimeout{Max: 3 * time.Second, Offset: time.Second}}}
+	if diff := cmp.Diff(want, second.Forward); diff != "" {
+		t.Error(diff)
+	}
+	if got := third.Redirect.RegexRewrite.Pattern.ReplaceAllString("/r/a", third.Redirect.RegexRewrite.Substitution); got != "/x/a" {
+		t.Errorf("redirected to %q", got)
+	}
+}
+
+func TestConnectionManagerFilters(t *testing.T) {
+	l, err := resource.DecodeListener(resourcetest.Listener(t, inHCM(`"stripAnyHostPort":true,"alwaysSetRequestIdInResponse":true,"commonHttpProtocolOptions":{"maxRequestsPerConnection":7},`,
+		`{"name":"cors","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors"}},`+
+			`{"name":"fault","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault","abort":{"httpStatus":503,"percentage":{"numerator":1}}}},`+
+			`{"name":"router","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router","suppressEnvoyHeaders":true}}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := l.FilterChains[0].HTTP
+	if !cmp.Equal(h.Filters, []resource.HTTPFilter{resource.FilterCORS, resource.FilterFault}) || h.Fault == nil || h.Fault.Abort.HTTPStatus != 503 {
+		t.Errorf("%+v", h)
+	}
+	if h.StripPort != resource.StripAny || !h.AlwaysRequestID || h.MaxRequestsPerConn != 7 || !h.SuppressEnvoyHeaders {
+		t.Errorf("%+v", h)
 	}
 }
 

@@ -138,9 +138,10 @@ envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManage
 + use_remote_address skip_xff_append generate_request_id preserve_external_request_id forward_client_cert_details
 + proxy_100_continue upgrade_configs normalize_path merge_slashes path_with_escaped_slashes_action
 - stat_prefix
++ always_set_request_id_in_response strip_matching_host_port strip_any_host_port
 - add_user_agent tracing http1_safe_max_connection_duration http2_protocol_options http3_protocol_options stream_flush_timeout
 - drain_timeout drain_timeout_jitter delayed_close_timeout access_log_flush_interval flush_access_log_on_new_request
-- access_log_options xff_num_trusted_hops internal_address_config via always_set_request_id_in_response
+- access_log_options xff_num_trusted_hops internal_address_config via
 - set_current_client_cert_details represent_ipv4_remote_address_as_ipv4_mapped_ipv6 request_id_extension local_reply_config
 - stream_error_on_invalid_http_message proxy_status_config append_x_forwarded_port append_local_overload
 - add_proxy_protocol_connection_state record_route_resolution_stats
@@ -151,10 +152,21 @@ envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter
 envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig
 + upgrade_type enabled
 envoy.extensions.filters.http.router.v3.Router
-- dynamic_stats start_child_span upstream_log upstream_log_options suppress_envoy_headers respect_expected_rq_timeout
++ suppress_envoy_headers
+- dynamic_stats start_child_span upstream_log upstream_log_options respect_expected_rq_timeout
 - suppress_grpc_request_failure_code_stats reject_connect_request_early_data
 envoy.extensions.filters.http.fault.v3.HTTPFault
-- disable_downstream_cluster_stats
++ delay abort upstream_cluster headers downstream_nodes max_active_faults
+- delay_percent_runtime abort_percent_runtime delay_duration_runtime abort_http_status_runtime max_active_faults_runtime
+- response_rate_limit_percent_runtime abort_grpc_status_runtime disable_downstream_cluster_stats filter_metadata
+envoy.extensions.filters.http.fault.v3.FaultAbort
++ http_status grpc_status percentage
+envoy.extensions.filters.common.fault.v3.FaultDelay
++ fixed_delay percentage
+envoy.extensions.filters.http.cors.v3.CorsPolicy
++ allow_origin_string_match allow_methods allow_headers expose_headers max_age allow_credentials filter_enabled
++ allow_private_network_access forward_not_matching_preflights
+- shadow_enabled
 envoy.extensions.filters.http.cors.v3.Cors
 +
 envoy.config.core.v3.HttpProtocolOptions
@@ -168,12 +180,13 @@ envoy.config.core.v3.Http1ProtocolOptions
 const routeFields = `
 envoy.config.route.v3.RouteConfiguration
 + name virtual_hosts response_headers_to_add response_headers_to_remove request_headers_to_add request_headers_to_remove
-+ max_direct_response_body_size_bytes ignore_port_in_host_matching typed_per_filter_config
++ max_direct_response_body_size_bytes ignore_port_in_host_matching typed_per_filter_config most_specific_header_mutations_wins
 - validate_clusters metadata
 envoy.config.route.v3.VirtualHost
 + name domains routes require_tls request_headers_to_add request_headers_to_remove response_headers_to_add
 + response_headers_to_remove typed_per_filter_config include_request_attempt_count retry_policy metadata
-- virtual_clusters include_attempt_count_in_response include_is_timeout_retry_header per_request_buffer_limit_bytes
++ include_attempt_count_in_response request_mirror_policies
+- virtual_clusters include_is_timeout_retry_header per_request_buffer_limit_bytes
 - request_body_buffer_limit
 envoy.config.route.v3.Route
 + name match route redirect direct_response metadata typed_per_filter_config request_headers_to_add
@@ -181,6 +194,9 @@ envoy.config.route.v3.Route
 - decorator tracing per_request_buffer_limit_bytes stat_prefix request_body_buffer_limit
 envoy.config.route.v3.RouteMatch
 + prefix path safe_regex connect_matcher path_separated_prefix case_sensitive runtime_fraction headers query_parameters
++ grpc
+envoy.config.route.v3.RouteMatch.GrpcRouteMatchOptions
++
 envoy.config.route.v3.RouteMatch.ConnectMatcher
 +
 envoy.config.route.v3.HeaderMatcher
@@ -190,12 +206,26 @@ envoy.config.route.v3.QueryParameterMatcher
 + name string_match present_match
 envoy.config.route.v3.RouteAction
 + cluster weighted_clusters prefix_rewrite regex_rewrite host_rewrite_literal auto_host_rewrite timeout idle_timeout
-+ retry_policy upgrade_configs max_stream_duration
-- cluster_not_found_response_code append_x_forwarded_host flush_timeout early_data_policy priority hash_policy
-- max_grpc_timeout grpc_timeout_offset
++ retry_policy upgrade_configs max_stream_duration cluster_not_found_response_code append_x_forwarded_host hash_policy
++ max_grpc_timeout grpc_timeout_offset request_mirror_policies
+- flush_timeout early_data_policy priority
 envoy.config.route.v3.RouteAction.MaxStreamDuration
-+ max_stream_duration
-- grpc_timeout_header_max grpc_timeout_header_offset
++ max_stream_duration grpc_timeout_header_max grpc_timeout_header_offset
+envoy.config.route.v3.RouteAction.RequestMirrorPolicy
++ cluster runtime_fraction disable_shadow_host_suffix_append
+- trace_sampled
+envoy.config.route.v3.RouteAction.HashPolicy
++ header cookie connection_properties query_parameter terminal
+envoy.config.route.v3.RouteAction.HashPolicy.Header
++ header_name regex_rewrite
+envoy.config.route.v3.RouteAction.HashPolicy.Cookie
++ name ttl path attributes
+envoy.config.route.v3.RouteAction.HashPolicy.CookieAttribute
++ name value
+envoy.config.route.v3.RouteAction.HashPolicy.ConnectionProperties
++ source_ip
+envoy.config.route.v3.RouteAction.HashPolicy.QueryParameter
++ name
 envoy.config.route.v3.RouteAction.UpgradeConfig
 + upgrade_type enabled
 envoy.config.route.v3.WeightedCluster
@@ -206,7 +236,16 @@ envoy.config.route.v3.WeightedCluster.ClusterWeight
 + typed_per_filter_config host_rewrite_literal
 envoy.config.route.v3.RetryPolicy
 + retry_on num_retries per_try_timeout retry_host_predicate host_selection_retry_max_attempts retriable_status_codes retry_back_off
++ retriable_headers retriable_request_headers rate_limited_retry_back_off retry_priority
 - per_try_idle_timeout
+envoy.config.route.v3.RetryPolicy.RetryPriority
++ name typed_config
+envoy.config.route.v3.RetryPolicy.RateLimitedRetryBackOff
++ reset_headers max_interval
+envoy.config.route.v3.RetryPolicy.ResetHeader
++ name format
+envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig
+- update_frequency
 envoy.config.route.v3.RetryPolicy.RetryHostPredicate
 + name typed_config
 envoy.config.route.v3.RetryPolicy.RetryBackOff
@@ -214,7 +253,7 @@ envoy.config.route.v3.RetryPolicy.RetryBackOff
 envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate
 +
 envoy.config.route.v3.RedirectAction
-+ https_redirect scheme_redirect host_redirect port_redirect path_redirect prefix_rewrite response_code strip_query
++ https_redirect scheme_redirect host_redirect port_redirect path_redirect prefix_rewrite regex_rewrite response_code strip_query
 envoy.config.route.v3.DirectResponseAction
 + status body
 `
@@ -413,8 +452,7 @@ envoy.config.core.v3.Metadata
 + filter_metadata
 - typed_filter_metadata
 envoy.config.core.v3.HeaderValueOption
-+ header append append_action
-- keep_empty_value
++ header append append_action keep_empty_value
 envoy.config.core.v3.HeaderValue
 + key value raw_value
 envoy.config.core.v3.DataSource

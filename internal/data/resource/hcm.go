@@ -5,9 +5,6 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
-	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
-	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -15,10 +12,7 @@ import (
 )
 
 const (
-	typeHCM    = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-	typeRouter = "envoy.extensions.filters.http.router.v3.Router"
-	typeFault  = "envoy.extensions.filters.http.fault.v3.HTTPFault"
-	typeCORS   = "envoy.extensions.filters.http.cors.v3.Cors"
+	typeHCM = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 	// Envoy's defaults.
 	defaultStreamIdle = 5 * time.Minute
@@ -45,11 +39,14 @@ func (c *decoding) connectionManager(p *path, a *anypb.Any) *HTTPConnectionManag
 		MaxRequestHeadersKB:       m.GetMaxRequestHeadersKb().GetValue(),
 		GenerateRequestID:         isTrue(m.GetGenerateRequestId(), true),
 		PreserveExternalRequestID: m.GetPreserveExternalRequestId(),
+		AlwaysRequestID:           m.GetAlwaysSetRequestIdInResponse(),
+		MaxRequestsPerConn:        m.GetCommonHttpProtocolOptions().GetMaxRequestsPerConnection().GetValue(),
+		StripPort:                 stripPort(&m),
 	}
 	c.codec(p, m.GetCodecType())
 	c.serverHeader(p, h, &m)
 	c.clientCertHeader(p, h, m.GetForwardClientCertDetails())
-	c.pathHandling(p, &m)
+	c.escapedSlashes(p, h, m.GetPathWithEscapedSlashesAction())
 	c.routeSource(p, h, &m)
 	for _, u := range m.GetUpgradeConfigs() {
 		if isTrue(u.GetEnabled(), true) {
@@ -58,12 +55,22 @@ func (c *decoding) connectionManager(p *path, a *anypb.Any) *HTTPConnectionManag
 	}
 	filters := m.GetHttpFilters()
 	for i, f := range filters {
-		c.httpFilter(p.at("http_filters", i), f, i == len(filters)-1)
+		c.httpFilter(p.at("http_filters", i), h, f, i == len(filters)-1)
 	}
 	if len(filters) == 0 {
 		c.fail(p.field("http_filters"), "no router filter")
 	}
 	return h
+}
+
+func stripPort(m *hcmv3.HttpConnectionManager) StripPort {
+	switch {
+	case m.GetStripAnyHostPort():
+		return StripAny
+	case m.GetStripMatchingHostPort():
+		return StripMatching
+	}
+	return StripNone
 }
 
 func (c *decoding) codec(p *path, t hcmv3.HttpConnectionManager_CodecType) {
@@ -105,11 +112,17 @@ func (c *decoding) clientCertHeader(p *path, h *HTTPConnectionManager, m hcmv3.H
 	}
 }
 
-func (c *decoding) pathHandling(p *path, m *hcmv3.HttpConnectionManager) {
-	switch m.GetPathWithEscapedSlashesAction() {
+func (c *decoding) escapedSlashes(p *path, h *HTTPConnectionManager, action hcmv3.HttpConnectionManager_PathWithEscapedSlashesAction) {
+	switch action {
 	case hcmv3.HttpConnectionManager_IMPLEMENTATION_SPECIFIC_DEFAULT, hcmv3.HttpConnectionManager_KEEP_UNCHANGED:
+	case hcmv3.HttpConnectionManager_REJECT_REQUEST:
+		h.EscapedSlashes = SlashesReject
+	case hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT:
+		h.EscapedSlashes = SlashesRedirect
+	case hcmv3.HttpConnectionManager_UNESCAPE_AND_FORWARD:
+		h.EscapedSlashes = SlashesUnescape
 	default:
-		c.fail(p.field("path_with_escaped_slashes_action"), "%s is not supported", m.GetPathWithEscapedSlashesAction())
+		c.fail(p.field("path_with_escaped_slashes_action"), "%d is not supported", action)
 	}
 }
 
@@ -140,49 +153,6 @@ func (c *decoding) fromADS(p *path, m *corev3.ConfigSource) {
 	case *corev3.ConfigSource_Ads, *corev3.ConfigSource_Self:
 	default:
 		c.fail(p, "only ads is supported")
-	}
-}
-
-// httpFilter accepts the router at the end, cosmetic filters, and fault and CORS
-// filters without content (their content would be per route, and is refused there).
-func (c *decoding) httpFilter(p *path, f *hcmv3.HttpFilter, last bool) {
-	a := f.GetTypedConfig()
-	at := p.field("typed_config")
-	name := filterType(a)
-	if f.GetDisabled() && name != typeRouter {
-		c.skipped(name)
-		return
-	}
-	switch {
-	case name == typeRouter:
-		c.unpack(at, a, &routerv3.Router{})
-		if !last {
-			c.fail(p, "the router filter is not the last one")
-		}
-		return
-	case name == typeFault:
-		if c.unpack(at, a, &faultv3.HTTPFault{}) {
-			c.skipped(name)
-		}
-	case name == typeCORS:
-		if c.unpack(at, a, &corsv3.Cors{}) {
-			c.skipped(name)
-		}
-	case !c.cosmeticFilter(a):
-		c.fail(p, "HTTP filter %q of type %q is not supported", clip(f.GetName()), clip(name))
-	}
-	if last {
-		c.fail(p, "the last HTTP filter is not the router")
-	}
-}
-
-// perFilter refuses per-route configuration of filters unless the filter is
-// cosmetic: a fault, a CORS policy or an RBAC rule would change what happens.
-func (c *decoding) perFilter(p *path, configs map[string]*anypb.Any) {
-	for name, a := range configs {
-		if !c.cosmeticFilter(a) {
-			c.fail(p.field("typed_per_filter_config"), "%q of type %q is not supported", clip(name), clip(filterType(a)))
-		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"github.com/egret-mesh/egret/internal/data/match"
+	"github.com/egret-mesh/egret/internal/format"
 )
 
 // headerEdits decodes a pair of add and remove lists. Pseudo headers, host and the
@@ -28,7 +29,10 @@ func (c *decoding) headerEdits(p *path, field string, add []*corev3.HeaderValueO
 		if strings.ContainsAny(value, "\r\n\x00") {
 			c.fail(at, "the value of %q has a line break or a zero byte", clip(name))
 		}
-		out.Add = append(out.Add, HeaderAdd{Name: name, Value: value, Action: c.headerAction(at, o), Dynamic: strings.Contains(value, "%")})
+		if _, err := format.Parse(value); err != nil && strings.Contains(value, "%") {
+			c.fail(at, "the value of %q: %w", clip(name), err)
+		}
+		out.Add = append(out.Add, HeaderAdd{Name: name, Value: value, Action: c.headerAction(at, o), Dynamic: strings.Contains(value, "%"), KeepEmpty: o.GetKeepEmptyValue()})
 	}
 	for i, name := range remove {
 		name = match.Lower(name)

@@ -8,7 +8,6 @@ package resource
 
 import (
 	"net/netip"
-	"regexp"
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/match"
@@ -115,6 +114,7 @@ type HTTPConnectionManager struct {
 	ServerNameIfAbsent bool // only where the upstream gave none
 	NormalizePath      bool
 	MergeSlashes       bool
+	EscapedSlashes     EscapedSlashes
 	Proxy100Continue   bool
 	// StreamIdleTimeout 0 means none; RequestTimeout 0 means none.
 	StreamIdleTimeout         time.Duration
@@ -124,7 +124,53 @@ type HTTPConnectionManager struct {
 	MaxRequestHeadersKB       uint32        // 0 means Envoy's default of 60
 	GenerateRequestID         bool
 	PreserveExternalRequestID bool
+	// AlwaysRequestID: the response tells the request's x-request-id
+	// (always_set_request_id_in_response).
+	AlwaysRequestID bool
+	// MaxRequestsPerConn after which a connection is closed; 0: unlimited.
+	MaxRequestsPerConn uint32
+	// StripPort takes the port off the authority before it is matched and sent on.
+	StripPort StripPort
+	// SuppressEnvoyHeaders: the router adds no x-envoy headers of its own.
+	SuppressEnvoyHeaders bool
+	// Filters are the HTTP filters before the router that act by the route's
+	// configuration, in their order.
+	Filters []HTTPFilter
+	// Fault is what the fault filter does where the route does not say; may be nil.
+	Fault *Fault
 }
+
+// EscapedSlashes is what becomes of %2F and %5C in a path
+// (path_with_escaped_slashes_action), before it is normalised.
+type EscapedSlashes uint8
+
+// Actions.
+const (
+	SlashesKeep EscapedSlashes = iota
+	SlashesReject
+	SlashesRedirect // to the path with slashes, status 307
+	SlashesUnescape
+)
+
+// HTTPFilter is one HTTP filter of a connection manager.
+type HTTPFilter uint8
+
+// HTTP filters.
+const (
+	FilterFault HTTPFilter = iota
+	FilterCORS
+)
+
+// StripPort is the connection manager's strip_port_mode and
+// strip_matching_host_port.
+type StripPort uint8
+
+// Strip modes. StripMatching takes the port off where it is the listener's own.
+const (
+	StripNone StripPort = iota
+	StripMatching
+	StripAny
+)
 
 // TCPProxy is the tcp_proxy network filter.
 type TCPProxy struct {
@@ -147,160 +193,6 @@ type WeightedCluster struct {
 const (
 	BlackHoleCluster   = "BlackHoleCluster"
 	PassthroughCluster = "PassthroughCluster"
-)
-
-// RouteConfiguration is envoy.config.route.v3.RouteConfiguration. Find virtual
-// hosts with its VirtualHost method, which uses an index made when decoding.
-type RouteConfiguration struct {
-	Name                     string
-	VirtualHosts             []*VirtualHost
-	IgnorePortInHostMatching bool
-	RequestHeaders           HeaderEdits
-	ResponseHeaders          HeaderEdits
-	index                    domainIndex
-
-	maxDirectBody uint32 // bytes
-	parts         decodedParts[*VirtualHost]
-}
-
-// VirtualHost is envoy.config.route.v3.VirtualHost.
-type VirtualHost struct {
-	Name            string
-	Domains         []string
-	Routes          []*Route
-	RequestHeaders  HeaderEdits
-	ResponseHeaders HeaderEdits
-	// IncludeAttemptCount adds x-envoy-attempt-count to the upstream request.
-	IncludeAttemptCount bool
-	// TLSRedirect, if not nil, answers every request whose scheme is not https
-	// (require_tls).
-	TLSRedirect *Route
-	Objects     []Object
-}
-
-// Route is envoy.config.route.v3.Route: exactly one of Forward, Redirect and
-// Direct is set.
-type Route struct {
-	Name            string
-	Match           RouteMatch
-	Forward         *Forward
-	Redirect        *Redirect
-	Direct          *DirectResponse
-	RequestHeaders  HeaderEdits
-	ResponseHeaders HeaderEdits
-	Objects         []Object
-}
-
-// PathKind says how RouteMatch.Path is compared.
-type PathKind uint8
-
-// Path kinds. PathRegex matches the whole path without the query.
-const (
-	PathPrefix PathKind = iota
-	PathExact
-	PathSeparatedPrefix
-	PathRegex
-	PathConnect // connect_matcher
-)
-
-// RouteMatch is envoy.config.route.v3.RouteMatch.
-type RouteMatch struct {
-	Kind               PathKind
-	Path               string
-	Regex              *regexp.Regexp
-	IgnoreCase         bool
-	Headers            []match.Header
-	Query              []match.Query
-	RuntimeNumerator   uint32 // share of requests; with denominator 0: all
-	RuntimeDenominator uint32
-}
-
-// Forward is envoy.config.route.v3.RouteAction.
-type Forward struct {
-	Clusters []WeightedCluster // one or more
-	// Timeout of the whole response; 0 means none.
-	Timeout     time.Duration
-	IdleTimeout time.Duration // 0: the connection manager's
-	Retry       *RetryPolicy
-	// PrefixRewrite replaces the matched prefix (or exact path).
-	PrefixRewrite   string
-	RegexRewrite    *RegexRewrite
-	HostRewrite     string // literal
-	AutoHostRewrite bool   // to the upstream endpoint's host name
-	// Upgrades override the connection manager's UpgradeTypes.
-	Upgrades []Upgrade
-}
-
-// Upgrade allows or forbids an upgrade on one route.
-type Upgrade struct {
-	Type    string // lower case
-	Enabled bool
-}
-
-// RegexRewrite replaces every match of Pattern in the path; the substitution
-// uses Go's template syntax, converted from RE2's \1.
-type RegexRewrite struct {
-	Pattern      *regexp.Regexp
-	Substitution string
-}
-
-// RetryPolicy is envoy.config.route.v3.RetryPolicy.
-type RetryPolicy struct {
-	On            []string // Envoy's words: connect-failure, 5xx, reset, ...
-	NumRetries    uint32
-	PerTryTimeout time.Duration
-	StatusCodes   []uint32 // for retriable-status-codes
-	AvoidPrevious bool     // previous_hosts predicate
-	HostAttempts  int
-	BackOffBase   time.Duration // 0: Envoy's 25 ms
-	BackOffMax    time.Duration // 0: ten times the base
-}
-
-// Redirect is envoy.config.route.v3.RedirectAction.
-type Redirect struct {
-	Scheme, Host  string
-	HTTPSRedirect bool
-	Port          uint32
-	Path          string // path_redirect
-	PrefixRewrite string
-	Status        int // 301, 302, 303, 307, 308
-	StripQuery    bool
-}
-
-// DirectResponse is envoy.config.route.v3.DirectResponseAction.
-type DirectResponse struct {
-	Status int
-	Body   []byte
-}
-
-// HeaderEdits is the add and remove lists that Envoy has on routes, virtual
-// hosts, route configurations and weighted clusters.
-type HeaderEdits struct {
-	Add    []HeaderAdd
-	Remove []string // lower case
-}
-
-// Empty reports whether there is nothing to do.
-func (h *HeaderEdits) Empty() bool { return len(h.Add) == 0 && len(h.Remove) == 0 }
-
-// HeaderAdd is one header to set. Value may have Envoy's command operators
-// (%REQ(x)%, ...), compiled in Format by the decoder when it does.
-type HeaderAdd struct {
-	Name, Value string
-	Action      HeaderAction
-	// Dynamic: Value has command operators.
-	Dynamic bool
-}
-
-// HeaderAction is Envoy's HeaderAppendAction.
-type HeaderAction uint8
-
-// Header actions.
-const (
-	AppendIfExistsOrAdd HeaderAction = iota
-	AddIfAbsent
-	OverwriteIfExistsOrAdd
-	OverwriteIfExists
 )
 
 // Discovery is how a cluster finds its endpoints.
@@ -496,9 +388,6 @@ type AccessLogFilter struct {
 	// Nothing passes: a filter on what this proxy never has (a trace, metadata).
 	Nothing bool
 }
-
-// Fraction is envoy.type.v3.FractionalPercent.
-type Fraction struct{ Numerator, Denominator uint32 }
 
 // NameTable is Istio's NDS resource: what the DNS proxy answers. Keys are lower
 // case host names without the final dot. A "*.suffix" key is a known wildcard, the
