@@ -152,6 +152,12 @@ func (a *analysis) routes(v bound) {
 		for j, d := range r.GetRoute() {
 			a.destination(v, d.GetDestination(), fmt.Sprintf("spec.http[%d].route[%d].destination", i, j), gatewayLists(r.GetMatch()))
 		}
+		if r.GetMirror() != nil {
+			a.destination(v, r.GetMirror(), fmt.Sprintf("spec.http[%d].mirror", i), gatewayLists(r.GetMatch()))
+		}
+		for j, m := range r.GetMirrors() {
+			a.destination(v, m.GetDestination(), fmt.Sprintf("spec.http[%d].mirrors[%d].destination", i, j), gatewayLists(r.GetMatch()))
+		}
 	}
 	for i, r := range v.Spec.GetTls() {
 		for j, d := range r.GetRoute() {

@@ -1,6 +1,8 @@
 package istioapi
 
 import (
+	"strings"
+
 	networking "istio.io/api/networking/v1alpha3"
 )
 
@@ -65,11 +67,54 @@ func (c *checker) loadBalancer(l *networking.LoadBalancerSettings, at string) {
 	if l.GetSimple() == networking.LoadBalancerSettings_PASSTHROUGH {
 		c.warn(CodeInsecure, at+".simple", "PASSTHROUGH connects to whatever address the workload called, not to the host's own addresses")
 	}
-	c.ignored(l.GetConsistentHash() != nil, at+".consistentHash", "requests are balanced without regard to a key")
+	c.consistentHash(l.GetConsistentHash(), at+".consistentHash")
 	c.ignored(l.LocalityLbSetting != nil, at+".localityLbSetting", "endpoints are balanced without regard to their locality")
 	c.ignored(l.ZoneAwareLbSetting != nil, at+".zoneAwareLbSetting", "endpoints are balanced without regard to their zone")
 	//lint:ignore SA1019 deprecated, still read
 	c.ignored(l.Warmup != nil || l.WarmupDurationSecs != nil, at+".warmup", "a new endpoint gets its full share at once")
+}
+
+func (c *checker) consistentHash(h *networking.LoadBalancerSettings_ConsistentHashLB, at string) {
+	if h == nil {
+		return
+	}
+	switch k := h.HashKey.(type) {
+	case nil:
+		c.fail(CodeMissing, at, "one of httpHeaderName, httpCookie, useSourceIp and httpQueryParameterName is required")
+	case *networking.LoadBalancerSettings_ConsistentHashLB_HttpHeaderName:
+		if !isHeaderName(k.HttpHeaderName) {
+			c.fail(CodeInvalid, at+".httpHeaderName", "%q is not a header name (letters, digits, \"-\" and \"_\")", k.HttpHeaderName)
+		}
+	case *networking.LoadBalancerSettings_ConsistentHashLB_HttpQueryParameterName:
+		if k.HttpQueryParameterName == "" {
+			c.fail(CodeMissing, at+".httpQueryParameterName", "is empty")
+		}
+	case *networking.LoadBalancerSettings_ConsistentHashLB_HttpCookie:
+		c.cookie(k.HttpCookie, at+".httpCookie")
+	}
+}
+
+// cookie checks what becomes part of set-cookie (RFC 6265 section 4.1.1).
+func (c *checker) cookie(k *networking.LoadBalancerSettings_ConsistentHashLB_HTTPCookie, at string) {
+	if !isHeaderName(k.GetName()) {
+		c.fail(CodeInvalid, at+".name", "%q is not the name of a cookie (letters, digits, \"-\" and \"_\")", k.GetName())
+	}
+	text := func(path, value string) {
+		if strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r == ';' || r == ',' || r >= 0x7f }) {
+			c.fail(CodeInvalid, path, "%q cannot be part of a cookie", value)
+		}
+	}
+	text(at+".path", k.GetPath())
+	if d := k.GetTtl(); d != nil && d.AsDuration() < 0 {
+		c.fail(CodeInvalid, at+".ttl", "is negative")
+	}
+	for i, a := range k.GetAttributes() {
+		attribute := index(at+".attributes", i)
+		if !isHeaderName(a.GetName()) {
+			c.fail(CodeInvalid, attribute+".name", "%q is not the name of an attribute", a.GetName())
+		}
+		text(attribute+".value", a.GetValue())
+	}
 }
 
 func (c *checker) connections(p *networking.ConnectionPoolSettings, o *networking.OutlierDetection, at string) {

@@ -1,7 +1,6 @@
 package istioapi
 
 import (
-	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
@@ -33,11 +32,9 @@ func (c *checker) httpRoute(r *networking.HTTPRoute, at string) {
 	}
 	c.weights(weights, at+".route")
 
-	c.refused(r.Fault.GetAbort() != nil, at+".fault.abort", "ignoring it would let calls through that it fails; to always refuse use directResponse")
-	c.ignored(r.Fault.GetDelay() != nil, at+".fault.delay", "requests are not delayed")
-	c.ignored(r.Mirror != nil, at+".mirror", "requests go only to route")
-	c.ignored(len(r.Mirrors) > 0, at+".mirrors", "requests go only to route")
-	c.ignored(r.CorsPolicy != nil, at+".corsPolicy", "the destination answers CORS requests itself")
+	c.fault(r.Fault, at+".fault")
+	c.mirrors(r, at)
+	c.corsPolicy(r.CorsPolicy, at+".corsPolicy")
 }
 
 // httpActions wants exactly one of route, redirect and directResponse.
@@ -284,36 +281,5 @@ func (c *checker) substitution(at string, x *networking.RegexRewrite) {
 			return
 		}
 		rest = after[1:]
-	}
-}
-
-// retryConditions are Envoy's words for x-envoy-retry-on and x-envoy-retry-grpc-on
-// (router filter documentation), as Istio allows them.
-var retryConditions = []string{
-	"5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "retriable-4xx", "refused-stream",
-	"retriable-status-codes", "retriable-headers", "envoy-ratelimited", "http3-post-connect-failure",
-	"cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable",
-}
-
-func (c *checker) retries(r *networking.HTTPRetry, at string) {
-	if r == nil {
-		return
-	}
-	if r.Attempts < 0 {
-		c.fail(CodeInvalid, at+".attempts", "is negative")
-	}
-	if r.Attempts == 0 && (r.PerTryTimeout != nil || r.RetryOn != "" || r.RetryRemoteLocalities != nil) {
-		c.fail(CodeConflict, at+".attempts", "is 0, which switches retries off, but other fields of retries are set")
-	}
-	c.duration(at+".perTryTimeout", r.PerTryTimeout)
-	c.duration(at+".backoff", r.Backoff)
-	if r.RetryOn == "" {
-		return
-	}
-	for word := range strings.SplitSeq(r.RetryOn, ",") {
-		status, _ := strconv.Atoi(word)
-		if http.StatusText(status) == "" && !slices.Contains(retryConditions, word) {
-			c.fail(CodeInvalid, at+".retryOn", "%q is neither a retry condition nor an HTTP status%s", word, Suggest(word, retryConditions))
-		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 var usedMeshFields = map[protoreflect.Name]bool{
 	"access_log_file": true, "access_log_format": true, "access_log_encoding": true,
 	"outbound_traffic_policy": true, "root_namespace": true, "trust_domain": true,
+	"path_normalization": true, "default_http_retry_policy": true,
 	"connect_timeout": true, "protocol_detection_timeout": true,
 	"default_service_export_to": true, "default_virtual_service_export_to": true, "default_destination_rule_export_to": true,
 }
@@ -44,7 +45,7 @@ func (c *checker) meshConfig(m *meshconfig.MeshConfig) {
 	}
 	c.logFormat(at+".accessLogFormat", m.AccessLogFormat, m.AccessLogEncoding == meshconfig.MeshConfig_JSON)
 	c.ignored(len(m.DefaultProviders.GetAccessLogging()) > 0, at+".defaultProviders.accessLogging", "set accessLogFile; denials are always logged")
-	c.ignored(m.PathNormalization != nil, at+".pathNormalization", "paths are normalized as Istio's default does")
+	c.retries(m.DefaultHttpRetryPolicy, at+".defaultHttpRetryPolicy")
 	fields := m.ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() { // in the order of the type, so that problems are, too
 		if fd := fields.Get(i); m.ProtoReflect().Has(fd) && !usedMeshFields[fd.Name()] {

@@ -2,9 +2,7 @@ package xdsgen
 
 import (
 	"maps"
-	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -64,59 +62,4 @@ func (e *headerEdits) apply(r *routev3.Route) {
 	r.RequestHeadersToRemove = append(r.RequestHeadersToRemove, e.requestRemove...)
 	r.ResponseHeadersToAdd = append(r.ResponseHeadersToAdd, e.responseAdd...)
 	r.ResponseHeadersToRemove = append(r.ResponseHeadersToRemove, e.responseRemove...)
-}
-
-// Istio's default retries.
-const (
-	defaultRetryOn  = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
-	defaultAttempts = 2
-	hostAttempts    = 5 // host_selection_retry_max_attempts
-)
-
-// retryPolicy translates retries; nil means Istio's default, attempts of 0 none.
-func retryPolicy(r *networking.HTTPRetry, previousHosts []*routev3.RetryPolicy_RetryHostPredicate) *routev3.RetryPolicy {
-	out := &routev3.RetryPolicy{
-		RetryOn:                       defaultRetryOn,
-		NumRetries:                    uint32Value(defaultAttempts),
-		RetryHostPredicate:            previousHosts,
-		HostSelectionRetryMaxAttempts: hostAttempts,
-	}
-	if r == nil {
-		return out
-	}
-	if r.GetAttempts() <= 0 {
-		return nil
-	}
-	out.NumRetries = uint32Value(uint32(r.GetAttempts()))
-	if r.GetRetryOn() != "" {
-		out.RetryOn, out.RetriableStatusCodes = parseRetryOn(r.GetRetryOn())
-	}
-	out.PerTryTimeout = r.GetPerTryTimeout()
-	if d := r.GetBackoff(); d != nil {
-		out.RetryBackOff = &routev3.RetryPolicy_RetryBackOff{BaseInterval: d}
-	}
-	if v := r.GetRetryIgnorePreviousHosts(); v != nil && !v.GetValue() {
-		out.RetryHostPredicate, out.HostSelectionRetryMaxAttempts = nil, 0
-	}
-	return out
-}
-
-// parseRetryOn takes HTTP status codes out of a list of conditions; they need the
-// condition "retriable-status-codes".
-func parseRetryOn(list string) (string, []uint32) {
-	const byCode = "retriable-status-codes"
-	var words []string
-	var codes []uint32
-	for word := range strings.SplitSeq(list, ",") {
-		word = strings.TrimSpace(word)
-		if n, err := strconv.Atoi(word); err == nil && http.StatusText(n) != "" {
-			codes = append(codes, uint32(n))
-		} else if word != "" {
-			words = append(words, word)
-		}
-	}
-	if len(codes) > 0 && !slices.Contains(words, byCode) {
-		words = append(words, byCode)
-	}
-	return strings.Join(words, ","), codes
 }

@@ -21,7 +21,7 @@ func (b *builder) httpFilters(k listenerKey, route string) []*listenerv3.Filter 
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			ConfigSource: b.shared.ads, RouteConfigName: route,
 		}},
-		HttpFilters:       b.shared.router,
+		HttpFilters:       b.shared.filters,
 		AccessLog:         b.logs.traffic,
 		StreamIdleTimeout: b.shared.zero,
 		UseRemoteAddress:  b.shared.no,

@@ -235,26 +235,34 @@ func (b *builder) virtualHost(host string, domains []string, port uint32, entrie
 
 // addService adds the virtual host of a service without a VirtualService.
 func (b *builder) addService(t *routeTable, s *mesh.Service, port uint32) {
-	if b.memo == nil {
-		t.add(b.serviceHost(s, port))
+	hash := b.hashPolicy(s, "", port)
+	if b.memo == nil || hash != nil {
+		t.add(b.serviceHost(s, port, hash))
 		return
 	}
 	k := b.key("host")
 	k.service(s)
 	k.number(uint64(port))
 	made := b.memo.hosts.made(k.sum(), func() (*madeHost, bool) {
-		v := b.serviceHost(s, port)
+		v := b.serviceHost(s, port, nil)
 		return &madeHost{v.Name, v.Domains, frozen(v)}, b.err == nil
 	})
 	if !t.addMade(made) {
-		t.add(b.serviceHost(s, port))
+		t.add(b.serviceHost(s, port, nil))
 	}
 }
 
-// serviceHost is the virtual host of a service without a VirtualService.
-func (b *builder) serviceHost(s *mesh.Service, port uint32) *routev3.VirtualHost {
+// serviceHost is the virtual host of a service without a VirtualService; hash may be nil.
+func (b *builder) serviceHost(s *mesh.Service, port uint32, hash *routev3.RouteAction_HashPolicy) *routev3.VirtualHost {
 	name := s.Host + ":" + strconv.FormatUint(uint64(port), 10)
 	metadata := b.serviceMetadata(s)
+	action := setTimeout(&routev3.RouteAction{
+		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: clusterName(port, "", s.Host)},
+		RetryPolicy:      b.shared.retry,
+	}, b.shared.zero)
+	if hash != nil {
+		action.HashPolicy = []*routev3.RouteAction_HashPolicy{hash}
+	}
 	return &routev3.VirtualHost{
 		Name:                       name,
 		Domains:                    b.serviceDomains(s),
@@ -265,10 +273,7 @@ func (b *builder) serviceHost(s *mesh.Service, port uint32) *routev3.VirtualHost
 			Match:     b.shared.prefixMatch,
 			Decorator: &routev3.Decorator{Operation: name + "/*"},
 			Metadata:  metadata,
-			Action: &routev3.Route_Route{Route: setTimeout(&routev3.RouteAction{
-				ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: clusterName(port, "", s.Host)},
-				RetryPolicy:      b.shared.retry,
-			}, b.shared.zero)},
+			Action:    &routev3.Route_Route{Route: action},
 		}},
 	}
 }

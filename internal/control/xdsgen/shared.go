@@ -8,11 +8,14 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
+	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	httpinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
 	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
+	prioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -23,22 +26,24 @@ import (
 // shared are messages that many resources contain. They are built once per
 // generation and never changed.
 type shared struct {
-	zero           *durationpb.Duration
-	one            *wrapperspb.UInt32Value
-	yes, no        *wrapperspb.BoolValue
-	socketTimeout  *durationpb.Duration // transport_socket_connect_timeout: Istio's 15 s
-	connectTimeout *durationpb.Duration
-	dnsRefresh     *durationpb.Duration
-	dnsJitter      *durationpb.Duration
-	sniffTimeout   *durationpb.Duration // protocolDetectionTimeout
-	ads            *corev3.ConfigSource
-	breakers       *clusterv3.CircuitBreakers
-	previousHosts  []*routev3.RetryPolicy_RetryHostPredicate
-	retry          *routev3.RetryPolicy
-	tlsInspector   *listenerv3.ListenerFilter
-	httpInspector  *listenerv3.ListenerFilter
-	router         []*hcmv3.HttpFilter
-	prefixMatch    *routev3.RouteMatch
+	zero               *durationpb.Duration
+	one                *wrapperspb.UInt32Value
+	yes, no            *wrapperspb.BoolValue
+	socketTimeout      *durationpb.Duration // transport_socket_connect_timeout: Istio's 15 s
+	connectTimeout     *durationpb.Duration
+	dnsRefresh         *durationpb.Duration
+	dnsJitter          *durationpb.Duration
+	sniffTimeout       *durationpb.Duration // protocolDetectionTimeout
+	ads                *corev3.ConfigSource
+	breakers           *clusterv3.CircuitBreakers
+	previousPriorities *routev3.RetryPolicy_RetryPriority
+	previousHosts      []*routev3.RetryPolicy_RetryHostPredicate
+	retry              *routev3.RetryPolicy
+	hashedRetry        *routev3.RetryPolicy // for a route with a hash policy
+	tlsInspector       *listenerv3.ListenerFilter
+	httpInspector      *listenerv3.ListenerFilter
+	filters            []*hcmv3.HttpFilter // of HTTP chains; the router is the last
+	prefixMatch        *routev3.RouteMatch
 }
 
 func (b *builder) newShared(s *mesh.Snapshot) shared {
@@ -72,8 +77,15 @@ func (b *builder) newShared(s *mesh.Snapshot) shared {
 			TypedConfig: b.pack(&previoushostsv3.PreviousHostsPredicate{}),
 		},
 	}}
-	if r := retryPolicy(s.Config().GetDefaultHttpRetryPolicy(), h.previousHosts); r != nil {
+	h.previousPriorities = &routev3.RetryPolicy_RetryPriority{
+		Name: "envoy.retry_priorities.previous_priorities",
+		ConfigType: &routev3.RetryPolicy_RetryPriority_TypedConfig{
+			TypedConfig: b.pack(&prioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: 2}),
+		},
+	}
+	if r := h.retryPolicy(s.Config().GetDefaultHttpRetryPolicy(), false); r != nil {
 		h.retry = frozen(r)
+		h.hashedRetry = frozen(h.retryPolicy(s.Config().GetDefaultHttpRetryPolicy(), true))
 	}
 	h.tlsInspector = &listenerv3.ListenerFilter{
 		Name: "envoy.filters.listener.tls_inspector",
@@ -87,10 +99,14 @@ func (b *builder) newShared(s *mesh.Snapshot) shared {
 			TypedConfig: b.pack(&httpinspectorv3.HttpInspector{}),
 		},
 	}
-	h.router = []*hcmv3.HttpFilter{{
-		Name:       "envoy.filters.http.router",
-		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: b.pack(&routerv3.Router{})},
-	}}
+	for _, f := range []struct {
+		name   string
+		config proto.Message
+	}{{faultFilter, &faultv3.HTTPFault{}}, {corsFilter, &corsv3.Cors{}}, {"envoy.filters.http.router", &routerv3.Router{}}} {
+		h.filters = append(h.filters, &hcmv3.HttpFilter{
+			Name: f.name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: b.pack(f.config)},
+		})
+	}
 	return h
 }
 

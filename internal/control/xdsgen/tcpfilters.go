@@ -28,17 +28,23 @@ func (b *builder) destinationCluster(host string, d *networking.Destination, lis
 	if host == "" {
 		return blackHole
 	}
-	port := listenPort
-	if n := d.GetPort().GetNumber(); n != 0 {
-		port = n
-	} else if s := b.scope.Service(host); s != nil && len(s.Ports) == 1 {
-		port = s.Ports[0].Number
-	}
-	name := clusterName(port, d.GetSubset(), host)
+	name := clusterName(b.destinationPort(host, d, listenPort), d.GetSubset(), host)
 	if b.used != nil {
 		b.used[name] = true
 	}
 	return name
+}
+
+// destinationPort is the port of a destination: the one it names, the service's only
+// one, or the one that was called.
+func (b *builder) destinationPort(host string, d *networking.Destination, listenPort uint32) uint32 {
+	if n := d.GetPort().GetNumber(); n != 0 {
+		return n
+	}
+	if s := b.scope.Service(host); s != nil && len(s.Ports) == 1 {
+		return s.Ports[0].Number
+	}
+	return listenPort
 }
 
 // tcpTarget is where a TCP chain leads.

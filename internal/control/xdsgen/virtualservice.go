@@ -86,6 +86,7 @@ func (b *builder) httpRoute(v *mesh.VirtualService, r *networking.HTTPRoute, m *
 	default:
 		b.forward(out, v, r, edits.authority, listenPort)
 	}
+	out.TypedPerFilterConfig = b.filterConfig(r)
 	out.Decorator = &routev3.Decorator{Operation: operation(out, v, listenPort)}
 	return &routeEntry{route: out, catchAll: catchesAll(out.Match)}
 }
@@ -115,10 +116,8 @@ func catchesAll(m *routev3.RouteMatch) bool {
 
 // forward fills in where a route leads, and how.
 func (b *builder) forward(out *routev3.Route, v *mesh.VirtualService, r *networking.HTTPRoute, authority string, listenPort uint32) {
-	a := setTimeout(&routev3.RouteAction{RetryPolicy: b.shared.retry}, cmp.Or(r.GetTimeout(), b.shared.zero))
-	if r.GetRetries() != nil {
-		a.RetryPolicy = retryPolicy(r.GetRetries(), b.shared.previousHosts)
-	}
+	a := setTimeout(&routev3.RouteAction{}, cmp.Or(r.GetTimeout(), b.shared.zero))
+	a.RequestMirrorPolicies = b.mirrors(r, func(h string) string { return v.Host(h, b.mesh.Domain()) }, listenPort)
 	if w := r.GetRewrite(); w != nil {
 		if re := w.GetUriRegexRewrite(); re != nil {
 			a.RegexRewrite = &matcherv3.RegexMatchAndSubstitute{
@@ -133,6 +132,7 @@ func (b *builder) forward(out *routev3.Route, v *mesh.VirtualService, r *network
 	}
 	out.Action = &routev3.Route_Route{Route: a}
 	authority = b.destinations(out, a, v, r.GetRoute(), authority, listenPort)
+	a.RetryPolicy = b.routeRetries(r.GetRetries(), len(r.GetRoute()) == 1 && len(a.HashPolicy) > 0)
 	if authority != "" {
 		a.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: authority}
 	}
@@ -166,6 +166,9 @@ func (b *builder) destinations(out *routev3.Route, a *routev3.RouteAction, v *me
 		w.ResponseHeadersToAdd, w.ResponseHeadersToRemove = last.responseAdd, last.responseRemove
 		if last.authority != "" {
 			w.HostRewriteSpecifier = &routev3.WeightedCluster_ClusterWeight_HostRewriteLiteral{HostRewriteLiteral: last.authority}
+		}
+		if h := b.hashPolicy(b.scope.Service(host), d.GetDestination().GetSubset(), b.destinationPort(host, d.GetDestination(), listenPort)); h != nil {
+			a.HashPolicy = append(a.HashPolicy, h)
 		}
 		weighted = append(weighted, w)
 	}
