@@ -53,7 +53,7 @@ func probeGet(args []string) error {
 	return err
 }
 
-// probeH2C sends one HTTP/2 request in plain text and prints the frames that answer.
+// probeH2C sends one HTTP/2 request in plain text and prints the head that answers.
 func probeH2C(args []string) error {
 	c, err := net.DialTimeout("tcp", args[0], probeTimeout)
 	if err != nil {
@@ -88,7 +88,13 @@ func probeH2C(args []string) error {
 		case *http2.GoAwayFrame:
 			return fmt.Errorf("GOAWAY %s %s", f.ErrCode, f.DebugData())
 		case *http2.HeadersFrame:
-			fmt.Println("HEADERS")
+			fields, err := hpack.NewDecoder(4096, nil).DecodeFull(f.HeaderBlockFragment())
+			if err != nil {
+				return err
+			}
+			for _, f := range fields {
+				fmt.Printf("%s: %s\n", f.Name, f.Value)
+			}
 			return nil
 		}
 	}

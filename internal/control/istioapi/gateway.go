@@ -63,8 +63,6 @@ func (c *checker) serverProtocol(s *networking.Server, at string) {
 		c.fail(CodeMissing, at, "is required, for instance HTTP or TLS")
 	case "UDP":
 		c.warn(CodeNotImplemented, at, "a gateway does not serve UDP; the server is ignored")
-	case "HTTP2", "GRPC":
-		c.warn(CodeNotImplemented, at, "HTTP/2 in plain text is not spoken yet: the server takes HTTP/1")
 	default:
 		c.protocol(at, s.Port.Protocol)
 	}

@@ -98,8 +98,6 @@ func (c *checker) serviceProtocol(s *networking.ServiceEntry, p *networking.Serv
 		return
 	case "UDP":
 		c.warn(CodeNotImplemented, at, "UDP is not captured: what the workload sends to this port is refused")
-	case "HTTP2", "GRPC":
-		c.warn(CodeNotImplemented, at, "HTTP/2 in plain text is not spoken yet: every request to this %s port is refused. Declare TCP to pass it as bytes, or HTTP where the server speaks HTTP/1 too", p.Protocol)
 	default:
 		c.protocol(at, p.Protocol)
 	}

@@ -20,11 +20,8 @@ func Upstream(cfg *config.Config, to *resource.WeightedCluster) (*config.Cluster
 	if cfg != nil {
 		cluster = cfg.Clusters[name]
 	}
-	switch {
-	case cluster == nil:
+	if cluster == nil {
 		return nil, http.StatusServiceUnavailable, reason.NoCluster, "the route's cluster " + name + " does not exist"
-	case cluster.HTTP2:
-		return nil, http.StatusServiceUnavailable, reason.NotSupported, "the upstream of cluster " + name + " speaks HTTP/2, which this proxy does not yet"
 	}
 	return cluster, 0, "", ""
 }

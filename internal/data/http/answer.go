@@ -7,7 +7,6 @@ import (
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
 	"github.com/egret-mesh/egret/internal/data/reason"
-	"github.com/egret-mesh/egret/internal/data/record"
 )
 
 // view views b as a string without copying.
@@ -180,24 +179,6 @@ func (x *exchange) redirect() {
 	x.entry.Status, x.entry.ResponseHeaders = r.Status, f
 	x.editResponse()
 	x.answer(r.Status, nil)
-}
-
-// http2Debug is the GOAWAY's debug data, for whoever reads a trace.
-const http2Debug = "egret: http2_not_supported: use HTTP/1.1"
-
-// refuseHTTP2 answers an HTTP/2 preface: SETTINGS, then GOAWAY with HTTP_1_1_REQUIRED
-// (RFC 9113 sections 3.4, 6.8 and 7).
-func (x *exchange) refuseHTTP2() {
-	e := &x.entry
-	e.Protocol, e.Method, e.Path, e.Authority, e.Host = record.ProtocolHTTP2, "", "", "", ""
-	e.Reason, e.Detail = reason.HTTP2NotSupported, "the client spoke HTTP/2 with prior knowledge"
-	n := 8 + len(http2Debug)
-	b := append([]byte(nil), 0, 0, 0, 4, 0, 0, 0, 0, 0) // SETTINGS, empty
-	b = append(b, byte(n>>16), byte(n>>8), byte(n), 7, 0, 0, 0, 0, 0)
-	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0x0d)
-	if _, err := x.c.Net.Write(append(b, http2Debug...)); err != nil {
-		x.flag("DC")
-	}
 }
 
 // appendInt is strconv.AppendInt to base 10.

@@ -66,15 +66,15 @@ func (x *exchange) check() (cause, time.Duration) {
 // stillAllowed decides again when the configuration has changed. The request is
 // judged as it arrived.
 func (x *exchange) stillAllowed() bool {
-	cfg, plan := x.c.Plan()
+	cfg, plan, m := planOf(x.c)
 	if cfg == x.cfg || cfg == x.judged {
 		return true
 	}
-	if plan.Verdict != decide.Forward || plan.Chain == nil || plan.Chain.HTTP == nil {
+	if m == nil {
 		x.lateReason, x.lateDetail = reason.PolicyChanged, lateDetail(plan.Reason, plan.Detail)
 		return false
 	}
-	if p := x.h.route(cfg, plan.Chain.HTTP, &x.dreq); p.Verdict != decide.Forward {
+	if p := x.h.route(cfg, m, &x.dreq); p.Verdict != decide.Forward {
 		x.lateReason, x.lateDetail = reason.PolicyChanged, lateDetail(p.Reason, p.Detail)
 		return false
 	}

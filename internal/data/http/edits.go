@@ -6,6 +6,7 @@ import (
 
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/record"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
@@ -17,6 +18,9 @@ func (x *exchange) editRequest() {
 	trailer, hasTrailer := f.Known(http1.Trailer)
 	f.RemoveHop()
 	f.RemoveKnown(http1.Trailer)
+	if hasTrailer && x.req.Framing == http1.Length && x.entry.Protocol == record.ProtocolHTTP2 {
+		x.req.Framing = http1.Chunked // over HTTP/1 trailers need chunks
+	}
 	if hasTrailer && x.req.Framing == http1.Chunked {
 		f.Add("trailer", trailer)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/http2"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/record"
 	"github.com/egret-mesh/egret/internal/data/resource"
@@ -38,6 +39,8 @@ type exchange struct {
 	reqStream, respStream   stream1
 	reqMessage, respMessage message // to the upstream, to the client
 	reqRaw, respRaw         rawBody // of tunnels
+	// What HTTP/2 upstream needs.
+	stream upstreamStream
 
 	cfg      *config.Config
 	cplan    decide.ConnPlan
@@ -63,8 +66,9 @@ type exchange struct {
 	// close: no other request can follow on an HTTP/1 connection. answered: a final
 	// response head was written. complete: so was all of the response.
 	close, answered, complete bool
-	// unread: the client may have sent what was not read, see linger.
-	unread bool
+	// unread: the client may have sent what was not read, see linger. preface: it began
+	// with HTTP/2's, so there is no request.
+	unread, preface bool
 
 	// moved counts what was copied in either direction; seen is what check saw last.
 	moved      atomic.Uint64
@@ -108,7 +112,9 @@ func (x *exchange) run() {
 			x.close, x.broken = true, true
 		}
 	}
-	x.finish()
+	if !x.preface {
+		x.finish()
+	}
 	x.releaseUpstream()
 }
 
@@ -123,6 +129,9 @@ func (x *exchange) readHead() bool {
 		return false
 	}
 	err := x.client.readRequest(x)
+	if x.preface {
+		return false
+	}
 	if err == nil && !x.watch.clear() {
 		err = errInterrupted
 	}
@@ -148,14 +157,17 @@ var errInterrupted = errors.New("interrupted")
 // failRead answers a head that could not be read. The connection ends.
 func (x *exchange) failRead(err error) {
 	x.close = true
-	var e *http1.Error
+	var e1 *http1.Error
+	var e2 *http2.Error
 	switch {
-	case errors.As(err, &e):
+	case errors.As(err, &e1):
 		x.unread = true
-		x.refuseRequest(e)
+		x.refuseRequest(e1.Status, e1.Rule, e1.Text)
+	case errors.As(err, &e2):
+		x.refuseRequest(e2.Status, e2.Rule, e2.Text)
 	case err == http1.ErrHTTP2Preface:
 		x.unread = true
-		x.refuseHTTP2()
+		x.refuseRequest(505, "version_not_supported", "HTTP/2 where only HTTP/1 is served")
 	case x.hcm == nil && (x.watch.interrupted() == causeHead || x.watch.interrupted() == causeNone):
 		// Refused in any case: that the client did not say more does not change it.
 		x.entry.Reason, x.entry.Detail = x.denial()
@@ -169,14 +181,18 @@ func (x *exchange) failRead(err error) {
 	}
 }
 
-// refuseRequest answers what the codec refused.
-func (x *exchange) refuseRequest(e *http1.Error) {
+// refuseRequest answers what the codec refused. Status 0: the stream has been reset.
+func (x *exchange) refuseRequest(status int, rule, text string) {
 	why := reason.BadRequest
-	if e.Status == 431 || e.Status == 414 {
+	if status == 431 || status == 414 {
 		why = reason.HeadersTooLarge
 	}
 	x.flag("DPE")
-	x.answerError(e.Status, why, e.Text, e.Rule)
+	if status == 0 {
+		x.entry.Reason, x.entry.Detail = why, x.intern([]byte(rule+": "+text))
+		return
+	}
+	x.answerError(status, why, text, rule)
 }
 
 // denyConnection answers a request on a connection that the plan denies.
@@ -340,7 +356,7 @@ func (x *exchange) end() {
 	x.download = pump{}
 	x.entry = record.Entry{}
 	x.arena = scratch(x.arena)
-	x.close, x.answered, x.complete, x.unread = false, false, false, false
+	x.close, x.answered, x.complete, x.unread, x.preface = false, false, false, false, false
 	x.lateReason, x.lateDetail = "", ""
 	x.seen, x.seenAt, x.streamIdle, x.requestLimit, x.streamLimit = 0, 0, 0, 0, 0
 	x.timeouts = decide.Timeouts{}

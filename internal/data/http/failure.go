@@ -6,6 +6,7 @@ import (
 
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/http2"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/upstream"
 )
@@ -18,6 +19,7 @@ const (
 	connectKind              // no connection was made
 	staleKind                // a reused connection turned out closed, nothing was sent
 	resetKind                // the connection ended before a response
+	refusedKind              // the upstream says that it did not look at the request
 	timeoutKind              // of one attempt
 	finalKind                // not to be retried
 )
@@ -31,6 +33,8 @@ func (k kind) failed() (decide.Failed, bool) {
 		return decide.ResetFailed, true
 	case timeoutKind:
 		return decide.TimeoutFailed, true
+	case refusedKind:
+		return decide.RefusedFailed, true
 	}
 	return 0, false
 }
@@ -48,15 +52,21 @@ type failure struct {
 // readFailure classifies an error while the response head was awaited. early: nothing
 // of a response was read.
 func (x *exchange) readFailure(err error, early bool) failure {
-	var e *http1.Error
+	var reset *http2.ResetError
+	rule := ruleOf(err)
 	switch {
 	case x.watch.interrupted() != causeNone:
 		return *x.interruption()
-	case errors.As(err, &e):
-		return x.protocolError("the upstream's response breaks the rule " + e.Rule)
+	case rule != "":
+		return x.protocolError("the upstream's response breaks the rule " + rule)
+	case errors.As(err, &reset):
+		return x.resetFailure(reset)
 	case err == nil:
 		return x.protocolError("the upstream sent bytes before the request")
 	case early && x.reused && x.replayable && idempotent(x.req.Method):
+		if x.up == &x.stream {
+			return x.stale(failure{kind: resetKind, status: 503, reason: reason.UpstreamReset, flag: "UC", err: err, detail: resetDetail(early)})
+		}
 		return failure{kind: staleKind}
 	}
 	if errors.Is(err, http1.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, http1.ErrUnexpectedEOF) {
@@ -64,6 +74,32 @@ func (x *exchange) readFailure(err error, early bool) failure {
 	}
 	return failure{kind: resetKind, status: 503, reason: reason.UpstreamReset, flag: "UC", err: err,
 		detail: resetDetail(early)}
+}
+
+// ruleOf is the rule that a peer broke, or "".
+func ruleOf(err error) string {
+	var e1 *http1.Error
+	var e2 *http2.Error
+	switch {
+	case errors.As(err, &e1):
+		return e1.Rule
+	case errors.As(err, &e2):
+		return e2.Rule
+	}
+	return ""
+}
+
+// resetFailure is a stream that the upstream reset before a response.
+func (x *exchange) resetFailure(e *http2.ResetError) failure {
+	f := failure{kind: resetKind, status: 503, reason: reason.UpstreamReset, flag: "UR",
+		detail: "the upstream reset the stream before a response: " + e.Code.String()}
+	if e.NotProcessed() {
+		f.kind = refusedKind
+		if x.replayable && !x.stream.conn.client.Usable() {
+			return x.stale(f) // a GOAWAY that leaves the stream out
+		}
+	}
+	return f
 }
 
 func resetDetail(early bool) string {
@@ -127,6 +163,9 @@ func detailsOf(f *failure) string {
 		}
 		return "response_timeout"
 	case reason.UpstreamReset:
+		if f.flag == "UR" {
+			return "upstream_reset_before_response_started{remote_reset}"
+		}
 		return "upstream_reset_before_response_started{connection_termination}"
 	case reason.UpstreamConnectFailed, reason.UpstreamTLSFailed:
 		return "upstream_reset_before_response_started{connection_failure}"

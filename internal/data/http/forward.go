@@ -3,13 +3,17 @@ package http
 import (
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
+	"net"
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/http2"
 	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/record"
 	"github.com/egret-mesh/egret/internal/data/resource"
 	"github.com/egret-mesh/egret/internal/data/upstream"
 )
@@ -32,6 +36,7 @@ type forwarding struct {
 	broken   bool // up is closed, or not to be used again
 	tried    []*upstream.Host
 	attempt  uint32
+	stales   uint32             // see stale
 	slot     upstream.RetrySlot // of the attempt, if it is a retry
 	// retryAfter is what a rate limited response asks to wait before the next attempt.
 	retryAfter time.Duration
@@ -118,6 +123,7 @@ func (x *exchange) prepare() bool {
 	}
 	x.editRequest()
 	x.target = x.targetOf()
+	x.target.ALPN = alpnOf(x.speaks())
 	if len(f.HashPolicies) > 0 {
 		x.hash(f.HashPolicies)
 	}
@@ -153,7 +159,10 @@ func (x *exchange) hash(policies []resource.HashPolicy) {
 // takeSmallBody reads a small body before anything is sent: then it goes in one write
 // with the head, and can be sent again. It returns false when that was interrupted.
 func (x *exchange) takeSmallBody() bool {
-	x.replayable = x.reqBody.Done()
+	x.replayable = x.reqBody.Done() && x.reqBody.trailers().Len() == 0
+	if x.replayable {
+		x.req.Framing = http1.NoBody // an HTTP/2 body that turned out empty
+	}
 	if x.hcm.RequestTimeout > 0 && !x.replayable {
 		x.requestLimit = x.started + x.hcm.RequestTimeout
 	}
@@ -167,6 +176,9 @@ func (x *exchange) takeSmallBody() bool {
 	n := len(x.arena)
 	for !x.reqBody.Done() {
 		p, err := x.reqBody.Next()
+		if err == io.EOF {
+			break
+		}
 		if err != nil {
 			if x.watch.interrupted() == causeNone {
 				x.clientGone()
@@ -213,9 +225,7 @@ func (x *exchange) connect() failure {
 	if host.TLS() {
 		key = x.h.upstreams.ConnKey(host, &x.target)
 	}
-	if u := home.get(key); u != nil {
-		x.up, x.reused = u, true
-	} else if err := x.dial(home, key); err != nil {
+	if err := x.obtain(home, key); err != nil {
 		x.tried = append(x.tried, host)
 		return x.upstreamError(err)
 	}
@@ -251,32 +261,65 @@ func (x *exchange) avoid() []*upstream.Host {
 	return x.tried
 }
 
-// dial opens a new connection, or takes one that became idle while it waited for a place
-// under the cluster's max_connections.
-func (x *exchange) dial(home *hostPool, key string) *upstream.Error {
+// obtain takes a connection of the pool, or a stream of one, or makes one.
+func (x *exchange) obtain(home *hostPool, key string) *upstream.Error {
+	speaks := x.speaks()
+	if speaks == resource.UpstreamHTTP2 {
+		return x.openShared(home, key, false)
+	}
+	if x.takeIdle(home, key) {
+		return nil
+	}
+	if speaks == resource.UpstreamAuto && x.host.TLS() {
+		return x.openShared(home, key, true)
+	}
+	conn, err := x.dial(func() bool { return x.takeIdle(home, key) })
+	if conn != nil {
+		x.up, x.reused = newUpstreamConn(x, conn, home, key), false
+	}
+	return err
+}
+
+func (x *exchange) takeIdle(home *hostPool, key string) bool {
+	u := home.get(key)
+	if u == nil {
+		return false
+	}
+	x.up, x.reused = u, true
+	return true
+}
+
+// speaks is the protocol of the cluster, for this request.
+func (x *exchange) speaks() resource.UpstreamProtocol {
+	p := x.cluster.Protocol
+	if p != resource.UpstreamDownstream {
+		return p
+	}
+	if x.entry.Protocol == record.ProtocolHTTP2 {
+		return resource.UpstreamHTTP2
+	}
+	return resource.UpstreamHTTP1
+}
+
+// dial opens a new connection. While it waits for a place under the cluster's
+// max_connections it asks now and then whether the pool has something after all: then
+// there is neither a connection nor an error.
+func (x *exchange) dial(taken func() bool) (net.Conn, *upstream.Error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if !x.watch.attach(canceller(cancel)) {
 		cancel()
 	}
-	var kept *upstreamConn
-	conn, err := x.h.upstreams.Dial(ctx, x.cluster, x.host, &x.target, func() bool {
-		kept = home.get(key)
-		return kept != nil
-	})
-	if x.reused = kept != nil; x.reused {
-		x.up = kept
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	x.up = newUpstreamConn(x, conn, home, key)
-	return nil
+	return x.h.upstreams.Dial(ctx, x.cluster, x.host, &x.target, taken)
 }
 
 // sendAndReceive sends the request on x.up and reads the response head into x.resp.
 func (x *exchange) sendAndReceive() failure {
+	if v := x.plan.VirtualHost; v != nil && v.IncludeAttemptCount {
+		n := len(x.arena)
+		x.arena = appendInt(x.arena, int64(x.attempt))
+		x.req.Fields.Set("x-envoy-attempt-count", view(x.arena[n:]))
+	}
 	x.sentAt = x.h.now()
 	if x.timeouts.Try > 0 {
 		x.tryLimit.Store(int64(x.sentAt + x.timeouts.Try))
@@ -300,7 +343,7 @@ func (x *exchange) sendAndReceive() failure {
 func (x *exchange) readResponseHead() failure {
 	for range maxInterim {
 		if err := x.up.readResponse(x); err != nil {
-			return x.readFailure(err, errors.Is(err, http1.ErrClosed))
+			return x.readFailure(err, errors.Is(err, http1.ErrClosed) || errors.Is(err, http2.ErrClosed))
 		}
 		if !x.resp.Interim() {
 			if x.resp.Status == 101 && x.upgrade == "" {

@@ -8,6 +8,7 @@
 package http
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net"
@@ -19,6 +20,7 @@ import (
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/http2"
 	"github.com/egret-mesh/egret/internal/data/record"
 	"github.com/egret-mesh/egret/internal/data/resource"
 	"github.com/egret-mesh/egret/internal/data/upstream"
@@ -148,7 +150,9 @@ type Handler struct {
 	limits    Limits
 	started   time.Time // zero of the monotonic clock of all deadlines
 	buffers   http1.Pool
+	workers   http2.Workers
 	exchanges sync.Pool
+	streams   sync.Pool // of *clientStream
 	pool      pool
 	faults    atomic.Int64 // requests that a fault was injected into, under way
 	mirrors   mirrors
@@ -173,13 +177,15 @@ func NewHandler(o Options) *Handler {
 	h.pool.limit, h.pool.most = h.limits.IdlePerHost, int64(h.limits.IdleTotal)
 	h.mirrors.init(h.limits.Mirrors)
 	h.exchanges.New = func() any { return new(exchange) }
+	h.streams.New = h.newClientStream
 	return h
 }
 
-// Close ends mirrored requests and closes the idle upstream connections.
+// Close ends mirrored requests and closes the upstream connections.
 func (h *Handler) Close() {
 	h.mirrors.close()
 	h.pool.close()
+	h.workers.Close()
 }
 
 // Serve serves one downstream connection to its end and closes it. When ctx ends, the
@@ -188,13 +194,29 @@ func (h *Handler) Serve(ctx context.Context, c *Conn) {
 	s := newSession(h, c)
 	defer s.close()
 	c.whenDrained(s.drain)
-	defer c.whenDrained(nil)
 	if ctx.Done() != nil { // where it is nil, not even a little memory for that
 		stop := context.AfterFunc(ctx, c.Drain)
 		defer stop()
 	}
-	for s.serveOne() {
+	defer c.whenDrained(nil)
+	for !s.speaks2() {
+		if !s.serveOne() {
+			return
+		}
 	}
+	s.watch.stop()
+	first := bytes.Clone(s.reader.TakeBuffered())
+	s.reader.Close()
+	h.serveHTTP2(c, first)
+}
+
+// planOf asks for the plan; there is a connection manager where it serves HTTP.
+func planOf(c *Conn) (*config.Config, decide.ConnPlan, *resource.HTTPConnectionManager) {
+	cfg, plan := c.Plan()
+	if plan.Verdict != decide.Forward || plan.Chain == nil {
+		return cfg, plan, nil
+	}
+	return cfg, plan, plan.Chain.HTTP
 }
 
 // now is the time since the handler was made.

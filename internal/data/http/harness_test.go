@@ -74,6 +74,7 @@ type world struct {
 	ctx      context.Context
 	drain    context.CancelFunc
 	info     decide.Conn
+	protocol resource.UpstreamProtocol // of clusters
 	served   sync.WaitGroup
 
 	mu       sync.Mutex
@@ -122,6 +123,13 @@ func (w *world) closeConns() {
 	}
 }
 
+// connections is how many were accepted.
+func (w *world) connections() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.accepted)
+}
+
 func (w *world) accept() {
 	for {
 		c, err := w.listener.Accept()
@@ -166,7 +174,7 @@ func (w *world) clusterOf(name string, addresses ...string) *resource.Cluster {
 		ap := netip.MustParseAddrPort(a)
 		eps = append(eps, resource.Endpoint{Host: ap.Addr().String(), Port: ap.Port(), Address: ap, Weight: 1})
 	}
-	return &resource.Cluster{Name: name, ConnectTimeout: patient,
+	return &resource.Cluster{Name: name, ConnectTimeout: patient, Protocol: w.protocol,
 		Endpoints: &resource.Endpoints{ClusterName: name, Localities: []resource.Locality{{Weight: 1, Endpoints: eps}}}}
 }
 

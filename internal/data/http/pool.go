@@ -21,6 +21,9 @@ type pool struct {
 	most  int64    // of all together
 	hosts sync.Map // *upstream.Host -> *hostPool
 	idle  atomic.Int64
+	// shared counts the HTTP/2 connections, and watching waits for those who watch them.
+	shared   atomic.Int64
+	watching sync.WaitGroup
 
 	mu       sync.Mutex
 	sweeper  *time.Timer
@@ -35,6 +38,10 @@ type hostPool struct {
 	mu   sync.Mutex
 	idle []*upstreamConn
 	gone bool
+
+	shared sharedPool
+	// speaks1: the host chose HTTP/1.1 where it could have HTTP/2.
+	speaks1 atomic.Bool
 }
 
 // of finds or makes the pool of a host.
@@ -101,6 +108,7 @@ func (hp *hostPool) retire() {
 	for _, u := range idle {
 		u.close()
 	}
+	hp.shared.retire()
 }
 
 // startSweeper makes sure that idle connections are looked at.
@@ -159,7 +167,7 @@ func (hp *hostPool) sweep(now time.Duration) int {
 	return len(kept)
 }
 
-// close closes all idle connections.
+// close closes all connections. Nobody uses one any more.
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
@@ -172,4 +180,5 @@ func (p *pool) close() {
 		v.(*hostPool).retire()
 		return true
 	})
+	p.watching.Wait()
 }

@@ -18,7 +18,7 @@ func TestPoolsOfAllHostsAreBounded(t *testing.T) {
 	defer p.close()
 	manager := upstream.NewManager(upstream.Options{})
 	defer manager.Close()
-	host, failed := manager.Pick(t.Context(), &config.Cluster{Cluster: (*world)(nil).clusterOf("c", "192.0.2.1:80")}, nil, nil)
+	host, failed := manager.Pick(t.Context(), &config.Cluster{Cluster: new(world).clusterOf("c", "192.0.2.1:80")}, nil, nil)
 	if failed != nil {
 		t.Fatal(failed)
 	}

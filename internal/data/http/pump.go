@@ -70,7 +70,7 @@ func (p *pump) run() error {
 			continue
 		}
 		p.total += int64(len(piece))
-		last := p.body.Done()
+		last := p.body.Done() && p.body.trailers().Len() == 0
 		if last && p.beforeLast != nil {
 			p.beforeLast()
 		}

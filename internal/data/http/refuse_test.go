@@ -92,18 +92,6 @@ func TestAnswersOfOurOwn(t *testing.T) {
 	}
 }
 
-func TestHTTP2PrefaceIsRefused(t *testing.T) {
-	w := newWorld(t, "127.0.0.1:1")
-	got := w.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
-	const settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-	if !strings.HasPrefix(got, settings) || !strings.Contains(got, "\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0degret: http2_not_supported") {
-		t.Errorf("%q", got)
-	}
-	if e := w.next(); e.Reason != reason.HTTP2NotSupported || e.Protocol != "HTTP/2" || e.Host != "203.0.113.7" {
-		t.Errorf("recorded %+v", e)
-	}
-}
-
 func TestRefusedConnection(t *testing.T) {
 	w := newWorld(t, "127.0.0.1:1")
 	client, server := net.Pipe()

@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/http2"
 	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/record"
 )
 
 // respond sends the response in x.resp, whose body is still on x.up, to the client.
@@ -61,6 +63,9 @@ func (x *exchange) editHead() {
 	trailer, hasTrailer := s.Fields.Known(http1.Trailer)
 	s.Fields.RemoveHop()
 	s.Fields.RemoveKnown(http1.Trailer)
+	if hasTrailer && s.Framing == http1.Length && x.up == &x.stream && x.entry.Protocol == record.ProtocolHTTP11 {
+		s.Framing = http1.Chunked // over HTTP/1 trailers need chunks
+	}
 	if hasTrailer && s.Framing == http1.Chunked && !x.req.HTTP10 {
 		s.Fields.Add("trailer", trailer)
 	}
@@ -103,7 +108,7 @@ func (x *exchange) responseBroke(err error) {
 	x.close = true
 	x.abandonUpstream()
 	var w writeError
-	var e *http1.Error
+	var reset *http2.ResetError
 	switch c := x.watch.interrupted(); {
 	case c != causeNone && c != causeGone:
 		f := x.interruption()
@@ -115,10 +120,14 @@ func (x *exchange) responseBroke(err error) {
 	case c == causeGone || errors.As(err, &w) || x.client.gone():
 		x.clientGone()
 		return
-	case errors.As(err, &e):
+	case ruleOf(err) != "":
 		x.flag("UPE")
-		x.entry.Reason, x.entry.Detail = reason.UpstreamProtocolError, "the upstream's response breaks the rule "+e.Rule
+		x.entry.Reason, x.entry.Detail = reason.UpstreamProtocolError, "the upstream's response breaks the rule "+ruleOf(err)
 		x.entry.ResponseCodeDetails = "upstream_reset_after_response_started{protocol_error}"
+	case errors.As(err, &reset):
+		x.flag("UR")
+		x.entry.Reason, x.entry.Detail = reason.UpstreamReset, "the upstream reset the stream inside the response: "+reset.Code.String()
+		x.entry.ResponseCodeDetails = "upstream_reset_after_response_started{remote_reset}"
 	default:
 		x.flag("UC")
 		x.entry.Reason, x.entry.Detail = reason.UpstreamReset, "the upstream closed the connection inside the response"

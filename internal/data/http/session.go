@@ -23,6 +23,7 @@ type session struct {
 	patience patience
 	x        *exchange // the request under way
 	requests uint32    // read so far
+	preface  bool      // the client begins with HTTP/2's preface
 
 	// idle is the keep-alive timeout, of the last plan.
 	idle time.Duration
@@ -61,6 +62,19 @@ func (s *session) close() {
 // drain runs when the connection is to be drained.
 func (s *session) drain() { s.watch.interruptIf(causeIdle, causeDrain) }
 
+// speaks2 reports whether the connection is to be served as HTTP/2: by ALPN, by the
+// connection manager's codec, or because the client began with the preface.
+func (s *session) speaks2() bool {
+	if s.requests > 0 {
+		return s.preface
+	}
+	if s.c.Info.ALPN != "" {
+		return s.c.Info.ALPN == "h2"
+	}
+	_, _, m := planOf(s.c)
+	return m != nil && m.Codec == resource.CodecHTTP2
+}
+
 // serveOne waits for a request and serves it. It returns false when the connection
 // is to be closed.
 func (s *session) serveOne() bool {
@@ -76,6 +90,7 @@ func (s *session) serveOne() bool {
 		x.entry.FilterChain = x.cplan.Chain.Name
 	}
 	x.run()
+	s.preface = x.preface
 	s.ended = x.ended()
 	keep := s.after(x)
 	s.reader.Release()
@@ -89,6 +104,8 @@ func (s *session) serveOne() bool {
 // whether the connection may serve another request.
 func (s *session) after(x *exchange) bool {
 	switch {
+	case x.preface:
+		return true
 	case x.unread, x.close && (!x.reqBody.Done() || s.reader.Buffered() > 0):
 		s.linger()
 		return false
@@ -142,11 +159,10 @@ func (s *session) await() bool {
 
 // plan asks for the configuration and takes over what it says about connections.
 func (s *session) plan() (*config.Config, decide.ConnPlan, *resource.HTTPConnectionManager) {
-	cfg, plan := s.c.Plan()
-	if plan.Verdict != decide.Forward || plan.Chain == nil || plan.Chain.HTTP == nil {
+	cfg, plan, m := planOf(s.c)
+	if m == nil {
 		return cfg, plan, nil
 	}
-	m := plan.Chain.HTTP
 	if m.IdleTimeout > 0 {
 		s.idle = m.IdleTimeout
 	} else {
@@ -165,6 +181,9 @@ func (s *session) check() (cause, time.Duration) { return s.x.check() }
 
 func (s *session) readRequest(x *exchange) error {
 	err := s.reader.ReadRequest(&x.req)
+	if err == http1.ErrHTTP2Preface && s.requests == 0 && (x.hcm == nil || x.hcm.Codec != resource.CodecHTTP1) {
+		x.preface = s.watch.clear()
+	}
 	s.requests++
 	if x.hcm != nil && x.hcm.MaxRequestsPerConn > 0 && s.requests >= x.hcm.MaxRequestsPerConn {
 		x.req.Close = true

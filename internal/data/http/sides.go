@@ -62,7 +62,7 @@ type body interface {
 
 // sink is where the body of one message goes, behind a head that may still wait.
 type sink interface {
-	// add sends a piece, or keeps it until the next flush. last: no payload follows.
+	// add sends a piece, or keeps it until the next flush. last: nothing follows.
 	add(piece []byte, last bool) error
 	flush() error
 	// end ends the message; trailers may be nil.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/http2"
 	"github.com/egret-mesh/egret/internal/data/reason"
 )
 
@@ -81,11 +82,17 @@ func (x *exchange) stopUpload() {
 func (x *exchange) uploadFailure() *failure {
 	<-x.upload.done
 	x.close = true
-	var e *http1.Error
-	if errors.As(x.upload.err, &e) {
-		x.flag("DPE")
-		return &failure{kind: finalKind, status: e.Status, reason: reason.BadRequest, detail: e.Rule + ": " + e.Text}
+	var e1 *http1.Error
+	var e2 *http2.Error
+	f := failure{kind: finalKind, reason: reason.BadRequest, flag: "DPE"}
+	switch {
+	case errors.As(x.upload.err, &e1):
+		f.status, f.detail = e1.Status, e1.Error()
+		return &f
+	case errors.As(x.upload.err, &e2): // which has been reset, unless there is a status
+		f.status, f.detail = e2.Status, e2.Error()
+		return &f
 	}
-	f := x.goneFailure()
+	f = x.goneFailure()
 	return &f
 }

@@ -106,10 +106,6 @@ func (u *upstreamConn) buildRequest(x *exchange) {
 	b := http1.AppendRequestLine(m.out[:0], x.req.Method, target)
 	b = http1.AppendField(b, "host", authority)
 	b = x.req.Fields.Append(b)
-	if v := x.plan.VirtualHost; v != nil && v.IncludeAttemptCount {
-		b = append(b, "x-envoy-attempt-count: "...)
-		b = append(appendInt(b, int64(x.attempt)), "\r\n"...)
-	}
 	switch {
 	case x.req.Framing == http1.Length:
 		b = http1.AppendLength(b, x.req.Length)

@@ -222,6 +222,23 @@ func (w *watch) kick() {
 	}
 }
 
+// begin gets a watch ready for another client, after end. A timer of the one before may
+// still fire: then it is too early.
+func (w *watch) begin(down interruptible) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.down = down
+	w.state.Store(0)
+}
+
+// end makes the watch watch nothing. The timer runs on, for the next client.
+func (w *watch) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state.Store(0)
+	w.down, w.up = nil, nil
+}
+
 // wake wakes whoever is in I/O without a cause, for good: a tunnel whose one direction
 // failed.
 func (w *watch) wake() {

@@ -58,8 +58,6 @@ const (
 	BadRequest Reason = "bad_request"
 	// HeadersTooLarge: the header section is over the limit.
 	HeadersTooLarge Reason = "headers_too_large"
-	// HTTP2NotSupported: an HTTP/2 preface where only HTTP/1 is served.
-	HTTP2NotSupported Reason = "http2_not_supported"
 	// DownstreamTimeout: the client was too slow (headers, body, idle).
 	DownstreamTimeout Reason = "downstream_timeout"
 	// DownstreamTLSFailed: TLS with the client could not be set up: its certificate,
@@ -107,7 +105,7 @@ var denials = map[Reason]bool{
 	AddressForbidden: true, PolicyChanged: true, DNSNotInRegistry: true,
 	DNSTypeRefused: true, ProtocolNotCaptured: true, SelfCall: true,
 	ConfigRejected: true, NotSupported: true,
-	BadRequest: true, HeadersTooLarge: true, HTTP2NotSupported: true,
+	BadRequest: true, HeadersTooLarge: true,
 	TooManyConnections: true, DownstreamTLSFailed: true,
 }
 

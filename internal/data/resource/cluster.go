@@ -7,10 +7,7 @@ import (
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	upstreamcodecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
 	caresv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
-	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
@@ -128,63 +125,6 @@ func (c *decoding) dns(p *path, cl *Cluster, m *clusterv3.Cluster) {
 	default:
 		c.fail(at, "type %q is not supported", clip(r.GetTypedConfig().GetTypeUrl()))
 	}
-}
-
-func (c *decoding) protocols(p *path, cl *Cluster, m *clusterv3.Cluster) {
-	cl.MaxRequestsPerConn = m.GetMaxRequestsPerConnection().GetValue()
-	cl.HTTP2 = m.GetHttp2ProtocolOptions() != nil
-	c.commonProtocol(p, cl, m.GetCommonHttpProtocolOptions())
-	c.autoSNI(cl, m.GetUpstreamHttpProtocolOptions())
-	for key, a := range m.GetTypedExtensionProtocolOptions() {
-		at := p.field("typed_extension_protocol_options")
-		if key != keyHTTPProtocolOpts {
-			c.fail(at, "%q is not supported", clip(key))
-			continue
-		}
-		c.httpProtocol(at, cl, a)
-	}
-}
-
-func (c *decoding) httpProtocol(p *path, cl *Cluster, a *anypb.Any) {
-	var m upstreamhttpv3.HttpProtocolOptions
-	if !c.unpack(p, a, &m) {
-		return
-	}
-	c.commonProtocol(p, cl, m.GetCommonHttpProtocolOptions())
-	c.autoSNI(cl, m.GetUpstreamHttpProtocolOptions())
-	switch s := m.GetUpstreamProtocolOptions().(type) {
-	case *upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_:
-		cl.HTTP2 = s.ExplicitHttpConfig.GetHttp2ProtocolOptions() != nil
-	case *upstreamhttpv3.HttpProtocolOptions_UseDownstreamProtocolConfig, *upstreamhttpv3.HttpProtocolOptions_AutoConfig:
-		// Downstream is HTTP/1 here; and auto means HTTP/1 where ALPN offers no more.
-		cl.HTTP2 = false
-	default:
-		c.fail(p, "no upstream protocol")
-	}
-	for i, f := range m.GetHttpFilters() {
-		at := p.at("http_filters", i)
-		switch {
-		case filterType(f.GetTypedConfig()) == typeUpstreamCodec:
-			c.unpack(at.field("typed_config"), f.GetTypedConfig(), &upstreamcodecv3.UpstreamCodec{})
-		case !c.cosmeticFilter(f.GetTypedConfig()):
-			c.fail(at, "HTTP filter %q of type %q is not supported", clip(f.GetName()), clip(filterType(f.GetTypedConfig())))
-		}
-	}
-}
-
-func (c *decoding) commonProtocol(p *path, cl *Cluster, m *corev3.HttpProtocolOptions) {
-	if m == nil {
-		return
-	}
-	cl.UpstreamIdleTimeout = c.duration(p.field("common_http_protocol_options").field("idle_timeout"), m.GetIdleTimeout(), cl.UpstreamIdleTimeout)
-	if n := m.GetMaxRequestsPerConnection(); n != nil {
-		cl.MaxRequestsPerConn = n.GetValue()
-	}
-}
-
-func (c *decoding) autoSNI(cl *Cluster, m *corev3.UpstreamHttpProtocolOptions) {
-	cl.autoSNI = cl.autoSNI || m.GetAutoSni()
-	cl.autoSAN = cl.autoSAN || m.GetAutoSanValidation()
 }
 
 // sockets decodes the transport sockets and the source address.

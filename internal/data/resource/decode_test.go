@@ -365,14 +365,14 @@ func TestClusterDecodes(t *testing.T) {
 		"upstreamConnectionOptions":{"tcpKeepalive":{"keepaliveTime":30}},
 		"transportSocket":{"name":"tls","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"}},
 		"typedExtensionProtocolOptions":{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{"@type":"type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-			"upstreamHttpProtocolOptions":{"autoSni":true,"autoSanValidation":true},"explicitHttpConfig":{"http2ProtocolOptions":{}}}},
+			"upstreamHttpProtocolOptions":{"autoSni":true,"autoSanValidation":true},"explicitHttpConfig":{"http2ProtocolOptions":{"allowConnect":true,"maxConcurrentStreams":9,"initialStreamWindowSize":65535}}}},
 		"loadAssignment":{"clusterName":"c","endpoints":[{"priority":1,"loadBalancingWeight":3,"locality":{"region":"r"},"lbEndpoints":[
 			{"healthStatus":"DRAINING","endpoint":{"hostname":"h","address":{"socketAddress":{"address":"10.0.0.1","portValue":80}}},"metadata":{"filterMetadata":{"envoy.transport_socket_match":{"tlsMode":"istio"}}}},
 			{"loadBalancingWeight":4,"endpoint":{"address":{"socketAddress":{"address":"a.com","portValue":81}}}}]}]}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.MaxRequestsPerConn != 7 || !c.HTTP2 || c.TCPKeepalive.Time != 30*time.Second || c.ConnectTimeout != 5*time.Second {
+	if c.MaxRequestsPerConn != 7 || c.Protocol != resource.UpstreamHTTP2 || !c.HTTP2.AllowConnect || c.HTTP2.MaxConcurrentStreams != 9 || c.HTTP2.StreamWindow != 65535 || c.TCPKeepalive.Time != 30*time.Second || c.ConnectTimeout != 5*time.Second {
 		t.Errorf("%+v", c)
 	}
 	breakers := [2]resource.Thresholds{

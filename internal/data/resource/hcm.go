@@ -43,7 +43,8 @@ func (c *decoding) connectionManager(p *path, a *anypb.Any) *HTTPConnectionManag
 		MaxRequestsPerConn:        m.GetCommonHttpProtocolOptions().GetMaxRequestsPerConnection().GetValue(),
 		StripPort:                 stripPort(&m),
 	}
-	c.codec(p, m.GetCodecType())
+	h.Codec = c.codec(p, m.GetCodecType())
+	h.HTTP2 = c.http2(p.field("http2_protocol_options"), m.GetHttp2ProtocolOptions())
 	c.serverHeader(p, h, &m)
 	c.clientCertHeader(p, h, m.GetForwardClientCertDetails())
 	c.escapedSlashes(p, h, m.GetPathWithEscapedSlashesAction())
@@ -71,14 +72,6 @@ func stripPort(m *hcmv3.HttpConnectionManager) StripPort {
 		return StripMatching
 	}
 	return StripNone
-}
-
-func (c *decoding) codec(p *path, t hcmv3.HttpConnectionManager_CodecType) {
-	switch t {
-	case hcmv3.HttpConnectionManager_AUTO, hcmv3.HttpConnectionManager_HTTP1:
-	default:
-		c.fail(p.field("codec_type"), "%s is not supported", t)
-	}
 }
 
 // serverHeader: Envoy overwrites the response's server header with server_name

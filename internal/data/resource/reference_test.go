@@ -107,7 +107,7 @@ func checkReferenceClusters(t *testing.T, clusters map[string]*resource.Cluster)
 	if e := dns.Endpoints.Localities[0].Endpoints[0]; e.Host != "www.wikipedia.org" || e.Port != 443 || e.Address.IsValid() || e.Weight != 1 {
 		t.Errorf("%+v", e)
 	}
-	if pass := clusters["PassthroughCluster"]; pass.Discovery != resource.DiscoveryOriginalDst || pass.LB != resource.LBClusterProvided || pass.UpstreamIdleTimeout != 5*time.Minute || pass.HTTP2 {
+	if pass := clusters["PassthroughCluster"]; pass.Discovery != resource.DiscoveryOriginalDst || pass.LB != resource.LBClusterProvided || pass.UpstreamIdleTimeout != 5*time.Minute || pass.Protocol != resource.UpstreamDownstream {
 		t.Errorf("%+v", pass)
 	}
 	if in := clusters["InboundPassthroughCluster"]; in.SourceAddress != netip.MustParseAddr("127.0.0.6") {

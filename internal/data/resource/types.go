@@ -101,6 +101,8 @@ type HTTPConnectionManager struct {
 	RouteConfigName string
 	Inline          *RouteConfiguration
 	AccessLogs      []AccessLog
+	Codec           Codec
+	HTTP2           HTTP2Options
 	UpgradeTypes    []string // lower case: "websocket", "connect"
 	// UseRemoteAddress: the peer is the client: x-forwarded-for is appended and
 	// untrusted x-envoy headers are removed.
@@ -232,7 +234,8 @@ type Cluster struct {
 	// TLS is the transport socket; nil is plain text. Matches are looked at first.
 	TLS        *UpstreamTLS
 	TLSMatches []TLSMatch
-	HTTP2      bool // http2_protocol_options: upstream speaks HTTP/2
+	Protocol   UpstreamProtocol
+	HTTP2      HTTP2Options // where HTTP/2 is spoken
 	// UpstreamIdleTimeout of pooled connections; 0 means Envoy's 1 h.
 	UpstreamIdleTimeout time.Duration
 	MaxRequestsPerConn  uint32 // 0: unlimited

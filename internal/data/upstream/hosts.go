@@ -43,7 +43,7 @@ func dnsNames(c *config.Cluster) []string {
 
 // sameTransport reports whether a connection made for a is as good for b.
 func sameTransport(a, b *config.Cluster) bool {
-	return a.HTTP2 == b.HTTP2 && reflect.DeepEqual(a.TLS, b.TLS) && reflect.DeepEqual(a.TLSMatches, b.TLSMatches)
+	return a.Protocol == b.Protocol && a.HTTP2 == b.HTTP2 && reflect.DeepEqual(a.TLS, b.TLS) && reflect.DeepEqual(a.TLSMatches, b.TLSMatches)
 }
 
 // resolved is the answer for one name of a DNS cluster.

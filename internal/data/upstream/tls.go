@@ -20,7 +20,6 @@ import (
 // they change.
 type tlsContext struct {
 	spec     *resource.UpstreamTLS
-	alpn     []string
 	sessions tls.ClientSessionCache
 	ca       *file.Cached[*x509.CertPool]
 	cert     *file.Cached[[]byte]
@@ -59,17 +58,28 @@ func hasAll(labels, want map[string]string) bool {
 }
 
 func newTLSContext(spec *resource.UpstreamTLS) *tlsContext {
-	// HTTP/2 is not spoken upstream, so it is not offered.
-	alpn := slices.DeleteFunc(slices.Clone(spec.ALPN), func(p string) bool { return p == "h2" })
-	if len(alpn) == 0 && len(spec.ALPN) > 0 {
-		alpn = []string{"http/1.1"}
-	}
 	return &tlsContext{
-		spec: spec, alpn: alpn, sessions: tls.NewLRUClientSessionCache(32),
+		spec: spec, sessions: tls.NewLRUClientSessionCache(32),
 		ca:   file.New(spec.CAFile, credentials.ParseCA),
 		cert: file.New(spec.CertFile, asIs),
 		key:  file.New(spec.KeyFile, asIs),
 	}
+}
+
+// offer is what to offer as ALPN: what the configuration has, without the versions of
+// HTTP that the request cannot be spoken in; where that is nothing, those that it can
+// be (Envoy's fallback).
+func (x *tlsContext) offer(t *Target) []string {
+	if t == nil || t.ALPN == nil {
+		return x.spec.ALPN
+	}
+	left := slices.DeleteFunc(slices.Clone(x.spec.ALPN), func(p string) bool {
+		return (p == "h2" || p == "http/1.1" || p == "http/1.0") && !slices.Contains(t.ALPN, p)
+	})
+	if len(left) == 0 {
+		return t.ALPN
+	}
+	return left
 }
 
 func asIs(b []byte) ([]byte, error) { return b, nil }
@@ -134,7 +144,7 @@ func (x *tlsContext) config(h *Host, t *Target, roots *x509.CertPool) (*tls.Conf
 	sni, want := x.serverName(h, t)
 	cfg := &tls.Config{
 		ServerName:         sni,
-		NextProtos:         x.alpn,
+		NextProtos:         x.offer(t),
 		MinVersion:         max(x.spec.MinVersion, tls.VersionTLS12),
 		CipherSuites:       x.spec.CipherSuites,
 		MaxVersion:         x.spec.MaxVersion,

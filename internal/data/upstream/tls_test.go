@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"net/netip"
@@ -209,8 +210,6 @@ func TestTLSHello(t *testing.T) {
 		{"auto SNI without an authority", resource.UpstreamTLS{AutoSNI: true, SNI: "a.example"}, "", "a.example", "", "a.example", ""},
 		{"an address is not sent", resource.UpstreamTLS{AutoSNI: true}, "192.0.2.1:443", "", "", "192.0.2.1", ""},
 		{"another name to verify", resource.UpstreamTLS{SNI: "a.example", AutoSANCheck: true}, "b.example", "a.example", "", "a.example b.example", ""},
-		{"HTTP/2 is not offered", resource.UpstreamTLS{ALPN: []string{"h2", "http/1.1"}}, "", "", "http/1.1", "", ""},
-		{"HTTP/2 alone becomes HTTP/1.1", resource.UpstreamTLS{ALPN: []string{"h2"}}, "", "", "http/1.1", "", ""},
 		{"other protocols", resource.UpstreamTLS{ALPN: []string{"istio"}}, "", "", "istio", "", ""},
 	}
 	for i, tt := range tests {
@@ -234,6 +233,43 @@ func TestTLSHello(t *testing.T) {
 				t.Errorf("SNI, ALPN (-want +got)\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestALPN: a request is never sent in another version of HTTP than the server chose.
+func TestALPN(t *testing.T) {
+	ca := newAuthority(t)
+	addr, states := tlsServer(t, &tls.Config{
+		Certificates: []tls.Certificate{ca.leaf(t, "www.example.com")}, NextProtos: []string{"h2", "http/1.1", "istio"},
+	})
+	m := manager(t, Options{})
+	one, two, either := []string{"http/1.1"}, []string{"h2"}, []string{"h2", "http/1.1"}
+	for i, tt := range []struct {
+		configured, request []string
+		want                string
+	}{
+		{nil, nil, ""},
+		{nil, one, "http/1.1"},
+		{nil, two, "h2"},
+		{either, nil, "h2"},
+		{either, one, "http/1.1"},
+		{either, two, "h2"},
+		{either, either, "h2"},
+		{two, one, "http/1.1"},
+		{one, two, "h2"},
+		{[]string{"istio", "h2"}, one, "istio"},
+	} {
+		c := cluster(fmt.Sprintf("alpn%d", i), resource.DiscoveryStatic, addr.String())
+		c.TLS = &resource.UpstreamTLS{SkipVerify: true, ALPN: tt.configured}
+		target := &Target{ALPN: tt.request}
+		conn, err := m.Dial(t.Context(), c, pick(t, m, c, target), target, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		readHello(t, conn)
+		if s := <-states; s.NegotiatedProtocol != tt.want {
+			t.Errorf("configured %q, request %q: %q, want %q", tt.configured, tt.request, s.NegotiatedProtocol, tt.want)
+		}
 	}
 }
 

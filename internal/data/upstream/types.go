@@ -70,6 +70,9 @@ type Target struct {
 	HasHash bool
 	// Subset is what the route asks of the endpoints; nil: nothing.
 	Subset *resource.LabelMatch
+	// ALPN are the HTTP versions that the request can be spoken in ("h2", "http/1.1"):
+	// others are not offered in TLS. nil: what the configuration has is offered as it is.
+	ALPN []string
 	// Priority says which circuit breakers count.
 	Priority resource.RoutingPriority
 }

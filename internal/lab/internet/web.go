@@ -110,6 +110,10 @@ func (s *Server) serveHTTP(ln net.Listener, secure bool, h http.Handler, config 
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          log.New(io.Discard, "", 0), // clients that hang up are the test's business
 	}
+	srv.Protocols = new(http.Protocols)
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetHTTP2(true)
+	srv.Protocols.SetUnencryptedHTTP2(true)
 	s.closers = append(s.closers, func() { _ = srv.Close() })
 	s.wg.Go(func() {
 		if secure {
