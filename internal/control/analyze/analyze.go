@@ -56,6 +56,10 @@ const (
 	CodeConflictingSidecars = "conflicting_sidecars"
 	// CodeUnusedHost: an entry of a Sidecar's hosts that matches nothing.
 	CodeUnusedHost = "unused_host"
+	// CodeUnknownProvider: MeshConfig has no access log of that name.
+	CodeUnknownProvider = "unknown_provider"
+	// CodeConflictingTelemetries: two Telemetries for the same workloads.
+	CodeConflictingTelemetries = "conflicting_telemetries"
 	// CodeAllowAny: unknown hosts are not refused.
 	CodeAllowAny = "allow_any"
 )
@@ -80,6 +84,7 @@ func Analyze(objects istioapi.Objects) []istioapi.Problem {
 	a.virtualServices()
 	a.destinationRules()
 	a.sidecars()
+	a.telemetries()
 	istioapi.Sort(a.problems)
 	return a.problems
 }
@@ -88,6 +93,7 @@ func Analyze(objects istioapi.Objects) []istioapi.Problem {
 type analysis struct {
 	objects  istioapi.Objects
 	config   *meshconfig.MeshConfig // never nil
+	snapshot *mesh.Snapshot
 	services []*mesh.Service
 	byHost   map[string][]*mesh.Service
 	byName   map[string]*istioapi.Gateway // "namespace/name"
@@ -107,7 +113,7 @@ func newAnalysis(objects istioapi.Objects) *analysis {
 		a.config = objects.MeshConfig.Spec
 	}
 	snapshot, _ := mesh.New(objects, mesh.Options{BuiltIn: []*mesh.Service{builtInGateway(objects)}})
-	a.services = snapshot.Services()
+	a.snapshot, a.services = snapshot, snapshot.Services()
 	for _, s := range a.services {
 		a.byHost[s.Host] = append(a.byHost[s.Host], s)
 	}

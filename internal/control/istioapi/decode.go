@@ -13,6 +13,7 @@ import (
 
 	meshconfig "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
+	telemetry "istio.io/api/telemetry/v1alpha1"
 )
 
 // MaxFileSize is the largest file that is read, in bytes.
@@ -248,6 +249,9 @@ func specOf(object Object) proto.Message {
 		return t.Spec
 	case *WorkloadEntry:
 		t.Spec = &networking.WorkloadEntry{}
+		return t.Spec
+	case *Telemetry:
+		t.Spec = &telemetry.Telemetry{}
 		return t.Spec
 	}
 	return nil

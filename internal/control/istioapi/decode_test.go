@@ -156,7 +156,7 @@ defaultConfig:
   tracing: {sampling: 0.5}
 extensionProviders:
 - name: log
-  envoyFileAccessLog: {path: /x, logFormat: {labels: {a: "%B%", b: {c: [1, "2", null, true]}}}}
+  envoyFileAccessLog: {path: /x, logFormat: {labels: {a: "%PROTOCOL%", b: {c: [1, "2", null, true]}}}}
 - name: st
   stackdriver: {maxNumberOfAttributes: "5"}
 `

@@ -8,13 +8,17 @@ import (
 
 const (
 	networkingGroup  = "networking.istio.io"
+	telemetryGroup   = "telemetry.istio.io"
 	defaultNamespace = "default"
 	systemNamespace  = "istio-system"
 	meshConfigName   = "istio"
 	meshKey          = "mesh"
 )
 
-var networkingVersions = []string{"v1", "v1beta1", "v1alpha3"}
+var (
+	networkingVersions = []string{"v1", "v1beta1", "v1alpha3"}
+	telemetryVersions  = []string{"v1", "v1alpha1"}
+)
 
 // usedKinds are the kinds of networking.istio.io that Egret reads.
 var usedKinds = []string{"ServiceEntry", "Gateway", "VirtualService", "DestinationRule", "Sidecar", "WorkloadEntry"}
@@ -31,7 +35,7 @@ var unusedKinds = map[string]map[string]string{
 		"PeerAuthentication":    "there is no mutual TLS between proxies",
 		"RequestAuthentication": "no token is checked",
 	},
-	"telemetry.istio.io":  {"Telemetry": "access logs are set in MeshConfig, and every denial is always logged"},
+	telemetryGroup:        {},
 	"extensions.istio.io": {"WasmPlugin": "no plugin is loaded"},
 	"install.istio.io":    {"IstioOperator": "for MeshConfig use the ConfigMap \"istio\" in istio-system"},
 }
@@ -48,6 +52,13 @@ func (d *decoder) newObject() Object {
 		return &Namespace{}
 	case group == "" && version == "v1" && kind == "ConfigMap":
 		return &MeshConfig{}
+	case group == telemetryGroup && kind == "Telemetry":
+		if slices.Contains(telemetryVersions, version) {
+			return &Telemetry{}
+		}
+		d.report(Error, CodeUnknownKind, "apiVersion", d.meta.Position.Line, "%q has no version %q; use one of %s",
+			group, version, strings.Join(telemetryVersions, ", "))
+		return nil
 	case group == networkingGroup && slices.Contains(usedKinds, kind):
 		if slices.Contains(networkingVersions, version) {
 			return newNetworking(kind)
@@ -90,6 +101,9 @@ func (d *decoder) unused(group, kind string) {
 		if group == networkingGroup {
 			names = append(names, usedKinds...)
 		}
+		if group == telemetryGroup {
+			names = append(names, "Telemetry")
+		}
 		d.report(Error, CodeUnknownKind, "kind", line, "%q has no kind %q%s", group, kind, Suggest(kind, names))
 	case slices.Contains(usedKinds, kind) && group != "gateway.networking.k8s.io":
 		d.report(Error, CodeUnknownKind, "apiVersion", line, "%q has no kind %q%s", d.meta.APIVersion, kind, apiVersionHint(kind))
@@ -106,6 +120,8 @@ func apiVersionHint(kind string) string {
 	switch {
 	case slices.Contains(usedKinds, kind):
 		return fmt.Sprintf("; %s is %s/v1", kind, networkingGroup)
+	case kind == "Telemetry":
+		return fmt.Sprintf("; %s is %s/v1", kind, telemetryGroup)
 	case kind == "Namespace", kind == "ConfigMap":
 		return "; " + kind + " is v1"
 	}

@@ -18,6 +18,7 @@ var usedMeshFields = map[protoreflect.Name]bool{
 	"outbound_traffic_policy": true, "root_namespace": true, "trust_domain": true,
 	"path_normalization": true, "default_http_retry_policy": true,
 	"connect_timeout": true, "protocol_detection_timeout": true,
+	"extension_providers": true, "default_providers": true,
 	"default_service_export_to": true, "default_virtual_service_export_to": true, "default_destination_rule_export_to": true,
 }
 
@@ -40,17 +41,23 @@ func (c *checker) meshConfig(m *meshconfig.MeshConfig) {
 	if m.ProtocolDetectionTimeout.AsDuration() < 0 {
 		c.fail(CodeInvalid, at+".protocolDetectionTimeout", "is negative")
 	}
-	if path := m.AccessLogFile; path != "" && !strings.HasPrefix(path, "/") {
-		c.fail(CodeInvalid, at+".accessLogFile", "%q is not an absolute path; for the standard output write /dev/stdout", path)
-	}
+	c.logPath(at+".accessLogFile", m.AccessLogFile)
 	c.logFormat(at+".accessLogFormat", m.AccessLogFormat, m.AccessLogEncoding == meshconfig.MeshConfig_JSON)
-	c.ignored(len(m.DefaultProviders.GetAccessLogging()) > 0, at+".defaultProviders.accessLogging", "set accessLogFile; denials are always logged")
 	c.retries(m.DefaultHttpRetryPolicy, at+".defaultHttpRetryPolicy")
+	c.providers(m.ExtensionProviders, at+".extensionProviders")
+	c.ignored(len(m.DefaultProviders.GetTracing()) > 0, at+".defaultProviders.tracing", "the proxy makes no spans")
+	c.ignored(len(m.DefaultProviders.GetMetrics()) > 0, at+".defaultProviders.metrics", "metrics are always there, for Prometheus")
 	fields := m.ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() { // in the order of the type, so that problems are, too
 		if fd := fields.Get(i); m.ProtoReflect().Has(fd) && !usedMeshFields[fd.Name()] {
 			c.info(CodeNotImplemented, at+"."+fd.JSONName(), "is not read by egret")
 		}
+	}
+}
+
+func (c *checker) logPath(path, file string) {
+	if file != "" && !strings.HasPrefix(file, "/") {
+		c.fail(CodeInvalid, path, "%q is not an absolute path; for the standard output write /dev/stdout", file)
 	}
 }
 
@@ -60,18 +67,20 @@ func (c *checker) logFormat(path, text string, isJSON bool) {
 	if text == "" {
 		return
 	}
-	var err error
 	if isJSON {
 		var object map[string]any
 		if err := json.Unmarshal([]byte(text), &object); err != nil || len(object) == 0 {
 			c.warn(CodeInvalid, path, "is not a JSON object with fields, so that Istio's default format is used")
 			return
 		}
-		err = format.CheckJSON(object)
-	} else {
-		_, err = format.Parse(text)
+		c.jsonFormat(path, object)
+	} else if _, err := format.Parse(text); err != nil {
+		c.fail(CodeInvalid, path, "%v", err)
 	}
-	if err != nil {
+}
+
+func (c *checker) jsonFormat(path string, object map[string]any) {
+	if err := format.CheckJSON(object); err != nil {
 		c.fail(CodeInvalid, path, "%v", err)
 	}
 }

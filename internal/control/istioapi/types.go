@@ -12,6 +12,7 @@ import (
 
 	meshconfig "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
+	telemetry "istio.io/api/telemetry/v1alpha1"
 )
 
 // Position is where an object or field stands. Line counts from 1; 0: unknown.
@@ -90,6 +91,11 @@ type (
 		Meta
 		Spec *networking.WorkloadEntry
 	}
+	// Telemetry is telemetry.istio.io Telemetry.
+	Telemetry struct {
+		Meta
+		Spec *telemetry.Telemetry
+	}
 	// Namespace is a Kubernetes namespace (its name and labels).
 	Namespace struct{ Meta }
 	// MeshConfig is the "mesh" key of the ConfigMap "istio".
@@ -110,6 +116,7 @@ type Objects struct {
 	DestinationRules []*DestinationRule
 	Sidecars         []*Sidecar
 	WorkloadEntries  []*WorkloadEntry
+	Telemetries      []*Telemetry
 	Namespaces       []*Namespace
 	MeshConfig       *MeshConfig // nil: defaults
 }

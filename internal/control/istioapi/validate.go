@@ -30,6 +30,8 @@ func Validate(object Object) []Problem {
 		c.sidecar(t.Spec)
 	case *WorkloadEntry:
 		c.workloadEntry(t.Spec, "spec", nil, true)
+	case *Telemetry:
+		c.telemetry(t.Spec)
 	case *MeshConfig:
 		c.meshConfig(t.Spec)
 	}

@@ -77,6 +77,7 @@ type Snapshot struct {
 	destinations destinationRules
 	gateways     []*istioapi.Gateway
 	sidecars     map[string][]*istioapi.Sidecar
+	telemetries  map[string][]*istioapi.Telemetry // by namespace, oldest first
 }
 
 // New builds the snapshot. The objects must be valid (istioapi saw to that), and
@@ -106,6 +107,7 @@ func New(objects istioapi.Objects, options Options) (*Snapshot, []istioapi.Probl
 	s.indexVirtualServices(objects.VirtualServices)
 	s.indexDestinationRules(objects.DestinationRules)
 	s.indexSidecars(objects.Sidecars)
+	s.indexTelemetries(objects.Telemetries)
 	s.gateways = byAge(objects.Gateways, func(g *istioapi.Gateway) *istioapi.Meta { return &g.Meta })
 	return s, append(r.problems, s.gatewayProblems()...)
 }

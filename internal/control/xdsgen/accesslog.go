@@ -1,14 +1,18 @@
 package xdsgen
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	fileaccesslogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
+	celfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 	meshconfig "istio.io/api/mesh/v1alpha1"
+
+	"github.com/egret-mesh/egret/internal/control/mesh"
 )
 
 // DefaultTextFormat is Istio's default access log line
@@ -59,25 +63,59 @@ type accessLogs struct {
 }
 
 func (b *builder) newAccessLogs() accessLogs {
-	path := b.mesh.AccessLogFile()
-	if path == "" {
-		return accessLogs{}
-	}
-	config := &accesslogv3.AccessLog_TypedConfig{TypedConfig: b.pack(&fileaccesslogv3.FileAccessLog{
-		Path: path,
-		AccessLogFormat: &fileaccesslogv3.FileAccessLog_LogFormat{
+	var out accessLogs
+	for _, l := range b.mesh.AccessLogs(b.node) {
+		file := &fileaccesslogv3.FileAccessLog{Path: b.mesh.AccessLogFile(), AccessLogFormat: &fileaccesslogv3.FileAccessLog_LogFormat{
 			LogFormat: logFormat(b.mesh.Config()),
-		},
-	})}
-	const name = "envoy.access_loggers.file"
-	return accessLogs{
-		traffic: []*accesslogv3.AccessLog{frozen(&accesslogv3.AccessLog{Name: name, ConfigType: config})},
-		listener: []*accesslogv3.AccessLog{{Name: name, ConfigType: config, Filter: &accesslogv3.AccessLogFilter{
-			FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
-				ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"NR"}},
-			},
-		}}},
+		}}
+		if l.File != nil {
+			file.Path = cmp.Or(l.File.GetPath(), "/dev/stdout")
+			file.AccessLogFormat = &fileaccesslogv3.FileAccessLog_LogFormat{LogFormat: providerFormat(l.File)}
+		}
+		const name = "envoy.access_loggers.file"
+		config := &accesslogv3.AccessLog_TypedConfig{TypedConfig: b.pack(file)}
+		noRoute := &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
+			ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"NR"}},
+		}}
+		filter := b.expressionFilter(l.Expression)
+		out.traffic = append(out.traffic, frozen(&accesslogv3.AccessLog{Name: name, ConfigType: config, Filter: filter}))
+		if filter != nil {
+			noRoute = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{
+				AndFilter: &accesslogv3.AndFilter{Filters: []*accesslogv3.AccessLogFilter{noRoute, filter}},
+			}}
+		}
+		out.listener = append(out.listener, &accesslogv3.AccessLog{Name: name, ConfigType: config, Filter: noRoute})
 	}
+	return out
+}
+
+// expressionFilter is Istio's filter of an access log; nil without an expression.
+func (b *builder) expressionFilter(expression string) *accesslogv3.AccessLogFilter {
+	if expression == "" {
+		return nil
+	}
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ExtensionFilter{
+		ExtensionFilter: &accesslogv3.ExtensionFilter{
+			Name:       "envoy.access_loggers.extension_filters.cel",
+			ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{TypedConfig: b.pack(&celfilterv3.ExpressionFilter{Expression: expression})},
+		},
+	}}
+}
+
+// providerFormat is the format of a provider; Istio's default text without one.
+func providerFormat(p *mesh.LogProvider) *corev3.SubstitutionFormatString {
+	if labels := p.GetLogFormat().GetLabels(); labels != nil {
+		if len(labels.GetFields()) == 0 { // "labels: {}" asks for the default
+			labels = jsonFormat("")
+		}
+		return &corev3.SubstitutionFormatString{
+			Format:          &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: labels},
+			OmitEmptyValues: p.GetOmitEmptyValues(),
+		}
+	}
+	f := textFormat(p.GetLogFormat().GetText())
+	f.OmitEmptyValues = p.GetOmitEmptyValues()
+	return f
 }
 
 func logFormat(c *meshconfig.MeshConfig) *corev3.SubstitutionFormatString {
@@ -86,7 +124,11 @@ func logFormat(c *meshconfig.MeshConfig) *corev3.SubstitutionFormatString {
 			JsonFormat: jsonFormat(c.GetAccessLogFormat()),
 		}}
 	}
-	text := c.GetAccessLogFormat()
+	return textFormat(c.GetAccessLogFormat())
+}
+
+// textFormat ends the line where the text does not.
+func textFormat(text string) *corev3.SubstitutionFormatString {
 	switch {
 	case text == "":
 		text = DefaultTextFormat

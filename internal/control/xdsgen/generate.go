@@ -49,11 +49,11 @@ func generate(snapshot *mesh.Snapshot, node mesh.Node, memo *memo) (xds.Snapshot
 		return nil, fmt.Errorf("node %q has type %q; known are %q and %q", node.ID, node.Type, mesh.NodeSidecar, mesh.NodeRouter)
 	}
 	b := &builder{mesh: snapshot, node: node, scope: snapshot.Scope(node), memo: memo}
+	b.shared = b.newShared(snapshot)
+	b.logs = b.newAccessLogs()
 	if memo != nil {
 		b.surroundings = b.environment()
 	}
-	b.shared = b.newShared(snapshot)
-	b.logs = b.newAccessLogs()
 	b.begin()
 	clusters := *b
 	clusters.begin()

@@ -191,7 +191,14 @@ func (b *builder) environment() sum {
 	if err != nil {
 		b.fail(err)
 	}
-	k.text(string(config), b.mesh.AccessLogFile(), b.mesh.Domain(), b.mesh.ConnectTimeout().String())
+	for _, l := range b.logs.traffic {
+		log, err := marshal.Marshal(l)
+		if err != nil {
+			b.fail(err)
+		}
+		k.text(string(log))
+	}
+	k.text(string(config), b.mesh.Domain(), b.mesh.ConnectTimeout().String())
 	k.text(string(b.node.Type), b.node.Namespace)
 	k.flag(b.node.DNSCapture)
 	k.flag(slices.ContainsFunc(b.node.Addresses, netip.Addr.Is4))
