@@ -69,6 +69,7 @@ type conn struct {
 
 	idleSince time.Duration
 	idle      *time.Timer
+	drainer   *time.Timer
 }
 
 func newConn(nc net.Conn, o Options, client bool) *conn {
@@ -84,7 +85,7 @@ func newConn(nc net.Conn, o Options, client bool) *conn {
 		c.peerStreams = 100 // until the peer says; RFC 9113 section 6.5.2 recommends no less
 	}
 	c.flushed.L = &c.mu
-	c.in = input{nc: nc, pool: o.Pool}
+	c.in = input{nc: nc, pool: o.Pool, now: o.Now}
 	c.fr = xhttp2.NewFramer(nil, &c.in)
 	c.fr.SetReuseFrames()
 	c.fr.SetMaxReadFrameSize(o.MaxFrameSize)
@@ -198,8 +199,10 @@ func (c *conn) end(err error) error {
 	for c.handlers > 0 {
 		c.flushed.Wait()
 	}
-	if c.idle != nil {
-		c.idle.Stop()
+	for _, t := range []*time.Timer{c.idle, c.drainer} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	c.mu.Unlock()
 	c.in.close()
@@ -315,6 +318,8 @@ type input struct {
 	buf  []byte
 	r, w int
 	much bool // the last read filled the buffer
+	now  func() time.Duration
+	at   time.Duration // when bytes came last
 }
 
 func (in *input) Read(p []byte) (int, error) {
@@ -340,7 +345,7 @@ func (in *input) fill() error {
 		in.buf = in.pool.Small()
 	}
 	n, err := in.nc.Read(in.buf)
-	in.r, in.w, in.much = 0, n, n >= 4<<10
+	in.r, in.w, in.much, in.at = 0, n, n >= 4<<10, in.now()
 	if n > 0 {
 		return nil
 	}

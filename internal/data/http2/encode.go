@@ -15,10 +15,8 @@ type encoder struct {
 	entries []entry // oldest first
 	size    uint32
 	max     uint32 // of the table, as both sides know it
-	// update: the peer changed the size, to no less than low meanwhile; the next block
-	// says so (RFC 7541 section 4.2).
+	// update: the peer changed the size; the next block says so (RFC 7541 section 4.2).
 	update bool
-	low    uint32
 	// seen are hashes of fields that came lately and are not in the table.
 	seen [32]uint64
 	next uint8
@@ -31,19 +29,18 @@ type entry struct {
 
 func newEncoder() *encoder { return &encoder{seed: maphash.MakeSeed(), max: encoderTable} }
 
-// setMax follows the peer's SETTINGS_HEADER_TABLE_SIZE.
+// setMax follows the peer's SETTINGS_HEADER_TABLE_SIZE. Of several before a block the
+// smallest stays, for then one update is enough: some decoders refuse two.
 func (e *encoder) setMax(n uint32) {
 	n = min(n, encoderTable)
-	if n == e.max && !e.update {
+	if e.update {
+		n = min(n, e.max)
+	}
+	if n == e.max {
 		return
 	}
-	if !e.update {
-		e.update, e.low = true, n
-	}
-	e.low = min(e.low, n)
-	e.max = n
-	e.evict(e.low)
-	e.evict(e.max)
+	e.max, e.update = n, true
+	e.evict(n)
 }
 
 func (e *encoder) evict(max uint32) {
@@ -67,9 +64,6 @@ func (e *encoder) begin(dst []byte) []byte {
 		return dst
 	}
 	e.update = false
-	if e.low < e.max {
-		dst = appendInt(dst, 0x20, 5, uint64(e.low))
-	}
 	return appendInt(dst, 0x20, 5, uint64(e.max))
 }
 

@@ -29,6 +29,9 @@ const (
 	maxContinuations = 32
 	// maxHeads bounds the interim responses that wait to be read.
 	maxHeads = 8
+	// premature is how old a stream is whose reset counts as work for nothing; Envoy's
+	// premature_reset_min_stream_lifetime_seconds.
+	premature = time.Second
 	// encoderTable bounds the dynamic table of what we send (RFC 7541 section 4.2).
 	encoderTable = 4096
 )

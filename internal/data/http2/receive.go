@@ -30,11 +30,8 @@ var drainPing = [8]byte{'d', 'r', 'a', 'i', 'n', 'i', 'n', 'g'}
 
 // receive acts on a frame. An error ends the connection.
 func (c *conn) receive(f xhttp2.Frame) error {
-	if !c.settled {
-		if s, ok := f.(*xhttp2.SettingsFrame); !ok || s.IsAck() {
-			return errFirstFrame
-		}
-		c.settled = true
+	if s, ok := f.(*xhttp2.SettingsFrame); !c.settled && (!ok || s.IsAck()) {
+		return errFirstFrame
 	}
 	var e *Error
 	switch f := f.(type) {
@@ -245,6 +242,7 @@ func (c *conn) fragment(p []byte, end bool) *Error {
 	if c.block.encoded += len(p); c.block.encoded > 2*c.o.Limits.HeaderBytes {
 		return errBlockTooLarge
 	}
+	c.dec.SetEmitEnabled(c.block.kind != blockDropped && c.block.err == nil)
 	if _, err := c.dec.Write(p); err != nil {
 		return errCompression
 	}
@@ -295,7 +293,7 @@ func (c *conn) receiveRequest() *Error {
 func (s *Stream) begin(b *block) {
 	q := &s.request
 	s.c.streams[s.id] = s
-	s.open, s.remoteEnd = true, b.end
+	s.open, s.remoteEnd, s.began = true, b.end, s.c.in.at
 	s.left = -1
 	switch {
 	case q.Framing == http1.Length:
@@ -392,7 +390,7 @@ func (c *conn) receiveReset(f *xhttp2.RSTStreamFrame) *Error {
 	s.peerReset, s.peerCode = true, f.ErrCode
 	s.fail(&ResetError{f.ErrCode})
 	c.remove(s)
-	if c.client {
+	if c.client || c.o.Now()-s.began > premature {
 		return nil
 	}
 	return c.guard.spend(workReset, 1, c.o.Now)
@@ -407,14 +405,12 @@ func (c *conn) receiveSettings(f *xhttp2.SettingsFrame) *Error {
 	if e := c.guard.spend(workSettings, max(1, f.NumSettings()), c.o.Now); e != nil {
 		return e
 	}
+	if !c.settled {
+		c.settled, c.peerStreams = true, maxStreamID // unless it says otherwise
+	}
 	for i := range f.NumSettings() {
 		if e := c.apply(f.Setting(i)); e != nil {
 			return e
-		}
-	}
-	if c.client && c.peerStreams == 100 {
-		if _, said := f.Value(xhttp2.SettingMaxConcurrentStreams); !said {
-			c.peerStreams = maxStreamID
 		}
 	}
 	c.frame(xhttp2.FrameSettings, xhttp2.FlagSettingsAck, 0, nil)
@@ -467,15 +463,14 @@ func (c *conn) applyWindow(v uint32) *Error {
 func (c *conn) receivePing(f *xhttp2.PingFrame) *Error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f.IsAck() {
-		if f.Data == drainPing && c.draining && c.final > maxStreamID {
-			c.finalGoAway()
-			return nil
-		}
-		return c.guard.spend(workPing, 1, c.o.Now)
-	}
 	if e := c.guard.spend(workPing, 1, c.o.Now); e != nil {
 		return e
+	}
+	if f.IsAck() {
+		if f.Data == drainPing && c.draining && !c.client {
+			c.finalGoAway()
+		}
+		return nil
 	}
 	c.frame(xhttp2.FramePing, xhttp2.FlagPingAck, 0, f.Data[:])
 	return c.answer()

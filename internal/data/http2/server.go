@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 )
@@ -51,7 +52,8 @@ func (c *conn) readPreface() error {
 }
 
 // drain begins the graceful end of a server (RFC 9113 section 6.8): a GOAWAY that names
-// no stream, and when the peer has seen it, which the PING tells, one that does.
+// no stream, and when the peer has seen it, which the PING tells, or does not answer soon,
+// one that does.
 func (c *conn) drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -61,10 +63,18 @@ func (c *conn) drain() {
 	c.draining = true
 	c.sendGoAway(maxStreamID, CodeNo, "draining")
 	c.frame(xhttp2.FramePing, 0, 0, drainPing[:])
+	c.drainer = time.AfterFunc(closeTimeout, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.finalGoAway()
+	})
 }
 
 // finalGoAway names the last stream that is served. c.mu is held.
 func (c *conn) finalGoAway() {
+	if c.err != nil || c.final <= maxStreamID {
+		return
+	}
 	c.final = c.last
 	c.sendGoAway(c.last, CodeNo, "draining")
 	c.nowIdle()

@@ -45,6 +45,7 @@ type Stream struct {
 	unacked,
 	send int64 // our window
 
+	began       time.Duration
 	open        bool // in c.streams once, and not released
 	remoteEnd   bool // END_STREAM came
 	localEnd    bool // END_STREAM was sent
@@ -57,10 +58,8 @@ type Stream struct {
 	prev, next *Stream
 }
 
-var streams sync.Pool
-
 func newStream(c *conn, id uint32) *Stream {
-	s, _ := streams.Get().(*Stream)
+	s, _ := c.o.Workers.streams.Get().(*Stream)
 	if s == nil {
 		s = &Stream{}
 	}
@@ -79,11 +78,12 @@ func (s *Stream) recycle() {
 		s.replies[i].Fields.Reset()
 		s.replies[i] = http1.Response{Fields: s.replies[i].Fields}
 	}
+	w := s.c.o.Workers
 	*s = Stream{
 		request: http1.Request{Fields: s.request.Fields}, replies: s.replies, trail: s.trail,
 		in: queue{pieces: s.in.pieces},
 	}
-	streams.Put(s)
+	w.streams.Put(s)
 }
 
 // ID is the stream's identifier, 0 before WriteRequest.
@@ -211,13 +211,18 @@ func (s *Stream) ReadRequest(q *http1.Request) error {
 }
 
 // ReadResponse waits for the next response head and takes it over. Interim responses are
-// returned like others.
+// returned like others; after the last head comes io.EOF.
 func (s *Stream) ReadResponse(r *http1.Response) error {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	for s.responses == 0 {
-		if err := s.stopped(); err != nil {
-			return err
+		switch {
+		case s.interrupted:
+			return ErrInterrupted
+		case s.answered:
+			return io.EOF
+		case s.err != nil:
+			return s.err
 		}
 		s.cond.Wait()
 	}
@@ -252,14 +257,6 @@ func (s *Stream) method() string {
 		return "CONNECT"
 	}
 	return ""
-}
-
-// stopped is why waiting is in vain. c.mu is held.
-func (s *Stream) stopped() error {
-	if s.interrupted {
-		return ErrInterrupted
-	}
-	return s.err
 }
 
 // Next returns the next piece of the body, valid until the next call, and gives the peer
@@ -345,7 +342,7 @@ func (s *Stream) writable() error {
 	case s.err != nil:
 		return s.err
 	case s.c.err != nil:
-		return s.c.err // of a stream that has no request yet
+		return ErrGoingAway // of a stream that has no request yet
 	case s.localEnd:
 		return ErrReset
 	}

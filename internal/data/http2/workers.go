@@ -6,8 +6,11 @@ import "sync"
 const maxIdleWorkers = 128
 
 // Workers runs handlers on goroutines that it keeps, so that their stacks, which have
-// grown, are used again. The zero value is ready to use; share it. Close it at the end.
+// grown, are used again; and it keeps streams for their storage. The zero value is ready
+// to use; share it. Close it at the end.
 type Workers struct {
+	streams sync.Pool
+
 	mu     sync.Mutex
 	idle   []chan *Stream
 	closed bool

@@ -1,0 +1,528 @@
+package http2
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	xhttp2 "golang.org/x/net/http2"
+
+	"github.com/egret-mesh/egret/internal/data/http1"
+)
+
+var getRequest = http1.Request{Method: "GET", Path: "/", Authority: "example.com"}
+
+// open opens a stream with a request.
+func open(t testing.TB, c *Client, q http1.Request, end bool) *Stream {
+	t.Helper()
+	s, err := c.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.WriteRequest(&q, "http", end); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestDrain: a GOAWAY that names no stream, then one that does; what is open is served,
+// what comes later is not, and then the connection ends.
+func TestDrain(t *testing.T) {
+	release := make(chan struct{})
+	r := rawClient(t, Options{}, func(s *Stream) {
+		<-release
+		answerOK(s)
+	})
+	r.get(1)
+	r.ping(1)
+	r.cancel()
+	if g := next[*xhttp2.GoAwayFrame](r); g.LastStreamID != maxStreamID || g.ErrCode != CodeNo {
+		t.Errorf("first %v", g)
+	}
+	r.get(3) // was on its way
+	p := next[*xhttp2.PingFrame](r)
+	r.ok(r.WritePing(true, p.Data))
+	if g := next[*xhttp2.GoAwayFrame](r); g.LastStreamID != 3 || g.ErrCode != CodeNo {
+		t.Errorf("second %v", g)
+	}
+	r.get(5) // too late
+	r.ping(2)
+	close(release)
+	got := map[uint32]bool{}
+	for {
+		f, err := r.ReadFrame()
+		if err != nil {
+			break
+		}
+		if d, ok := f.(*xhttp2.DataFrame); ok && d.StreamEnded() {
+			got[d.StreamID] = true
+		}
+	}
+	if !got[1] || !got[3] || got[5] {
+		t.Errorf("served %v", got)
+	}
+	if err := <-r.served; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDrainOfASilentPeer: a peer that does not answer the PING is not waited for.
+func TestDrainOfASilentPeer(t *testing.T) {
+	r := rawClient(t, Options{}, answerOK)
+	r.cancel()
+	if err := <-r.served; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestIdleTimeout(t *testing.T) {
+	r := rawClient(t, Options{IdleTimeout: 10 * time.Millisecond}, answerOK)
+	if g := next[*xhttp2.GoAwayFrame](r); g.ErrCode != CodeNo {
+		t.Error(g)
+	}
+	if err := <-r.served; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDeadlineOfTheConnection ends Serve, also before the preface.
+func TestDeadlineOfTheConnection(t *testing.T) {
+	near, far := loopback(t)
+	defer near.Close()
+	_ = far.SetDeadline(longAgo)
+	err := Serve(t.Context(), far, nil, Options{}, answerOK)
+	var ne net.Error
+	if !errors.As(err, &ne) || !ne.Timeout() {
+		t.Error(err)
+	}
+}
+
+func TestPreface(t *testing.T) {
+	r := plainClient(t, Options{}, answerOK)
+	r.must(io.WriteString(r.nc, "GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"))
+	r.refused(CodeProtocol, "preface_invalid")
+}
+
+func TestFirstFrameIsSettings(t *testing.T) {
+	r := plainClient(t, Options{}, answerOK)
+	r.must(io.WriteString(r.nc, xhttp2.ClientPreface))
+	r.ok(r.WritePing(false, [8]byte{}))
+	r.refused(CodeProtocol, "settings_missing")
+}
+
+// TestPeerThatTakesNothing ends by WriteTimeout.
+func TestPeerThatTakesNothing(t *testing.T) {
+	near, far := net.Pipe() // has no buffer
+	defer near.Close()
+	err := Serve(t.Context(), far, nil, Options{WriteTimeout: time.Millisecond}, answerOK)
+	var ne net.Error
+	if !errors.As(err, &ne) || !ne.Timeout() {
+		t.Error(err)
+	}
+}
+
+// TestInterrupt: SetDeadline interrupts each kind of wait, and zero resumes.
+func TestInterrupt(t *testing.T) {
+	r, c := rawServer(t, Options{}, xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 0})
+	next[*xhttp2.SettingsFrame](r)
+	s := open(t, c, getRequest, false)
+	defer s.Release()
+	next[*xhttp2.HeadersFrame](r)
+	interrupted := func(what string, wait func() error) {
+		t.Helper()
+		done := make(chan error, 1)
+		go func() { done <- wait() }()
+		await(t, func() bool { // it waits
+			if err := s.SetDeadline(longAgo); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case err := <-done:
+				if !errors.Is(err, ErrInterrupted) {
+					t.Errorf("%s: %v", what, err)
+				}
+				return true
+			default:
+				return false
+			}
+		})
+		_ = s.SetDeadline(time.Time{})
+	}
+	interrupted("window", func() error { return s.Write([]byte("x"), false) })
+	var a http1.Response
+	interrupted("head", func() error { return s.ReadResponse(&a) })
+	r.headers(1, false, ":status", "200")
+	if err := s.ReadResponse(&a); err != nil {
+		t.Fatal(err)
+	}
+	interrupted("body", func() error { _, err := s.Next(); return err })
+	r.ok(r.WriteData(1, true, []byte("rest")))
+	if p, err := s.Next(); err != nil || string(p) != "rest" {
+		t.Errorf("%q, %v", p, err)
+	}
+	if s.SetDeadline(time.Now().Add(time.Hour)) == nil {
+		t.Error("a deadline in the future was taken")
+	}
+}
+
+// TestPeerReset: the code is kept, and who waits is told.
+func TestPeerReset(t *testing.T) {
+	r, c := rawServer(t, Options{})
+	s := open(t, c, getRequest, true)
+	defer s.Release()
+	next[*xhttp2.HeadersFrame](r)
+	r.ok(r.WriteRSTStream(1, CodeHTTP11Required))
+	var a http1.Response
+	err := s.ReadResponse(&a)
+	var reset *ResetError
+	if !errors.As(err, &reset) || reset.Code != CodeHTTP11Required || reset.NotProcessed() {
+		t.Error(err)
+	}
+	if code, ok := s.PeerReset(); !ok || code != CodeHTTP11Required || !s.Gone() {
+		t.Error(code, ok)
+	}
+}
+
+// TestResponseBeforeRequestEnds: RST_STREAM with NO_ERROR after a whole response takes
+// nothing of it away.
+func TestResponseBeforeRequestEnds(t *testing.T) {
+	r, c := rawServer(t, Options{})
+	s := open(t, c, getRequest, false)
+	defer s.Release()
+	next[*xhttp2.HeadersFrame](r)
+	r.headers(1, false, ":status", "413")
+	r.ok(r.WriteData(1, true, []byte("too large")))
+	r.ok(r.WriteRSTStream(1, CodeNo))
+	await(t, s.Gone)
+	var a http1.Response
+	if err := s.ReadResponse(&a); err != nil || a.Status != 413 {
+		t.Fatal(a.Status, err)
+	}
+	got, err := io.ReadAll(reader{s})
+	if err != nil || string(got) != "too large" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := s.Write([]byte("more"), true); err == nil {
+		t.Error("written after a reset")
+	}
+}
+
+// TestServerAnswersEarly: our server tells that the rest of the request is not wanted.
+func TestServerAnswersEarly(t *testing.T) {
+	r := rawClient(t, Options{}, func(s *Stream) {
+		var q http1.Request
+		_ = s.ReadRequest(&q)
+		_ = s.WriteResponse(&http1.Response{Status: 403, Declared: -1}, true)
+	})
+	r.post(1)
+	if f := next[*xhttp2.RSTStreamFrame](r); f.ErrCode != CodeNo {
+		t.Error(f)
+	}
+	r.ok(r.WriteData(1, true, []byte("late"))) // no mistake
+	r.get(3)
+	if f := next[*xhttp2.HeadersFrame](r); f.StreamID != 3 {
+		t.Error(f)
+	}
+}
+
+// TestGoAwayOfServer: streams that it leaves out may be sent again, others go on.
+func TestGoAwayOfServer(t *testing.T) {
+	r, c := rawServer(t, Options{})
+	first, second := open(t, c, getRequest, true), open(t, c, getRequest, true)
+	defer first.Release()
+	defer second.Release()
+	reserved, err := c.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reserved.Release()
+	next[*xhttp2.HeadersFrame](r)
+	next[*xhttp2.HeadersFrame](r)
+	r.ok(r.WriteGoAway(1, CodeNo, nil))
+	var a http1.Response
+	var reset *ResetError
+	if err := second.ReadResponse(&a); !errors.As(err, &reset) || !reset.NotProcessed() {
+		t.Error(err)
+	}
+	if _, err := c.Open(); err != ErrGoingAway || c.Usable() {
+		t.Error(err)
+	}
+	if err := reserved.WriteRequest(&getRequest, "http", true); err != ErrGoingAway {
+		t.Error(err)
+	}
+	r.headers(1, true, ":status", "200")
+	if err := first.ReadResponse(&a); err != nil || a.Status != 200 {
+		t.Error(a.Status, err)
+	}
+}
+
+// TestCapacity follows SETTINGS_MAX_CONCURRENT_STREAMS, and Options.
+func TestCapacity(t *testing.T) {
+	for _, peer := range []uint32{2, 100} {
+		r, c := rawServer(t, Options{MaxConcurrentStreams: 3}, xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: peer})
+		for { // our acknowledgement says that the setting is in force
+			if f := next[*xhttp2.SettingsFrame](r); f.IsAck() {
+				break
+			}
+		}
+		var all []*Stream
+		for {
+			s, err := c.Open()
+			if err == ErrNoCapacity {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, s)
+		}
+		if len(all) != int(min(peer, 3)) || c.Active() != len(all) || !c.Usable() {
+			t.Errorf("%d streams", len(all))
+		}
+		all[0].Release()
+		s, err := c.Open()
+		if err != nil {
+			t.Error(err)
+		}
+		s.Release()
+		for _, s := range all[1:] {
+			s.Release()
+		}
+		c.Shutdown()
+		<-c.Done()
+		if c.Err() != nil {
+			t.Error(c.Err())
+		}
+	}
+}
+
+// TestClientRecordsTheServersMistake: the stream, or the connection, says which rule.
+func TestClientRecordsTheServersMistake(t *testing.T) {
+	r, c := rawServer(t, Options{})
+	s := open(t, c, getRequest, true)
+	defer s.Release()
+	next[*xhttp2.HeadersFrame](r)
+	r.headers(1, false, ":status", "200", "connection", "close")
+	var a http1.Response
+	var e *Error
+	if err := s.ReadResponse(&a); !errors.As(err, &e) || e.Rule != "connection_field" {
+		t.Error(err)
+	}
+	if f := next[*xhttp2.RSTStreamFrame](r); f.ErrCode != CodeProtocol {
+		t.Error(f)
+	}
+	r.ok(r.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingMaxFrameSize, Val: 1}))
+	<-c.Done()
+	if !errors.As(c.Err(), &e) || e.Rule != "setting_invalid" {
+		t.Error(c.Err())
+	}
+}
+
+// TestInterimFlood: interim responses that nobody reads do not pile up.
+func TestInterimFlood(t *testing.T) {
+	r, c := rawServer(t, Options{})
+	s := open(t, c, getRequest, true)
+	defer s.Release()
+	next[*xhttp2.HeadersFrame](r)
+	for range maxHeads + 1 {
+		r.headers(1, false, ":status", "103")
+	}
+	if f := next[*xhttp2.RSTStreamFrame](r); f.ErrCode != CodeCalm {
+		t.Error(f)
+	}
+}
+
+// TestLengthMismatch: DATA must add up to Content-Length.
+func TestLengthMismatch(t *testing.T) {
+	for _, body := range []string{"", "sho", "too long"} {
+		errs := make(chan error, 1)
+		r := rawClient(t, Options{}, func(s *Stream) {
+			var q http1.Request
+			_ = s.ReadRequest(&q)
+			_, err := io.ReadAll(reader{s})
+			errs <- err
+		})
+		r.post(1, "content-length", "5")
+		r.ok(r.WriteData(1, true, []byte(body)))
+		var e *Error
+		if err := <-errs; !errors.As(err, &e) || e.Rule != "content_length_mismatch" {
+			t.Errorf("%q: %v", body, err)
+		}
+		if f := next[*xhttp2.RSTStreamFrame](r); f.ErrCode != CodeProtocol {
+			t.Error(f)
+		}
+	}
+}
+
+// TestRefusedRequestReachesTheHandler: it is reset, and recorded by whom it concerns.
+func TestRefusedRequestReachesTheHandler(t *testing.T) {
+	type seen struct {
+		err  error
+		path string
+	}
+	got := make(chan seen, 1)
+	r := rawClient(t, Options{}, func(s *Stream) {
+		var q http1.Request
+		err := s.ReadRequest(&q)
+		got <- seen{err, strings.Clone(q.Path)}
+		if err := s.WriteResponse(&http1.Response{Status: 400}, true); err == nil {
+			t.Error("a reset stream was answered")
+		}
+	})
+	r.headers(1, true, append(getFields, "connection", "close")...)
+	if f := next[*xhttp2.RSTStreamFrame](r); f.ErrCode != CodeProtocol || f.StreamID != 1 {
+		t.Error(f)
+	}
+	var e *Error
+	if s := <-got; !errors.As(s.err, &e) || e.Rule != "connection_field" || s.path != "/" {
+		t.Error(s)
+	}
+}
+
+// TestExtendedConnect: WebSocket through both roles (RFC 8441).
+func TestExtendedConnect(t *testing.T) {
+	s := startServer(t, Options{ExtendedConnect: true}, func(s *Stream) {
+		var q http1.Request
+		if s.ReadRequest(&q) != nil || q.Upgrade != "websocket" || q.Method != "GET" || q.Framing != http1.NoBody {
+			return
+		}
+		if s.WriteResponse(&http1.Response{Status: 101, Declared: -1}, false) != nil {
+			return
+		}
+		p, err := s.Next()
+		if err == nil {
+			_ = s.Write(append([]byte("got "), p...), true)
+		}
+	})
+	nc, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewClient(nc, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	await(t, c.ExtendedConnect)
+	st := open(t, c, http1.Request{Method: "GET", Path: "/chat", Authority: "a", Upgrade: "websocket"}, false)
+	defer st.Release()
+	var a http1.Response
+	if err := st.ReadResponse(&a); err != nil || a.Status != 101 || a.Upgrade != "websocket" {
+		t.Fatal(a.Status, err)
+	}
+	if err := st.Write([]byte("hello"), true); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(reader{st}); err != nil || string(got) != "got hello" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestExtendedConnectNotOffered: then it is not sent.
+func TestExtendedConnectNotOffered(t *testing.T) {
+	_, c := rawServer(t, Options{})
+	s, err := c.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Release()
+	q := http1.Request{Method: "GET", Path: "/", Authority: "a", Upgrade: "websocket"}
+	if err := s.WriteRequest(&q, "http", false); err != ErrNoExtendedConnect {
+		t.Error(err)
+	}
+}
+
+// TestManyBodies: streams with bodies of all sizes, through the smallest windows, in both
+// directions at once.
+func TestManyBodies(t *testing.T) {
+	o := Options{StreamWindow: initialWindow, ConnWindow: initialWindow}
+	srv := startServer(t, o, echo)
+	nc, err := net.Dial("tcp", srv.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewClient(nc, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(i), 1))
+			body := make([]byte, rnd.IntN(200_000))
+			for k := range body {
+				body[k] = byte(rnd.Uint32())
+			}
+			s := open(t, c, http1.Request{Method: "POST", Path: "/", Authority: "a", Framing: http1.Chunked}, false)
+			defer s.Release()
+			var w sync.WaitGroup
+			w.Go(func() {
+				for rest := body; ; {
+					n := min(rnd.IntN(30_000), len(rest))
+					if err := s.Write(rest[:n], n == len(rest)); err != nil {
+						t.Error(err)
+						return
+					}
+					if rest = rest[n:]; len(rest) == 0 {
+						return
+					}
+				}
+			})
+			var a http1.Response
+			if err := s.ReadResponse(&a); err != nil {
+				t.Error(err)
+			}
+			var got []byte
+			for {
+				p, err := s.Next()
+				if err == io.EOF {
+					break
+				}
+				if err != nil {
+					t.Error(err)
+					break
+				}
+				got = append(got, p...)
+			}
+			w.Wait()
+			if !bytes.Equal(got, body) {
+				t.Errorf("%d bytes became %d", len(body), len(got))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestCurl: a real client of another kind.
+func TestCurl(t *testing.T) {
+	curl, err := exec.LookPath("curl")
+	if err != nil {
+		t.Skip("no curl")
+	}
+	s := startServer(t, Options{}, echo)
+	out, err := exec.Command(curl, "-sS", "--http2-prior-knowledge", "-d", "some body", "-i", "http://"+s.addr+"/path").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "HTTP/2 200") || !strings.HasSuffix(string(out), "some body") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestH2load: many streams of a real client.
+func TestH2load(t *testing.T) {
+	h2load, err := exec.LookPath("h2load")
+	if err != nil {
+		t.Skip("no h2load")
+	}
+	s := startServer(t, Options{}, answer1K())
+	out, err := exec.Command(h2load, "-n", "5000", "-c", "3", "-m", "50", "-T", "20", "http://"+s.addr+"/").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "5000 succeeded, 0 failed, 0 errored") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
