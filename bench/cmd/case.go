@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -43,6 +44,7 @@ type ratio struct {
 	peer   string
 	label  string // of the peer; "" is its name
 	key    string
+	of     string // the peer's figure; "" is the same one
 	// factor of the peer's figure; 0 is 1.
 	factor float64
 	// higher figures are better.
@@ -90,14 +92,11 @@ func (s samples) of(name, key string) (float64, bool) {
 // disturbs both of a round. It is false where one of them was not measured.
 func (r ratio) value(s samples) (float64, bool) {
 	ours, theirs := s[egret], s[r.peer]
-	factor := r.factor
-	if factor == 0 {
-		factor = 1
-	}
+	factor := cmp.Or(r.factor, 1)
 	var all []float64
 	for i := range min(len(ours), len(theirs)) {
 		a, hasA := ours[i][r.key]
-		b, hasB := theirs[i][r.key]
+		b, hasB := theirs[i][cmp.Or(r.of, r.key)]
 		b *= factor
 		if r.higher {
 			a, b = b, a

@@ -11,9 +11,14 @@ func allCases() []benchCase {
 		bodiesCase("http1-1m", 1<<20, "50"),
 		http2Case("http2-1x100", 1, 100),
 		http2Case("http2-16x32", 16, 32),
+		twohopCase(),
 		bulkCase(tlsBulk),
 		connectCase(tlsConnect),
 		bulkCase(tcpBulk),
 		connectCase(tcpConnect),
+		connectionsCase(),
+		memoryCase("idle", 0),
+		memoryCase("10k-entries", 10_000),
+		churnCase(),
 	}
 }

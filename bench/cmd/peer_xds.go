@@ -23,6 +23,9 @@ type sidecar struct {
 	// connections is how many may be open at a time; 0: the proxy's default.
 	connections int
 	gateway     control.Gateway // zero: none
+	// fewStats gives Envoy Istio's stats matcher. Elsewhere it counts what it counts by
+	// default: without Istio's own filter it would count nothing at all.
+	fewStats bool
 }
 
 // captured is a destination and the listener that it belongs to.
@@ -73,14 +76,17 @@ func (s *session) startEgret(ctx context.Context, o sidecar, ready func(address 
 	if s.profile != "" {
 		args = append(args, "-cpuprofile", filepath.Join(s.profile, s.name+".pprof"))
 	}
-	p, err := s.egretProcess(ctx, plane, control.SidecarNode(), ready(address(ports[0])), args...)
-	if err != nil {
-		return nil, err
+	t := &target{name: egret, address: address(ports[0]), addresses: addressesOf(o.captured, ports), change: changes(plane, o.yaml)}
+	if o.gateway != (control.Gateway{}) {
+		p, err := s.egretProcess(ctx, plane, o.gateway.Node(), accepts(o.gateway.HTTPAddress()))
+		if err != nil {
+			return nil, err
+		}
+		t.processes = append(t.processes, p)
 	}
-	return &target{
-		name: egret, address: address(ports[0]), addresses: addressesOf(o.captured, ports),
-		processes: []*process{p}, change: changes(plane, o.yaml),
-	}, nil
+	p, err := s.egretProcess(ctx, plane, control.SidecarNode(), ready(t.address), args...)
+	t.processes = append(t.processes, p)
+	return t, err
 }
 
 func (s *session) egretProcess(ctx context.Context, plane *control.Plane, node *corev3.Node, ready func(context.Context) error, args ...string) (*process, error) {
@@ -113,18 +119,21 @@ func (s *session) startEnvoy(ctx context.Context, o sidecar, ready func(address 
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.envoyProcess(ctx, plane, envoy, control.SidecarNode(), ready(address(ports[0])))
-	if err != nil {
-		return nil, err
+	t := &target{name: envoy, address: address(ports[0]), addresses: addressesOf(o.captured, ports), change: changes(plane, o.yaml)}
+	if o.gateway != (control.Gateway{}) {
+		p, err := s.envoyProcess(ctx, plane, "gateway", o.gateway.Node(), o.fewStats, accepts(o.gateway.HTTPAddress()))
+		if err != nil {
+			return nil, err
+		}
+		t.processes = append(t.processes, p)
 	}
-	return &target{
-		name: envoy, address: address(ports[0]), addresses: addressesOf(o.captured, ports),
-		processes: []*process{p}, change: changes(plane, o.yaml),
-	}, nil
+	p, err := s.envoyProcess(ctx, plane, envoy, control.SidecarNode(), o.fewStats, ready(t.address))
+	t.processes = append(t.processes, p)
+	return t, err
 }
 
-func (s *session) envoyProcess(ctx context.Context, plane *control.Plane, name string, node *corev3.Node, ready func(context.Context) error) (*process, error) {
-	bootstrap, err := envoyBootstrap(node, plane.Address())
+func (s *session) envoyProcess(ctx context.Context, plane *control.Plane, name string, node *corev3.Node, fewStats bool, ready func(context.Context) error) (*process, error) {
+	bootstrap, err := envoyBootstrap(node, plane.Address(), fewStats)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +153,7 @@ func (s *session) envoyProcess(ctx context.Context, plane *control.Plane, name s
 }
 
 // envoyBootstrap is a configuration that takes everything from ADS, as Istio's does.
-func envoyBootstrap(node *corev3.Node, ads string) (string, error) {
+func envoyBootstrap(node *corev3.Node, ads string, fewStats bool) (string, error) {
 	text, err := protojson.Marshal(node)
 	if err != nil {
 		return "", err
@@ -154,8 +163,13 @@ func envoyBootstrap(node *corev3.Node, ads string) (string, error) {
 		return "", err
 	}
 	fromADS := map[string]any{"ads": map[string]any{}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
+	stats := map[string]any{}
+	if fewStats {
+		stats["stats_matcher"] = map[string]any{"inclusion_list": map[string]any{"patterns": prefixes(istioStats...)}}
+	}
 	b, err := json.MarshalIndent(map[string]any{
-		"node": json.RawMessage(text),
+		"stats_config": stats,
+		"node":         json.RawMessage(text),
 		"dynamic_resources": map[string]any{
 			"ads_config": map[string]any{
 				"api_type": "DELTA_GRPC", "transport_api_version": "V3", "set_node_on_first_message_only": true,
@@ -182,4 +196,16 @@ func envoyBootstrap(node *corev3.Node, ads string) (string, error) {
 		}}},
 	}, "", "  ")
 	return string(b), err
+}
+
+// istioStats are the prefixes of the stats that Istio's bootstrap lets Envoy keep.
+var istioStats = []string{
+	"reporter=", "cluster_manager", "listener_manager", "server", "cluster.xds-grpc", "wasm", "component",
+}
+
+func prefixes(all ...string) (out []any) {
+	for _, p := range all {
+		out = append(out, map[string]any{"prefix": p})
+	}
+	return out
 }

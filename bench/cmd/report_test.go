@@ -128,7 +128,7 @@ func TestCases(t *testing.T) {
 			shown[col.key] = true
 		}
 		for _, r := range c.ratios {
-			if !shown[r.key] {
+			if !shown[r.key] || r.of != "" && !shown[r.of] {
 				t.Errorf("%s compares %q, which is in no column", c.name, r.key)
 			}
 		}

@@ -125,7 +125,7 @@ func asks200(address string) func(context.Context) error {
 		}
 		defer resp.Body.Close()
 		if resp.StatusCode != http.StatusOK {
-			return fmt.Errorf("status %s", resp.Status)
+			return fmt.Errorf("status %s %s", resp.Status, resp.Header.Get("x-egret-reason"))
 		}
 		return nil
 	}

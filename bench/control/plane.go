@@ -33,7 +33,8 @@ type Options struct {
 	// Gateway is where the egress gateway listens, for its ports 80 and 443; the zero
 	// value is no gateway.
 	Gateway Gateway
-	// Binds gives listeners by name an address to bind to. See Options.
+	// Binds gives listeners by name an address to bind to. For a sidecar that
+	// nothing captures traffic for; see binder.
 	Binds map[string]netip.AddrPort
 	Log   *slog.Logger
 }
@@ -66,7 +67,7 @@ func Start(o Options) (*Plane, error) {
 		return nil, err
 	}
 	p.generator = xdsgen.NewGenerator(snapshot)
-	p.server = xds.NewServer(binder{p.generator, o.Binds}, xds.ServerOptions{Logger: o.Log})
+	p.server = xds.NewServer(binder{p.generator, o.Binds, o.Gateway.Address}, xds.ServerOptions{Logger: o.Log})
 	if p.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
 	}
@@ -177,8 +178,11 @@ func SidecarNode() *corev3.Node {
 	}, Domain)
 }
 
-// GatewayNode is the egress gateway at g.
-func (g Gateway) GatewayNode() *corev3.Node {
+// HTTPAddress is where its port 80 is.
+func (g Gateway) HTTPAddress() string { return netip.AddrPortFrom(g.Address, g.HTTP).String() }
+
+// Node is the egress gateway at g.
+func (g Gateway) Node() *corev3.Node {
 	return xdsgen.EncodeNode(mesh.Node{
 		Type: mesh.NodeRouter, Name: gatewayName, Namespace: gatewayNamespace,
 		Labels: gatewayLabels, Addresses: []netip.Addr{g.Address},

@@ -29,7 +29,7 @@ func idle(ctx context.Context, args []string, in io.Reader, out io.Writer) error
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if err := allowOpenFiles(uint64(*n) + 1000); err != nil {
+	if err := allowOpenFiles(uint64(*n) + 100); err != nil {
 		return err
 	}
 	next := make(chan int, *n)

@@ -131,10 +131,14 @@ func serve(ctx context.Context, o options, store *config.Store) error {
 		}
 		defer stop()
 	}
-	return proxy.New(proxy.Options{
+	p := proxy.Options{
 		Source: store, Sockets: s, Upstreams: manager, HTTP: handler, MaxConnections: o.connections,
-		Recorder: recorder, Binder: names, Logger: o.log, DrainTimeout: -1,
-	}).Run(ctx)
+		Recorder: recorder, Logger: o.log, DrainTimeout: -1,
+	}
+	if len(o.captures) > 0 { // a gateway's clients have another resolver
+		p.Binder = names
+	}
+	return proxy.New(p).Run(ctx)
 }
 
 // serveAdmin serves the metrics, and profiles of the running process.
