@@ -8,24 +8,20 @@ import (
 var errFutureDeadline = errors.New("http2: a stream's deadline is in the past or none")
 
 // Client is a connection in the client's role.
-type Client struct {
-	c *conn
-	// result is what reading ended with; valid when Done.
-	result error
-}
+type Client struct{ c *conn }
 
 // NewClient starts HTTP/2 on a connection that has been made for it, by ALPN or prior
 // knowledge. It does not wait for the server. End it with Close or Shutdown.
 func NewClient(nc net.Conn, o Options) (*Client, error) {
 	c := newConn(nc, o, true)
-	t := &Client{c: c}
 	c.greet()
-	go t.read()
-	return t, nil
+	go c.readToEnd()
+	return &Client{c}, nil
 }
 
-func (t *Client) read() {
-	t.result = t.c.end(t.c.readFrames())
+func (c *conn) readToEnd() {
+	c.result = c.end(c.readFrames())
+	close(c.done)
 }
 
 // Open reserves a stream. It returns ErrNoCapacity where as many are open as the server
@@ -77,7 +73,7 @@ func (t *Client) Done() <-chan struct{} { return t.c.done }
 func (t *Client) Err() error {
 	select {
 	case <-t.c.done:
-		return t.result
+		return t.c.result
 	default:
 		return nil
 	}

@@ -24,7 +24,8 @@ type conn struct {
 	client     bool
 	handle     func(*Stream)
 	ownWorkers bool
-	done       chan struct{} // closed when the connection has ended
+	done       chan struct{} // of a client: closed when the connection has ended
+	result     error         // of a client: what it ended with; valid when done
 
 	// Of the reading goroutine.
 	in      input
@@ -209,7 +210,6 @@ func (c *conn) end(err error) error {
 	if c.ownWorkers {
 		c.o.Workers.Close()
 	}
-	close(c.done)
 	if broke {
 		return e
 	}
