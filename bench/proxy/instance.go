@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"runtime/debug"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -20,6 +19,7 @@ import (
 	"github.com/egret-mesh/egret/internal/data/proxy"
 	"github.com/egret-mesh/egret/internal/data/record"
 	"github.com/egret-mesh/egret/internal/data/upstream"
+	"github.com/egret-mesh/egret/internal/memory"
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
@@ -43,6 +43,7 @@ type options struct {
 
 // run serves until ctx ends.
 func run(ctx context.Context, o options) error {
+	keeper := memory.New()
 	conn, err := grpc.NewClient("passthrough:///"+o.xds, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponse)))
 	if err != nil {
@@ -63,7 +64,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	settled := make(chan struct{})
-	go func() { defer close(settled); settle(ctx, store) }()
+	go func() { defer close(settled); settle(ctx, store, keeper) }()
 	defer func() { <-settled }()
 	defer cancel()
 	return serve(ctx, o, store)
@@ -86,7 +87,7 @@ func published(ctx context.Context, store *config.Store, names bool) error {
 }
 
 // settle gives memory back after the last of a run of configurations.
-func settle(ctx context.Context, store *config.Store) {
+func settle(ctx context.Context, store *config.Store, keeper *memory.Keeper) {
 	changed, unsubscribe := store.Subscribe()
 	defer unsubscribe()
 	timer := time.NewTimer(settleAfter)
@@ -98,7 +99,7 @@ func settle(ctx context.Context, store *config.Store) {
 		case <-changed:
 			timer.Reset(settleAfter)
 		case <-timer.C:
-			debug.FreeOSMemory()
+			keeper.Settled()
 		}
 	}
 }

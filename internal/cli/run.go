@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/egret-mesh/egret/internal/host/sandbox"
+	"github.com/egret-mesh/egret/internal/memory"
 	"github.com/egret-mesh/egret/internal/standalone"
 )
 
@@ -94,12 +95,12 @@ func runRun(s Streams, o runOptions, args []string) error {
 	if err != nil {
 		home = "" // not set: nothing of it is hidden
 	}
-	memory := newMemory()
+	keeper := memory.New()
 	status, err := standalone.Run(context.Background(), standalone.Options{
 		Command: args, Paths: o.paths, Workload: o.workload, AccessLog: o.accessLog, Metrics: o.metrics,
 		Env: os.Environ(), Dir: dir, Home: home,
 		Expose: o.expose, Quiet: o.quiet, Logger: logger,
-		Settled: memory.settled,
+		Settled: keeper.Settled,
 		Stdin:   s.In, Stdout: s.Out, Stderr: s.Err,
 	})
 	if err != nil {
