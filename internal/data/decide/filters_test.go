@@ -1,6 +1,7 @@
 package decide_test
 
 import (
+	"regexp"
 	"testing"
 	"time"
 
@@ -209,6 +210,115 @@ func FuzzGRPCTimeout(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		if d, ok := decide.ParseGRPCTimeout(s); d < 0 || !ok && d != 0 {
 			t.Errorf("%q: %v %v", s, d, ok)
+		}
+	})
+}
+
+func TestRetryResponse(t *testing.T) {
+	for _, tc := range []struct {
+		on     string
+		status int
+		fields headers
+		want   bool
+	}{
+		{"5xx", 500, nil, true}, {"5xx", 499, nil, false}, {"gateway-error", 504, nil, true}, {"gateway-error", 505, nil, false},
+		{"retriable-4xx", 409, nil, true}, {"retriable-4xx", 404, nil, false}, {"503", 503, nil, true}, {"503", 504, nil, false},
+		{"retriable-status-codes", 418, nil, true}, {"retriable-status-codes", 419, nil, false},
+		{"retriable-headers", 200, headers{"x-again": "1"}, true}, {"retriable-headers", 200, nil, false},
+		{"unavailable", 200, headers{"grpc-status": "14"}, true}, {"unavailable", 200, headers{"grpc-status": "13"}, false}, {"internal", 200, headers{"grpc-status": "13"}, true},
+		{"cancelled", 200, headers{"grpc-status": "1"}, true}, {"deadline-exceeded", 200, headers{"grpc-status": "4"}, true}, {"resource-exhausted", 200, headers{"grpc-status": "8"}, true},
+		{"5xx", 503, headers{"x-envoy-ratelimited": "true"}, false}, {"envoy-ratelimited", 429, headers{"x-envoy-ratelimited": "true"}, true},
+		{"envoy-ratelimited", 429, nil, false}, {"5xx", 503, headers{"x-envoy-overloaded": "true"}, false},
+		{"connect-failure", 503, nil, false}, {"http3-post-connect-failure", 503, nil, false}, {"nonsense", 503, nil, false},
+	} {
+		p := &resource.RetryPolicy{On: []string{tc.on}, StatusCodes: []uint32{418}, Headers: []match.Header{{Name: "x-again", Value: match.String{Kind: match.Present}}}}
+		if got := decide.RetryResponse(p, tc.status, tc.fields); got != tc.want {
+			t.Errorf("%s, %d, %v: %v", tc.on, tc.status, tc.fields, got)
+		}
+	}
+}
+
+func TestRetryFailure(t *testing.T) {
+	kinds := []decide.Failed{decide.ConnectFailed, decide.ResetFailed, decide.RefusedFailed, decide.TimeoutFailed}
+	for on, want := range map[string][]bool{
+		"5xx": {true, true, true, true}, "gateway-error": {true, true, true, true}, "reset": {true, true, true, true},
+		"connect-failure": {true, false, false, false}, "reset-before-request": {true, false, false, false},
+		"refused-stream": {false, false, true, false}, "retriable-4xx": {false, false, false, false},
+	} {
+		for i, kind := range kinds {
+			if got := decide.RetryFailure(&resource.RetryPolicy{On: []string{on}}, kind); got != want[i] {
+				t.Errorf("%s, kind %d: %v", on, kind, got)
+			}
+		}
+	}
+	safe := &resource.RetryPolicy{RequestHeaders: []match.Header{{Name: "x-safe", Value: match.String{Kind: match.Present}}}}
+	if decide.MayRetry(safe, &decide.Request{Headers: headers{}}) || !decide.MayRetry(safe, &decide.Request{Headers: headers{"x-safe": ""}}) || !decide.MayRetry(&resource.RetryPolicy{}, &decide.Request{}) {
+		t.Error("retriable_request_headers")
+	}
+	for attempt, want := range []int{0, 0, 0, 2, 2, 4} {
+		if got := decide.LeaveAfter(&resource.RetryPolicy{LeavePriorities: 2}, max(attempt, 1)); got != want {
+			t.Errorf("attempt %d leaves the priorities of %d, want %d", attempt, got, want)
+		}
+	}
+}
+
+func TestRateLimitedPause(t *testing.T) {
+	now := time.Unix(1000, 0)
+	p := &resource.RateLimitedBackOff{Max: time.Minute, Headers: []resource.ResetHeader{{Name: "retry-after"}, {Name: "x-reset", Unix: true}}}
+	for _, tc := range []struct {
+		h    headers
+		want time.Duration
+	}{
+		{headers{"retry-after": "3"}, 3 * time.Second}, {headers{"x-reset": "1005"}, 5 * time.Second}, {headers{"retry-after": "61", "x-reset": "1002"}, 2 * time.Second},
+		{headers{"retry-after": "Fri, 31 Dec"}, 0}, {headers{"x-reset": "900"}, 0}, {headers{"x-reset": "9223372036854775807"}, 0}, {headers{"retry-after": "-1"}, 0}, {headers{}, 0},
+	} {
+		if got, ok := decide.RateLimitedPause(p, tc.h, now); got != tc.want || ok != (tc.want > 0) {
+			t.Errorf("%v: %v", tc.h, got)
+		}
+	}
+}
+
+func TestLocation(t *testing.T) {
+	regex := &resource.RegexRewrite{Pattern: regexp.MustCompile("^/old/(.*)$"), Substitution: "/new/${1}"}
+	for want, r := range map[string]resource.Redirect{
+		"http://a.com:8080/new/x?y":   {RegexRewrite: regex},
+		"http://a.com:8080/new/x":     {RegexRewrite: regex, StripQuery: true},
+		"https://b.com:444/old/x?y":   {Host: "b.com", Port: 444, Scheme: "https"},
+		"https://a.com:8080/old/x?y":  {HTTPSRedirect: true},
+		"http://a.com:8080/fixed?own": {Path: "/fixed?own"},
+	} {
+		if got := decide.Location(&r, &resource.RouteMatch{Path: "/old"}, "http", "a.com:8080", "/old/x?y"); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	for authority, want := range map[string]string{"a.com": "a.com-shadow", "a.com:81": "a.com-shadow:81", "[::1]:80": "[::1]:80"} {
+		if got := decide.ShadowAuthority(&resource.Mirror{}, authority); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	if decide.ShadowAuthority(&resource.Mirror{KeepHost: true}, "a.com") != "a.com" {
+		t.Error("the host is to be kept")
+	}
+}
+
+// Whatever a workload sends as cookie or query, hashing ends, and what it makes is a
+// cookie that it reads again.
+func FuzzHash(f *testing.F) {
+	f.Add("a=b; sid=x", "/?q=1&q")
+	f.Add(`sid="`, "?")
+	f.Fuzz(func(t *testing.T, cookie, path string) {
+		policies := []resource.HashPolicy{{Kind: resource.HashQuery, Name: "q"}, {Kind: resource.HashCookie, Name: "sid", Cookie: &resource.NewCookie{}}}
+		r := &decide.Request{Path: path, Headers: headers{"cookie": cookie}, Conn: &decide.Conn{Source: addrPort("10.0.0.9:1"), Destination: addrPort("10.0.0.1:80")}}
+		plan := decide.Hash(policies, r)
+		if !plan.OK {
+			t.Fatal("no number")
+		}
+		if plan.Cookie == nil {
+			return
+		}
+		r.Headers = headers{"cookie": "sid=" + plan.CookieValue}
+		if again := decide.Hash(policies, r); again.Hash != plan.Hash || again.Cookie != nil {
+			t.Errorf("%+v, then %+v", plan, again)
 		}
 	})
 }

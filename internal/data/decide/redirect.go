@@ -62,12 +62,16 @@ func splitPort(authority string) (host, port string) {
 }
 
 // ShadowAuthority is the authority of a mirrored request: "-shadow" after the host, as
-// Envoy appends it, so that logs tell the copies.
+// Envoy appends it, so that logs tell the copies. An IPv6 literal would not be one then,
+// and stays.
 func ShadowAuthority(m *resource.Mirror, authority string) string {
 	if m.KeepHost {
 		return authority
 	}
 	host, port := splitPort(authority)
+	if strings.HasSuffix(host, "]") {
+		return authority
+	}
 	host += "-shadow"
 	if port != "" {
 		host += ":" + port

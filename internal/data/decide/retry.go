@@ -102,6 +102,15 @@ func retryOn(p *resource.RetryPolicy, on string, status int, grpc string, fields
 	return err == nil && n == status
 }
 
+// LeaveAfter is how many of the attempts so far have priorities that this attempt (from
+// 1) leaves: those up to the last update (previous_priorities).
+func LeaveAfter(p *resource.RetryPolicy, attempt int) int {
+	if p.LeavePriorities <= 0 {
+		return 0
+	}
+	return (attempt - 1) / p.LeavePriorities * p.LeavePriorities
+}
+
 // grpcStatuses are the predicates of x-envoy-retry-grpc-on.
 var grpcStatuses = map[string]string{
 	"cancelled": "1", "deadline-exceeded": "4", "internal": "13", "resource-exhausted": "8", "unavailable": "14",

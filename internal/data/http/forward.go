@@ -124,9 +124,7 @@ func (x *exchange) prepare() bool {
 	x.editRequest()
 	x.target = x.targetOf()
 	x.target.ALPN = alpnOf(x.speaks())
-	if len(f.HashPolicies) > 0 {
-		x.hash(f.HashPolicies)
-	}
+	x.choices(f)
 	if !x.takeSmallBody() {
 		return false
 	}
@@ -147,9 +145,17 @@ func (x *exchange) pickCluster() {
 	}
 }
 
-// hash gives the target the number that hashing balancers choose by.
-func (x *exchange) hash(policies []resource.HashPolicy) {
-	plan := decide.Hash(policies, &x.dreq)
+// choices tells the target what the route says about endpoints: the labels that they
+// must have, the circuit breakers that count, and the number that is hashed.
+func (x *exchange) choices(f *resource.Forward) {
+	x.target.Priority = f.Priority
+	if x.target.Subset = x.weighted.Subset; x.target.Subset == nil {
+		x.target.Subset = f.Subset
+	}
+	if len(f.HashPolicies) == 0 {
+		return
+	}
+	plan := decide.Hash(f.HashPolicies, &x.dreq)
 	x.target.Hash, x.target.HasHash = plan.Hash, plan.OK
 	if plan.Cookie != nil {
 		x.setCookie = plan.SetCookie()
@@ -249,6 +255,9 @@ func (x *exchange) pick() (*upstream.Host, *upstream.Error) {
 	}
 	if !x.watch.attach(p) {
 		_ = p.SetDeadline(longAgo)
+	}
+	if r := x.plan.Route.Forward.Retry; r != nil && r.LeavePriorities > 0 && x.attempt > 1 {
+		x.target.Leave = x.tried[:min(decide.LeaveAfter(r, int(x.attempt)), len(x.tried))]
 	}
 	return x.h.upstreams.Pick(p, x.cluster, &x.target, x.avoid())
 }

@@ -165,6 +165,7 @@ func (x *exchange) copyFor(m *resource.Mirror, cluster *config.Cluster, body []b
 		y.timeouts.Response = mirrorTimeout
 	}
 	y.target = y.targetOf() // by the name without suffix: it is what is resolved, and verified
+	y.target.ALPN = alpnOf(y.speaks())
 	y.target.Hash, y.target.HasHash = x.target.Hash, x.target.HasHash
 	y.authority = decide.ShadowAuthority(m, y.authority)
 	return y

@@ -19,6 +19,11 @@ func (f Fraction) Hit(random uint32) bool {
 // Forward is envoy.config.route.v3.RouteAction.
 type Forward struct {
 	Clusters []WeightedCluster // one or more
+	// Subset is what the route asks of endpoints (metadata_match); nil: nothing. A
+	// weighted cluster's own has it too.
+	Subset *LabelMatch
+	// Priority says which circuit breakers count.
+	Priority RoutingPriority
 	// NotFoundStatus answers where the cluster does not exist; 0: 503.
 	NotFoundStatus int
 	// Timeout of the whole response, from the end of the request; 0 means none.
@@ -82,9 +87,9 @@ type RetryPolicy struct {
 	// RequestHeaders, if any: only requests with one of these are sent again.
 	RequestHeaders []match.Header
 	AvoidPrevious  bool // previous_hosts predicate
-	// AvoidPriorities: a retry goes to a priority that was not tried
-	// (previous_priorities).
-	AvoidPriorities bool
+	// LeavePriorities, if not 0: after so many attempts the priorities that they went
+	// to are left out (previous_priorities with its update_frequency).
+	LeavePriorities int
 	HostAttempts    int
 	BackOffBase     time.Duration // 0: Envoy's 25 ms
 	BackOffMax      time.Duration // 0: ten times the base

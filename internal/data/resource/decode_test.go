@@ -135,7 +135,8 @@ func TestRouteRefused(t *testing.T) {
 		{"CORS in the old field", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","cors":{"maxAge":"1"}}`), []string{"route.cors"}},
 		{"fault for all routes", `{"name":"80","typedPerFilterConfig":{"envoy.filters.http.fault":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"}}}`, []string{"typed_per_filter_config", "HTTPFault"}},
 		{"retry of another kind", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","retryPolicy":{"retryPriority":{"name":"x"}}}`), []string{"retry_priority"}},
-		{"subset match", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","metadataMatch":{"filterMetadata":{"envoy.lb":{"a":"b"}}}}`), []string{"metadata_match"}},
+		{"subset match of another kind", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","metadataMatch":{"filterMetadata":{"other":{"a":"b"}}}}`), []string{"metadata_match", "other"}},
+		{"priority without frequency", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","retryPolicy":{"retryPriority":{"name":"p","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"}}}}`), []string{"update_frequency"}},
 		{"per-route RBAC on the virtual host", routeConfig(`"typedPerFilterConfig":{"rbac":{"@type":"type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute"}},`, ok), []string{"virtual_hosts[0].typed_per_filter_config"}},
 		{"rate limits", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","rateLimits":[{"actions":[{"remoteAddress":{}}]}]}`), []string{"rate_limits"}},
 		{"internal redirect", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","internalRedirectPolicy":{}}`), []string{"internal_redirect_policy"}},
@@ -254,7 +255,7 @@ func TestRouteFeatures(t *testing.T) {
 			"envoy.filters.http.fault":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault","delay":{"fixedDelay":"5s","percentage":{"numerator":1000,"denominator":"MILLION"}},
 				"abort":{"grpcStatus":14,"percentage":{"numerator":50}},"headers":[{"name":"x"}],"upstreamCluster":"c","downstreamNodes":["n"],"maxActiveFaults":3},
 			"envoy.filters.http.cors":{"@type":"type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy","allowOriginStringMatch":[{"prefix":"https://a"}],"allowCredentials":true,"maxAge":"86400","forwardNotMatchingPreflights":false}}},
-		{"match":{"prefix":"/s"},"route":{"cluster":"c","maxStreamDuration":{"maxStreamDuration":"7s","grpcTimeoutHeaderMax":"3s","grpcTimeoutHeaderOffset":"1s"}}},
+		{"match":{"prefix":"/s"},"route":{"cluster":"c","priority":"HIGH","metadataMatch":{"filterMetadata":{"envoy.lb":{"version":"v1"}}},"maxStreamDuration":{"maxStreamDuration":"7s","grpcTimeoutHeaderMax":"3s","grpcTimeoutHeaderOffset":"1s"}}},
 		{"match":{"prefix":"/r"},"redirect":{"regexRewrite":{"pattern":{"regex":"^/r/(.*)"},"substitution":"/x/\\1"}}}]}]}`))
 	if err != nil {
 		t.Fatal(err)
@@ -285,12 +286,13 @@ func TestRouteFeatures(t *testing.T) {
 			{Kind: resource.HashCookie, Name: "sid", Cookie: &resource.NewCookie{TTL: time.Minute, Path: "/p", Attributes: "; SameSite=Lax; Secure"}},
 			{Kind: resource.HashCookie, Name: "own"}, {Kind: resource.HashSourceIP, Name: "source_ip"}, {Kind: resource.HashQuery, Name: "q"}},
 		Retry: &resource.RetryPolicy{On: []string{"retriable-headers"}, NumRetries: 1, Headers: []match.Header{{Name: "x-again", Value: present}}, RequestHeaders: []match.Header{{Name: "x-safe", Value: present}},
-			AvoidPriorities: true, RateLimited: &resource.RateLimitedBackOff{Max: 5 * time.Minute, Headers: []resource.ResetHeader{{Name: "retry-after"}, {Name: "x-reset", Unix: true}}}},
+			LeavePriorities: 2, RateLimited: &resource.RateLimitedBackOff{Max: 5 * time.Minute, Headers: []resource.ResetHeader{{Name: "retry-after"}, {Name: "x-reset", Unix: true}}}},
 	}
 	if diff := cmp.Diff(want, first.Forward); diff != "" {
 		t.Error(diff)
 	}
 	want = &resource.Forward{Clusters: want.Clusters, Mirrors: []resource.Mirror{{Cluster: "vm", KeepHost: true}},
+		Priority: resource.PriorityHigh, Subset: resource.Labels{{Key: "version", Value: `"v1"`}}.Match(),
 		Stream: resource.StreamDuration{Max: 7 * time.Second, GRPC: &resource.GRPCTimeout{Max: 3 * time.Second, Offset: time.Second}}}
 	if diff := cmp.Diff(want, second.Forward); diff != "" {
 		t.Error(diff)

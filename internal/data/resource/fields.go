@@ -207,8 +207,8 @@ envoy.config.route.v3.QueryParameterMatcher
 envoy.config.route.v3.RouteAction
 + cluster weighted_clusters prefix_rewrite regex_rewrite host_rewrite_literal auto_host_rewrite timeout idle_timeout
 + retry_policy upgrade_configs max_stream_duration cluster_not_found_response_code append_x_forwarded_host hash_policy
-+ max_grpc_timeout grpc_timeout_offset request_mirror_policies
-- flush_timeout early_data_policy priority
++ max_grpc_timeout grpc_timeout_offset request_mirror_policies metadata_match priority
+- flush_timeout early_data_policy
 envoy.config.route.v3.RouteAction.MaxStreamDuration
 + max_stream_duration grpc_timeout_header_max grpc_timeout_header_offset
 envoy.config.route.v3.RouteAction.RequestMirrorPolicy
@@ -233,7 +233,7 @@ envoy.config.route.v3.WeightedCluster
 - runtime_key_prefix
 envoy.config.route.v3.WeightedCluster.ClusterWeight
 + name weight request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove
-+ typed_per_filter_config host_rewrite_literal
++ typed_per_filter_config host_rewrite_literal metadata_match
 envoy.config.route.v3.RetryPolicy
 + retry_on num_retries per_try_timeout retry_host_predicate host_selection_retry_max_attempts retriable_status_codes retry_back_off
 + retriable_headers retriable_request_headers rate_limited_retry_back_off retry_priority
@@ -245,7 +245,7 @@ envoy.config.route.v3.RetryPolicy.RateLimitedRetryBackOff
 envoy.config.route.v3.RetryPolicy.ResetHeader
 + name format
 envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig
-- update_frequency
++ update_frequency
 envoy.config.route.v3.RetryPolicy.RetryHostPredicate
 + name typed_config
 envoy.config.route.v3.RetryPolicy.RetryBackOff

@@ -50,18 +50,23 @@ func (c *decoding) retryPolicy(p *path, m *routev3.RetryPolicy) *RetryPolicy {
 		r.RequestHeaders = append(r.RequestHeaders, c.headerMatcher(p.at("retriable_request_headers", i), h))
 	}
 	if m.GetRetryPriority() != nil {
-		r.AvoidPriorities = c.retryPriority(p.field("retry_priority"), m.GetRetryPriority())
+		r.LeavePriorities = c.retryPriority(p.field("retry_priority"), m.GetRetryPriority())
 	}
 	r.RateLimited = c.rateLimitedBackOff(p.field("rate_limited_retry_back_off"), m.GetRateLimitedRetryBackOff())
 	return r
 }
 
-func (c *decoding) retryPriority(p *path, m *routev3.RetryPolicy_RetryPriority) bool {
+func (c *decoding) retryPriority(p *path, m *routev3.RetryPolicy_RetryPriority) int {
 	if typeName(m.GetTypedConfig().GetTypeUrl()) != typePreviousPriorities {
 		c.fail(p, "%q of type %q is not supported", clip(m.GetName()), clip(m.GetTypedConfig().GetTypeUrl()))
-		return false
+		return 0
 	}
-	return c.unpack(p.field("typed_config"), m.GetTypedConfig(), &prioritiesv3.PreviousPrioritiesConfig{})
+	var config prioritiesv3.PreviousPrioritiesConfig
+	at := p.field("typed_config")
+	if c.unpack(at, m.GetTypedConfig(), &config) && (config.GetUpdateFrequency() < 1 || config.GetUpdateFrequency() > 1000) {
+		c.fail(at.field("update_frequency"), "%d is not from 1 to 1000", config.GetUpdateFrequency())
+	}
+	return int(config.GetUpdateFrequency())
 }
 
 func (c *decoding) rateLimitedBackOff(p *path, m *routev3.RetryPolicy_RateLimitedRetryBackOff) *RateLimitedBackOff {

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -30,12 +31,17 @@ func (c *decoding) forward(p *path, m *routev3.RouteAction) *Forward {
 		AppendForwardedHost: m.GetAppendXForwardedHost(),
 	}
 	c.streamTimeouts(p, f, m)
+	labels := c.metadataMatch(p.field("metadata_match"), m.GetMetadataMatch())
+	f.Subset = labels.Match()
+	if m.GetPriority() == corev3.RoutingPriority_HIGH {
+		f.Priority = PriorityHigh
+	}
 	c.rewrite(p, f.HostRewrite, f.PrefixRewrite)
 	switch s := m.GetClusterSpecifier().(type) {
 	case *routev3.RouteAction_Cluster:
 		f.Clusters = []WeightedCluster{{Name: s.Cluster, Weight: 1}}
 	case *routev3.RouteAction_WeightedClusters:
-		f.Clusters = c.weightedClusters(p.field("weighted_clusters"), s.WeightedClusters)
+		f.Clusters = c.weightedClusters(p.field("weighted_clusters"), s.WeightedClusters, labels)
 	}
 	c.checkWeights(p, f.Clusters)
 	for _, u := range m.GetUpgradeConfigs() {
@@ -173,7 +179,7 @@ func (c *decoding) rewrite(p *path, values ...string) {
 	}
 }
 
-func (c *decoding) weightedClusters(p *path, m *routev3.WeightedCluster) []WeightedCluster {
+func (c *decoding) weightedClusters(p *path, m *routev3.WeightedCluster, labels Labels) []WeightedCluster {
 	var out []WeightedCluster
 	for i, w := range m.GetClusters() {
 		at := p.at("clusters", i)
@@ -185,6 +191,7 @@ func (c *decoding) weightedClusters(p *path, m *routev3.WeightedCluster) []Weigh
 			RequestHeaders:  c.headerEdits(at, "request_headers", w.GetRequestHeadersToAdd(), w.GetRequestHeadersToRemove()),
 			ResponseHeaders: c.headerEdits(at, "response_headers", w.GetResponseHeadersToAdd(), w.GetResponseHeadersToRemove()),
 			HostRewrite:     w.GetHostRewriteLiteral(),
+			Subset:          labels.Merge(c.metadataMatch(at.field("metadata_match"), w.GetMetadataMatch())).Match(),
 		})
 	}
 	return out

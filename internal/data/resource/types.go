@@ -188,6 +188,9 @@ type WeightedCluster struct {
 	RequestHeaders  HeaderEdits
 	ResponseHeaders HeaderEdits
 	HostRewrite     string // literal; the route's own goes before it, as in Envoy
+	// Subset is what this share asks of endpoints, with what the route asks; nil: what
+	// the route asks.
+	Subset *LabelMatch
 }
 
 // BlackHoleCluster and PassthroughCluster are Istio's names for "refuse" and

@@ -102,6 +102,7 @@ type choice struct {
 	policy resource.LBPolicy
 	config *resource.Balancing
 	hash   uint64
+	leave  []*Host // hosts whose priorities are left
 }
 
 // next chooses by policy; attempt counts the choices that were not taken.
@@ -179,6 +180,9 @@ func (b *balancer) choose(c *choice, avoid []*Host) *Host {
 		return nil
 	}
 	first := b.first(c.hash)
+	if len(c.leave) > 0 {
+		first = b.leaving(first, c.leave)
+	}
 	if h := b.groups[first].choose(c, avoid); h != nil {
 		return h
 	}
@@ -190,6 +194,17 @@ func (b *balancer) choose(c *choice, avoid []*Host) *Host {
 		}
 	}
 	return b.groups[first].next(c, 0)
+}
+
+// leaving is the first priority that none of the hosts is of; first where there is none.
+func (b *balancer) leaving(first int, hosts []*Host) int {
+	used := func(h *Host) bool { return slices.Contains(hosts, h) }
+	for i, g := range b.groups {
+		if !slices.ContainsFunc(g.hosts, used) {
+			return i
+		}
+	}
+	return first
 }
 
 func (g *group) choose(c *choice, avoid []*Host) *Host {

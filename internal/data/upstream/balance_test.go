@@ -140,6 +140,18 @@ func TestChoose(t *testing.T) {
 			}
 		})
 	}
+	leave := choiceOf(resource.LBRandom)
+	for _, tt := range []struct {
+		leave []*Host
+		want  []*Host
+	}{{[]*Host{a}, []*Host{c}}, {[]*Host{c}, []*Host{a, b}}, {[]*Host{a, c}, []*Host{a, b}}} {
+		a.failedAt.Store(0)
+		b.failedAt.Store(0)
+		leave.leave = tt.leave
+		if got := lb.choose(leave, nil); !slices.Contains(tt.want, got) {
+			t.Errorf("leaving the priorities of %v chose %s", tt.leave, got)
+		}
+	}
 	if new(balancer).choose(choiceOf(resource.LBRandom), nil) != nil {
 		t.Error("a host out of nothing")
 	}

@@ -70,6 +70,9 @@ func (s *state) pick(ctx context.Context, cluster *config.Cluster, t *Target, av
 		return first(lb.groups[0].hosts, avoid), nil
 	}
 	c := choice{state: s, policy: cluster.LB, config: &cluster.Balancing}
+	if t != nil {
+		c.leave = t.Leave
+	}
 	switch {
 	case t != nil && t.HasHash:
 		c.hash = t.Hash

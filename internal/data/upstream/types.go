@@ -73,6 +73,9 @@ type Target struct {
 	// ALPN are the HTTP versions that the request can be spoken in ("h2", "http/1.1"):
 	// others are not offered in TLS. nil: what the configuration has is offered as it is.
 	ALPN []string
+	// Leave are hosts whose priorities a retry leaves, where there is another one
+	// (previous_priorities).
+	Leave []*Host
 	// Priority says which circuit breakers count.
 	Priority resource.RoutingPriority
 }
