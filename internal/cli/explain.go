@@ -146,6 +146,9 @@ func printResult(out io.Writer, r explain.Result, where map[resource.Object]isti
 		for _, e := range h.Endpoints {
 			field("endpoint", e)
 		}
+		for _, n := range h.Notes {
+			field("note", n)
+		}
 		for _, o := range h.Objects {
 			line := o.String()
 			if at, ok := where[o]; ok {

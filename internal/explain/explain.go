@@ -148,18 +148,20 @@ type Result struct {
 
 // Hop is what one proxy decides.
 type Hop struct {
-	Proxy       string            `json:"proxy"`
-	Destination string            `json:"destination"`
-	Listener    string            `json:"listener,omitempty"`
-	FilterChain string            `json:"filter_chain,omitempty"`
-	VirtualHost string            `json:"virtual_host,omitempty"`
-	Route       string            `json:"route,omitempty"`
-	Action      string            `json:"action"`
-	Clusters    []string          `json:"clusters,omitempty"`
-	Endpoints   []string          `json:"endpoints,omitempty"`
-	Reason      reason.Reason     `json:"reason,omitempty"`
-	Detail      string            `json:"detail,omitempty"`
-	Objects     []resource.Object `json:"-"`
+	Proxy       string   `json:"proxy"`
+	Destination string   `json:"destination"`
+	Listener    string   `json:"listener,omitempty"`
+	FilterChain string   `json:"filter_chain,omitempty"`
+	VirtualHost string   `json:"virtual_host,omitempty"`
+	Route       string   `json:"route,omitempty"`
+	Action      string   `json:"action"`
+	Clusters    []string `json:"clusters,omitempty"`
+	Endpoints   []string `json:"endpoints,omitempty"`
+	// Notes are what else becomes of some requests: faults, copies.
+	Notes   []string          `json:"notes,omitempty"`
+	Reason  reason.Reason     `json:"reason,omitempty"`
+	Detail  string            `json:"detail,omitempty"`
+	Objects []resource.Object `json:"-"`
 }
 
 // endings are the actions after which there is no further hop, and the verdict then.
@@ -265,8 +267,12 @@ func explainRequest(p Proxy, c *Call, conn *decide.Conn, plan decide.ConnPlan, h
 		hop.Route = route.Route.Name
 		hop.add(route.Route.Objects)
 	}
+	if route.Verdict != decide.Deny && hop.filters(plan.Chain.HTTP, route.Route, &r) {
+		return hop, netip.AddrPort{}
+	}
 	switch route.Verdict {
 	case decide.Forward:
+		hop.mirrors(route.Route.Forward.Mirrors)
 		return forwardRequest(p, c, conn, hop, route.Route)
 	case decide.Redirect:
 		hop.Action = fmt.Sprintf("redirect with status %d", route.Route.Redirect.Status)
