@@ -31,6 +31,7 @@ func main() {
 	o.duration = time.Duration(*seconds) * time.Second
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	err := o.choose(*names)
 	switch {
 	case err != nil:

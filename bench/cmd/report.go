@@ -19,6 +19,7 @@ type caseReport struct {
 	samples  samples
 	notes    []string
 	skipped  string // why there is nothing
+	failed   string // why it ended early; then no ratio counts
 }
 
 // label is the ratio's name without its figure.
@@ -34,6 +35,10 @@ func (r ratio) title(c string) string {
 func (c caseReport) lines() (out []string) {
 	if c.skipped != "" {
 		return []string{fmt.Sprintf("SKIP %s %s", c.name, c.skipped)}
+	}
+	if c.failed != "" {
+		first, _, _ := strings.Cut(c.failed, "\n")
+		return []string{fmt.Sprintf("FAIL %s %s", c.name, first)}
 	}
 	for _, r := range c.ratios {
 		if v, ok := r.value(c.samples); ok {

@@ -47,6 +47,10 @@ func TestReport(t *testing.T) {
 			t.Errorf("no %q in %q", part, text)
 		}
 	}
+	rep.failed = "round 1, egret: status 502\nmore"
+	if d := cmp.Diff([]string{"FAIL example round 1, egret: status 502"}, rep.lines()); d != "" {
+		t.Error(d)
+	}
 	rep.skipped = "no reason"
 	if d := cmp.Diff([]string{"SKIP example no reason"}, rep.lines()); d != "" {
 		t.Error(d)

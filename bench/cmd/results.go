@@ -40,6 +40,11 @@ func (c caseReport) markdown(machine string) string {
 		fmt.Fprintf(&b, "Not measured: %s.\n", c.skipped)
 		return b.String()
 	}
+	if c.failed != "" {
+		first, _, _ := strings.Cut(c.failed, "\n")
+		fmt.Fprintf(&b, "Failed: %s.\n", first)
+		return b.String()
+	}
 	fmt.Fprintf(&b, "%s. Medians of %d rounds of %v, %s.\n%s Load average at the end: %s.\n\n", c.about, c.rounds, c.duration,
 		c.when.UTC().Format("15:04 UTC"), machine, c.load)
 	for i, row := range c.rows() {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -28,6 +29,11 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(r.binaries)
+	if o.profile != "" {
+		if err := os.MkdirAll(o.profile, 0o755); err != nil {
+			return err
+		}
+	}
 	for _, name := range []string{"proxy", "load"} {
 		if err := build(ctx, filepath.Join(r.binaries, name), name); err != nil {
 			return err
@@ -44,24 +50,35 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	}
 	machine := describeMachine(ctx, r.tools)
 	fmt.Fprintf(out, "%s\n", machine)
-	var reports []caseReport
-	for _, c := range o.cases {
-		rep, err := r.runCase(ctx, c)
-		if err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
-		}
-		reports = append(reports, rep)
-	}
+	reports, failed := r.runCases(ctx)
 	fmt.Fprintln(out)
 	for _, rep := range reports {
 		for _, line := range rep.lines() {
 			fmt.Fprintln(out, line)
 		}
 	}
-	if o.write == "" {
-		return nil
+	if o.write != "" && ctx.Err() == nil {
+		failed = errors.Join(failed, updateResults(o.write, machine, reports))
 	}
-	return updateResults(o.write, machine, reports)
+	return failed
+}
+
+// runCases measures one case after the other. One that fails does not keep the others
+// from being measured.
+func (r *rig) runCases(ctx context.Context) (reports []caseReport, failed error) {
+	for _, c := range r.cases {
+		rep, err := r.runCase(ctx, c)
+		if ctx.Err() != nil {
+			return reports, context.Cause(ctx)
+		}
+		if err != nil {
+			rep.failed = err.Error()
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", c.name, err))
+			fmt.Fprintf(r.out, "FAIL %s %v\n", c.name, err)
+		}
+		reports = append(reports, rep)
+	}
+	return reports, failed
 }
 
 // runCase measures one case and prints its table.
