@@ -138,3 +138,31 @@ func TestCases(t *testing.T) {
 		}
 	}
 }
+
+// Every case has its place in RESULTS.md, so that a run does not put it at the end.
+func TestResultsHaveMarks(t *testing.T) {
+	b, err := os.ReadFile("../RESULTS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"ratios"}
+	for _, c := range allCases() {
+		names = append(names, c.name)
+	}
+	for _, n := range names {
+		if strings.Count(string(b), "<!-- begin "+n+" -->\n") != 1 || strings.Count(string(b), "<!-- end "+n+" -->\n") != 1 {
+			t.Errorf("RESULTS.md has no marks for %s, or several", n)
+		}
+	}
+}
+
+func TestRatiosMarkdown(t *testing.T) {
+	skipped := exampleReport()
+	skipped.name, skipped.skipped = "other", "no reason"
+	text := ratiosMarkdown("A machine.", []caseReport{exampleReport(), skipped})
+	for _, part := range []string{"A machine.\n", "    RATIO example egret/haproxy 1.10 (goal 1: missed)\n", "    SKIP other no reason\n"} {
+		if !strings.Contains(text, part) {
+			t.Errorf("no %q in:\n%s", part, text)
+		}
+	}
+}

@@ -8,7 +8,8 @@ import (
 
 // updateResults replaces the tables of the cases that were measured, between their
 // marks; those of other cases stay, and so does all text outside of marks. A case without
-// marks is added at the end.
+// marks is added at the end. The list of all ratios is that of the last run with all
+// cases.
 func updateResults(path, machine string, reports []caseReport) error {
 	old, err := os.ReadFile(path)
 	if err != nil {
@@ -17,6 +18,9 @@ func updateResults(path, machine string, reports []caseReport) error {
 	text := string(old)
 	for _, r := range reports {
 		text = replaceBlock(text, r.name, r.markdown(machine))
+	}
+	if len(reports) == len(allCases()) {
+		text = replaceBlock(text, "ratios", ratiosMarkdown(machine, reports))
 	}
 	return os.WriteFile(path, []byte(text), 0o644)
 }
@@ -30,6 +34,22 @@ func replaceBlock(text, name, block string) string {
 		return strings.TrimRight(text, "\n") + "\n\n" + begin + block + end
 	}
 	return before + begin + block + end + after
+}
+
+// ratiosMarkdown is every line for machines, with the goals.
+func ratiosMarkdown(machine string, reports []caseReport) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\n", machine)
+	for _, r := range reports {
+		if r.skipped != "" || r.failed != "" {
+			fmt.Fprintf(&b, "    %s\n", strings.Join(r.lines(), "\n    "))
+			continue
+		}
+		for _, line := range r.judged() {
+			fmt.Fprintf(&b, "    RATIO %s\n", line)
+		}
+	}
+	return b.String()
 }
 
 // markdown is a section of RESULTS.md.
