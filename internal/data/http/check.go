@@ -54,6 +54,9 @@ func (x *exchange) check() (cause, time.Duration) {
 	if x.streamIdle > 0 && now >= max(x.seenAt, x.started)+x.streamIdle {
 		return causeStream, 0
 	}
+	if now >= max(x.seenAt, x.started)+x.h.limits.ScarceTimeout && x.c.Scarce != nil && x.c.Scarce() && x.clientHoldsUp() {
+		return causeScarce, 0
+	}
 	if !x.tunnelling.Load() && !x.upload.running() && x.client.gone() {
 		return causeGone, 0
 	}
@@ -61,6 +64,12 @@ func (x *exchange) check() (cause, time.Duration) {
 		return causePolicy, 0
 	}
 	return causeNone, x.nextCheck(now)
+}
+
+// clientHoldsUp reports whether it is the client that is waited for: for more of its
+// request, or to read what it has asked for.
+func (x *exchange) clientHoldsUp() bool {
+	return !x.tunnelling.Load() && (x.upload.running() || x.collecting.Load() || unread(x.c.Net) > 0)
 }
 
 // stillAllowed decides again when the configuration has changed. The request is
@@ -107,6 +116,10 @@ func (x *exchange) interruption() *failure {
 		x.close = true
 		return &failure{kind: finalKind, status: 408, reason: reason.DownstreamTimeout,
 			detail: "the whole request did not arrive within " + x.hcm.RequestTimeout.String()}
+	case causeScarce:
+		x.close = true
+		return &failure{kind: finalKind, status: 408, reason: reason.DownstreamTimeout,
+			detail: "connections are scarce, and the client made the proxy wait for more than " + x.h.limits.ScarceTimeout.String()}
 	case causePolicy:
 		return &failure{kind: finalKind, status: 502, reason: x.lateReason, detail: x.lateDetail}
 	case causeUpload:

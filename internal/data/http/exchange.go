@@ -84,6 +84,7 @@ type exchange struct {
 	// requestLimit is when the whole request must have been received; 0: no limit.
 	requestLimit time.Duration
 	received     atomic.Bool
+	collecting   atomic.Bool   // a small request body is being read
 	lateReason   reason.Reason // of causePolicy
 	lateDetail   string
 	judged       *config.Config // that the exchange was last found allowed by
@@ -175,6 +176,9 @@ func (x *exchange) failRead(err error) {
 	case x.watch.interrupted() == causeHead:
 		x.watch.resume()
 		x.answerError(408, reason.DownstreamTimeout, "the request head did not arrive in time", "")
+	case x.watch.interrupted() == causeCrowded:
+		x.watch.resume()
+		x.answerError(408, reason.DownstreamTimeout, "the request head was not whole when too many large heads were being read", "")
 	default:
 		x.entry.Reason, x.entry.Detail = reason.DownstreamClosed, "the client closed inside the request head"
 		x.flag("DC")
@@ -362,6 +366,7 @@ func (x *exchange) end() {
 	x.timeouts = decide.Timeouts{}
 	x.filters = filtering{}
 	x.received.Store(false)
+	x.collecting.Store(false)
 	x.moved.Store(0)
 	x.limit.Store(0)
 	x.tryLimit.Store(0)

@@ -179,6 +179,7 @@ func (x *exchange) takeSmallBody() bool {
 		x.failUpstream(x.interruption())
 		return false
 	}
+	x.collecting.Store(true)
 	n := len(x.arena)
 	for !x.reqBody.Done() {
 		p, err := x.reqBody.Next()
@@ -195,6 +196,7 @@ func (x *exchange) takeSmallBody() bool {
 		}
 		x.arena = append(x.arena, p...)
 	}
+	x.collecting.Store(false)
 	x.received.Store(true)
 	x.small, x.replayable = x.arena[n:len(x.arena):len(x.arena)], true
 	x.entry.BytesReceived = int64(len(x.small))

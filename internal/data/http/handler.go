@@ -41,6 +41,11 @@ type Conn struct {
 	// denies, or whose chain does not serve HTTP, refuses the request.
 	Plan func() (*config.Config, decide.ConnPlan)
 
+	// Scarce, if not nil, reports that connections are scarce: then a client that makes
+	// the proxy wait (a body that does not come, an answer that is not read) is given up
+	// after Limits.ScarceTimeout.
+	Scarce func() bool
+
 	draining atomic.Bool
 	mu       sync.Mutex
 	onDrain  func() // of the session; nil before Serve and after it
@@ -57,6 +62,9 @@ func (c *Conn) Drain() {
 		f()
 	}
 }
+
+// Draining reports whether Drain has been called.
+func (c *Conn) Draining() bool { return c.draining.Load() }
 
 // whenDrained has Drain call f; nil: nothing more.
 func (c *Conn) whenDrained(f func()) {
@@ -94,6 +102,12 @@ type Limits struct {
 	// HeadTimeout is how long a request head may take once it has begun, where the
 	// configuration has no request_headers_timeout. Default 60 s.
 	HeadTimeout time.Duration
+	// HeadMemory bounds the memory of unfinished request heads of more than 4 KiB, of
+	// all connections together; over it the oldest is given up. Default 32 MiB.
+	HeadMemory int
+	// ScarceTimeout is how long a client may make the proxy wait while connections are
+	// scarce (Conn.Scarce). Default 10 s.
+	ScarceTimeout time.Duration
 	// DrainBytes is how much of a refused request's body is read so that the
 	// connection can be used again. Default 64 KiB.
 	DrainBytes int64
@@ -112,6 +126,12 @@ type Limits struct {
 func (l Limits) withDefaults() Limits {
 	if l.HeadTimeout <= 0 {
 		l.HeadTimeout = 60 * time.Second
+	}
+	if l.HeadMemory <= 0 {
+		l.HeadMemory = 32 << 20
+	}
+	if l.ScarceTimeout <= 0 {
+		l.ScarceTimeout = 10 * time.Second
 	}
 	if l.DrainBytes <= 0 {
 		l.DrainBytes = 64 << 10
@@ -153,6 +173,7 @@ type Handler struct {
 	workers   http2.Workers
 	exchanges sync.Pool
 	streams   sync.Pool // of *clientStream
+	heads     heads
 	pool      pool
 	faults    atomic.Int64 // requests that a fault was injected into, under way
 	mirrors   mirrors
@@ -176,6 +197,7 @@ func NewHandler(o Options) *Handler {
 	}
 	h.pool.limit, h.pool.most = h.limits.IdlePerHost, int64(h.limits.IdleTotal)
 	h.mirrors.init(h.limits.Mirrors)
+	h.heads.most = h.limits.HeadMemory
 	h.exchanges.New = func() any { return new(exchange) }
 	h.streams.New = h.newClientStream
 	return h

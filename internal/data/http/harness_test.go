@@ -75,6 +75,7 @@ type world struct {
 	drain    context.CancelFunc
 	info     decide.Conn
 	protocol resource.UpstreamProtocol // of clusters
+	scarce   func() bool
 	served   sync.WaitGroup
 
 	mu       sync.Mutex
@@ -86,13 +87,20 @@ type world struct {
 // "origin" at the addresses.
 func newWorld(t testing.TB, addresses ...string) *world {
 	t.Helper()
-	w := &world{t: t, recorder: &recorder{entries: make(chan told, 4000)},
+	return newLimitedWorld(t, Limits{}, nil, addresses...)
+}
+
+// newLimitedWorld is newWorld with limits of the handler, and a say on whether
+// connections are scarce.
+func newLimitedWorld(t testing.TB, limits Limits, scarce func() bool, addresses ...string) *world {
+	t.Helper()
+	w := &world{t: t, scarce: scarce, recorder: &recorder{entries: make(chan told, 4000)},
 		hcm: &resource.HTTPConnectionManager{Proxy100Continue: true, UpgradeTypes: []string{"websocket"}, GenerateRequestID: true,
 			NormalizePath: true, ServerName: "istio-envoy", AccessLogs: []resource.AccessLog{{Path: "/dev/null"}}}}
 	w.info = decide.Conn{Source: netip.MustParseAddrPort("10.0.0.5:40000"), Destination: netip.MustParseAddrPort("203.0.113.7:80")}
 	w.configure(w.clusterOf("origin", addresses...), w.routeTo("origin"))
 	w.manager = upstream.NewManager(upstream.Options{})
-	w.handler = NewHandler(Options{Upstreams: w.manager, Recorder: w.recorder})
+	w.handler = NewHandler(Options{Upstreams: w.manager, Recorder: w.recorder, Limits: limits})
 	w.handler.checkEvery = 20 * time.Millisecond
 	w.ctx, w.drain = context.WithCancel(context.Background())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -144,7 +152,7 @@ func (w *world) accept() {
 }
 
 func (w *world) conn(c net.Conn) *Conn {
-	conn := &Conn{Net: c, Info: w.info, Plan: func() (*config.Config, decide.ConnPlan) { return w.cfg.Load(), *w.plan.Load() }}
+	conn := &Conn{Net: c, Info: w.info, Scarce: w.scarce, Plan: func() (*config.Config, decide.ConnPlan) { return w.cfg.Load(), *w.plan.Load() }}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.conns = append(w.conns, conn)

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"container/list"
 	"runtime"
 	"time"
 
@@ -24,6 +25,11 @@ type session struct {
 	x        *exchange // the request under way
 	requests uint32    // read so far
 	preface  bool      // the client begins with HTTP/2's preface
+
+	// reading: a request head is being read. large and holds are of heads, under its lock.
+	reading bool
+	large   *list.Element
+	holds   int
 
 	// idle is the keep-alive timeout, of the last plan.
 	idle time.Duration
@@ -50,7 +56,12 @@ func newSession(h *Handler, c *Conn) *session {
 }
 
 // Read is for the reader: all reads but the first of a request.
-func (s *session) Read(p []byte) (int, error) { return s.c.Net.Read(p) }
+func (s *session) Read(p []byte) (int, error) {
+	if size := s.reader.Memory(); s.reading && size > http1.SmallBuffer {
+		s.h.heads.grow(s, size)
+	}
+	return s.c.Net.Read(p)
+}
 
 // close ends the connection; there is nothing to do about an error.
 func (s *session) close() {
@@ -180,7 +191,12 @@ func (s *session) plan() (*config.Config, decide.ConnPlan, *resource.HTTPConnect
 func (s *session) check() (cause, time.Duration) { return s.x.check() }
 
 func (s *session) readRequest(x *exchange) error {
+	s.reading = true
 	err := s.reader.ReadRequest(&x.req)
+	s.reading = false
+	if s.reader.Memory() > http1.SmallBuffer {
+		s.h.heads.finished(s)
+	}
 	if err == http1.ErrHTTP2Preface && s.requests == 0 && (x.hcm == nil || x.hcm.Codec != resource.CodecHTTP1) {
 		x.preface = s.watch.clear()
 	}
@@ -265,8 +281,10 @@ func (s *session) breakOff(x *exchange) {
 }
 
 // linger lets the client read the last response before the connection is closed: a
-// close with unread bytes would reset it. Bounded in time and bytes.
+// close with unread bytes would reset it. Bounded in time and bytes. The request has
+// been recorded, so its memory is given back first.
 func (s *session) linger() {
+	s.reader.Close()
 	s.watch.resume()
 	if !s.watch.set(causeLinger, s.h.now()+s.h.limits.LingerTime) {
 		return

@@ -25,6 +25,8 @@ const (
 	causeDrain          // the proxy is shutting down
 	causeUpload         // the request body could not be read to its end
 	causeDuration       // max_stream_duration
+	causeCrowded        // the head is unfinished, and there are too many such
+	causeScarce         // connections are scarce, and the client makes the proxy wait
 )
 
 const (

@@ -217,17 +217,41 @@ func (w *wire) trySend(fd uintptr) bool {
 // netConn is what TLS connections have, and others that read ahead.
 type netConn interface{ NetConn() net.Conn }
 
-// closedByPeer reports whether the peer is known to have closed or broken the
-// connection. It does not block or consume bytes.
-func closedByPeer(conn net.Conn) bool {
+// socketOf is the connection that carries the bytes of conn.
+func socketOf(conn net.Conn) net.Conn {
 	for {
 		t, ok := conn.(netConn)
 		if !ok {
-			break
+			return conn
 		}
 		conn = t.NetConn()
 	}
-	sc, ok := conn.(syscall.Conn)
+}
+
+// unread is how many bytes that were written have not reached the peer; 0 where that
+// cannot be told.
+func unread(conn net.Conn) int {
+	sc, ok := socketOf(conn).(syscall.Conn)
+	if !ok {
+		return 0
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	n := 0
+	_ = raw.Control(func(fd uintptr) {
+		if queued, err := unix.IoctlGetInt(int(fd), unix.TIOCOUTQ); err == nil {
+			n = queued
+		}
+	})
+	return n
+}
+
+// closedByPeer reports whether the peer is known to have closed or broken the
+// connection. It does not block or consume bytes.
+func closedByPeer(conn net.Conn) bool {
+	sc, ok := socketOf(conn).(syscall.Conn)
 	if !ok {
 		return false
 	}

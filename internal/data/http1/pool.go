@@ -2,10 +2,10 @@ package http1
 
 import "sync"
 
-// Sizes of pooled buffers. Most messages fit the small one; bodies are read with
+// Sizes of pooled buffers, in bytes. Most messages fit the small one; bodies are read with
 // the middle one; the large one holds a header section up to Envoy's limit.
 const (
-	smallBuffer  = 4 << 10
+	SmallBuffer  = 4 << 10
 	bodyBuffer   = 32 << 10
 	largeBuffer  = 64 << 10
 	minimalSpace = 512
@@ -20,11 +20,11 @@ type Pool struct {
 // get returns a buffer with room for at least n bytes.
 func (p *Pool) get(n int) []byte {
 	switch {
-	case n <= smallBuffer:
-		if b, ok := p.small.Get().(*[smallBuffer]byte); ok {
+	case n <= SmallBuffer:
+		if b, ok := p.small.Get().(*[SmallBuffer]byte); ok {
 			return b[:]
 		}
-		return new([smallBuffer]byte)[:]
+		return new([SmallBuffer]byte)[:]
 	case n <= bodyBuffer:
 		if b, ok := p.body.Get().(*[bodyBuffer]byte); ok {
 			return b[:]
@@ -42,8 +42,8 @@ func (p *Pool) get(n int) []byte {
 // put takes back what get returned. Other sizes are left to the collector.
 func (p *Pool) put(b []byte) {
 	switch cap(b) {
-	case smallBuffer:
-		p.small.Put((*[smallBuffer]byte)(b[:smallBuffer]))
+	case SmallBuffer:
+		p.small.Put((*[SmallBuffer]byte)(b[:SmallBuffer]))
 	case bodyBuffer:
 		p.body.Put((*[bodyBuffer]byte)(b[:bodyBuffer]))
 	case largeBuffer:
@@ -53,7 +53,7 @@ func (p *Pool) put(b []byte) {
 
 // Small lends a small buffer (4 KiB), for a caller that waits until bytes arrive
 // before it wants memory for them. Give it to Reader.Adopt or Return it.
-func (p *Pool) Small() []byte { return p.get(smallBuffer) }
+func (p *Pool) Small() []byte { return p.get(SmallBuffer) }
 
 // Return takes back a buffer lent by the pool.
 func (p *Pool) Return(b []byte) { p.put(b) }

@@ -80,6 +80,9 @@ func (r *Reader) SetHeaderBytes(n int) {
 // Buffered is the number of bytes that were read and not consumed.
 func (r *Reader) Buffered() int { return r.w - r.r }
 
+// Memory is the size of the buffer that it reads into, in bytes.
+func (r *Reader) Memory() int { return len(r.buf) }
+
 // Adopt gives the reader a buffer of its pool with n bytes already read into it.
 // There must be nothing buffered.
 func (r *Reader) Adopt(buf []byte, n int) {
@@ -148,7 +151,7 @@ func (r *Reader) ensure(n int) {
 	if r.buf != nil && len(r.buf) >= have+n {
 		copy(r.buf, r.buf[r.r:r.w])
 	} else {
-		size := max(have+n, smallBuffer)
+		size := max(have+n, SmallBuffer)
 		if r.buf != nil {
 			size = max(size, 2*len(r.buf))
 		}

@@ -76,7 +76,11 @@ var draining = ending{reason: reason.Draining, detail: "the proxy is shutting do
 func (p *Proxy) begin(conn net.Conn, a *acceptor) {
 	c := &connection{p: p, acceptor: a, net: conn, stream: conn, start: time.Now(), id: p.ids.Add(1)}
 	c.arrived = addrPort(conn.LocalAddr())
-	if p.count.Add(1) > int64(p.maxConnections) {
+	taken := p.count.Add(1)
+	if p.scarce() {
+		p.relieve()
+	}
+	if taken > int64(p.maxConnections) {
 		c.tooMany()
 		p.count.Add(-1)
 		return
@@ -206,7 +210,7 @@ func (c *connection) unacceptable(accepted *resource.Listener) (decide.ConnPlan,
 func (c *connection) serve() {
 	c.entry = nil
 	conn := &http.Conn{Net: c.stream, Peeked: c.seen.bytes, Info: c.info, Plan: c.current,
-		ID: c.id, Start: c.start, DirectLocal: c.arrived}
+		ID: c.id, Start: c.start, DirectLocal: c.arrived, Scarce: c.p.scarce}
 	c.seen.bytes = nil
 	c.mu.Lock()
 	c.serving = conn

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -120,6 +121,8 @@ func TestTerminate(t *testing.T) {
 		{"simple", server(nil), &tls.Config{}, "200", ""},
 		{"protocols that both know", server(func(s *resource.DownstreamTLS) { s.ALPN = []string{"istio-http/1.1", "http/1.1"} }),
 			&tls.Config{NextProtos: []string{"istio-http/1.1", "http/1.1"}}, "200 http/1.1", ""},
+		{"a client that would rather speak HTTP/2, where only HTTP/1.1 is offered", server(func(s *resource.DownstreamTLS) { s.ALPN = []string{"http/1.1"} }),
+			&tls.Config{NextProtos: []string{"h2", "http/1.1"}}, "200 http/1.1", ""},
 		{"no protocol in common is no obstacle, as in Envoy", server(func(s *resource.DownstreamTLS) { s.ALPN = []string{"http/1.1"} }),
 			&tls.Config{NextProtos: []string{"foo"}}, "200 -", ""},
 		{"too old a client", server(func(s *resource.DownstreamTLS) { s.MinVersion = tls.VersionTLS13 }),
@@ -184,6 +187,25 @@ func overTLS(t *testing.T, raw net.Conn, client *tls.Config, ca *authority) stri
 		proto = "-"
 	}
 	return resp.Status[:3] + " " + proto
+}
+
+// HTTP/2 is agreed on by ALPN and spoken inside of TLS that is ended here.
+func TestHTTP2InsideOfTLS(t *testing.T) {
+	ca := newAuthority(t)
+	spec := &resource.DownstreamTLS{Certificates: []resource.Certificate{ca.inline("a.example")}, ALPN: []string{"h2", "http/1.1"}}
+	r := start(t, terminating(web(t), spec, true), "10.1.2.3:443")
+	transport := &nethttp.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: ca.pool(), ServerName: "a.example"},
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("tcp", r.address()) }}
+	defer transport.CloseIdleConnections()
+	client := &nethttp.Client{Transport: transport, Timeout: patience}
+	for range 3 {
+		resp := must(client.Get("https://a.example/"))(t)
+		body := must(io.ReadAll(resp.Body))(t)
+		_ = resp.Body.Close()
+		if resp.ProtoMajor != 2 || resp.StatusCode != 200 || !strings.HasPrefix(string(body), "https a.example") {
+			t.Errorf("%s %d %q", resp.Proto, resp.StatusCode, body)
+		}
+	}
 }
 
 // A certificate is read again when its files were replaced; while they do not fit to

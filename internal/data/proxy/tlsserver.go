@@ -115,7 +115,7 @@ func (s *tlsServer) setRoots() error {
 }
 
 // servedProtocols are what can be spoken inside of TLS that is ended here.
-var servedProtocols = [...]string{"http/1.1", "http/1.0"}
+var servedProtocols = [...]string{"h2", "http/1.1", "http/1.0"}
 
 // httpALPN is what is offered for a chain that speaks HTTP: Istio's own names
 // (istio-http/1.1, istio-peer-exchange, ...) mean exchanges that are not made here.

@@ -1,0 +1,223 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net"
+	nethttp "net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/resource"
+)
+
+// plainHTTP serves HTTP on port 80, like a gateway; everything goes to the origin.
+func plainHTTP(origin string) *config.Config {
+	cfg := httpConfig(netip.MustParseAddrPort(origin), "a.example")
+	l := listenerOn(80, &resource.FilterChain{Name: "http", HTTP: cfg.Listener("0.0.0.0_80").FilterChains[0].HTTP})
+	return configOf([]*resource.Listener{virtualOutbound(blackHole), l}, static("web", netip.MustParseAddrPort(origin)))
+}
+
+// okServer answers every request.
+func okServer(t *testing.T) string {
+	return serve(t, func(c *net.TCPConn) {
+		for r := bufio.NewReader(c); ; {
+			req, err := nethttp.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, req.Body)
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	}).String()
+}
+
+// address is where clients connect to.
+func (r *rig) address() string {
+	r.t.Helper()
+	eventually(r.t, "the listener", func() bool { return r.sockets.address("virtualOutbound") != "" })
+	return r.sockets.address("virtualOutbound")
+}
+
+// serves fails unless a well-behaved client is served.
+func (r *rig) serves() {
+	r.t.Helper()
+	c := r.dial()
+	defer c.Close()
+	if got := ask(r.t, c, bufio.NewReader(c), "a.example"); got != "200  ok" {
+		r.t.Errorf("a good client gets %s", got)
+	}
+}
+
+// triesOnce reports whether a well-behaved client is served at once.
+func (r *rig) triesOnce() bool {
+	c, err := net.Dial("tcp", r.address())
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"); err != nil {
+		return false
+	}
+	resp, err := nethttp.ReadResponse(bufio.NewReader(c), nil)
+	return err == nil && resp.StatusCode == 200
+}
+
+// Ten thousand connections that do what hostile clients do: each may cost a little
+// memory, and a good client is served all the while.
+func TestManyHostileConnections(t *testing.T) {
+	hello := string(captureHello(t, &tls.Config{ServerName: "a.example"}))
+	origin := okServer(t)
+	tls443 := func() *config.Config {
+		l := tlsListener()
+		l.InspectorsTimeout = patience
+		cfg := plainHTTP(origin)
+		return configOf(append(cfg.Listeners, l), static("web", netip.MustParseAddrPort(origin)))
+	}
+	tests := map[string]struct {
+		cfg   *config.Config
+		dst   string
+		says  string
+		least int   // connections that stay
+		each  int64 // bytes per connection, at most
+		// handshake: the proxy answers with its own hello.
+		handshake bool
+	}{
+		"silent":             {plainHTTP(origin), "10.1.2.3:80", "", 10_000, 12 << 10, false},
+		"half a head":        {plainHTTP(origin), "10.1.2.3:80", "GET / HTTP/1.1\r\nHost: a.exam", 10_000, 20 << 10, false},
+		"a large half head":  {plainHTTP(origin), "10.1.2.3:80", "GET / HTTP/1.1\r\nA: " + strings.Repeat("a", 40<<10), 1, 12 << 10, false},
+		"half a small body":  {plainHTTP(origin), "10.1.2.3:80", "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 9\r\n\r\nab", 10_000, 28 << 10, false},
+		"half a ClientHello": {tls443(), "10.1.2.3:443", hello[:len(hello)/2], 1, 12 << 10, false},
+		"half a handshake":   {terminating(origin, &resource.DownstreamTLS{Certificates: []resource.Certificate{newAuthority(t).inline("a.example")}, HandshakeTimeout: patience}, true), "10.1.2.3:443", hello, 1, 64 << 10, true},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if testing.Short() {
+				t.Skip("ten thousand connections in short mode")
+			}
+			number := 10_000
+			if tc.handshake {
+				number = 1000 // each costs a signature
+			}
+			if raceEnabled {
+				number /= 20
+			}
+			r := start(t, tc.cfg, tc.dst)
+			before, rssBefore := memory(t)
+			end := flood(t, number, r.address(), tc.says)
+			defer end()
+			eventually(t, "the connections", func() bool { return r.proxy.Info().Connections >= min(tc.least, number) })
+			if tc.dst == "10.1.2.3:80" {
+				r.serves()
+			}
+			after, rss := memory(t)
+			each := (after - before) / int64(number)
+			t.Logf("%d connections: %d bytes each of heap and stack, resident %d MiB before, %d MiB now", r.proxy.Info().Connections, each, rssBefore>>20, rss>>20)
+			if each > tc.each && !raceEnabled { // the detector needs memory of its own
+				t.Errorf("%d bytes for each of %d connections, want at most %d", each, number, tc.each)
+			}
+		})
+	}
+}
+
+// Clients that open connections and say nothing do not keep others out: when few are
+// left, idle ones make room.
+func TestSilentConnectionsMakeRoom(t *testing.T) {
+	r := start(t, plainHTTP(okServer(t)), "10.1.2.3:80", func(o *Options) { o.MaxConnections = 64 })
+	end := flood(t, 200, r.address(), "")
+	defer end()
+	for range 10 {
+		eventually(t, "room for a client that tries again", r.triesOnce)
+	}
+	if n := r.proxy.Info().Connections; n > 64 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// A connection that is made room for with finishes the request under way.
+func TestMakingRoomIsGentle(t *testing.T) {
+	release := make(chan struct{})
+	answer := sync.OnceFunc(func() { close(release) })
+	origin := serve(t, func(c *net.TCPConn) {
+		if _, err := nethttp.ReadRequest(bufio.NewReader(c)); err == nil {
+			<-release
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	}).String()
+	t.Cleanup(answer)
+	r := start(t, plainHTTP(origin), "10.1.2.3:80", func(o *Options) { o.MaxConnections = 8 })
+	c := r.dial()
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+	r.connections(1)
+	for range 32 {
+		other, err := net.Dial("tcp", r.address()) // refused while all are in use
+		if err == nil {
+			defer other.Close()
+		}
+	}
+	answer()
+	resp := must(nethttp.ReadResponse(bufio.NewReader(c), nil))(t)
+	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "ok" || resp.StatusCode != 200 {
+		t.Errorf("%d %q, %v", resp.StatusCode, body, err)
+	}
+}
+
+// ClientHellos in every form, where TLS is ended: what a server may accept is served,
+// the rest is refused and recorded.
+func TestHostileHellosWhereTLSEnds(t *testing.T) {
+	ca := newAuthority(t)
+	spec := &resource.DownstreamTLS{Certificates: []resource.Certificate{ca.inline("a.example")}, HandshakeTimeout: time.Second}
+	cfg := terminating(web(t), spec, true)
+	cfg.Listener("0.0.0.0_443").InspectorsTimeout = 300 * time.Millisecond
+	r := start(t, cfg, "10.1.2.3:443")
+	if got := overTLS(t, &inPieces{Conn: r.dial(), size: 1}, &tls.Config{}, ca); !strings.HasPrefix(got, "200") {
+		t.Errorf("byte by byte: %s", got)
+	}
+	r.logged("- web 0 21 a.example -")
+	plain := captureHello(t, &tls.Config{ServerName: "a.example"})
+	large := helloBytes(sniExt("a.example"), ext(0x1234, make([]byte, 64<<10-1)))
+	for name, first := range map[string][]byte{
+		"64 KiB":               large,
+		"64 KiB in fragments":  fragmented(large, 1000),
+		"never finished":       fragmented(plain, 7)[:100],
+		"empty records before": append(bytes.Repeat([]byte{22, 3, 1, 0, 0}, 100), plain...),
+		"an alert before":      append([]byte{21, 3, 1, 0, 2, 1, 0}, plain...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := len(told(r))
+			c := r.dial()
+			_, _ = c.Write(first)
+			_, _ = io.Copy(io.Discard, c)
+			recorded(t, r, before+1, "bad_request")
+		})
+	}
+	if got := overTLS(t, &inPieces{Conn: r.dial(), size: 1 << 20}, &tls.Config{}, ca); !strings.HasPrefix(got, "200") {
+		t.Errorf("afterwards: %s", got)
+	}
+}
+
+// inPieces writes a few bytes at a time.
+type inPieces struct {
+	net.Conn
+	size int
+}
+
+func (c *inPieces) Write(p []byte) (int, error) {
+	total := 0
+	for len(p) > 0 {
+		n, err := c.Conn.Write(p[:min(c.size, len(p))])
+		total += n
+		if err != nil {
+			return total, err
+		}
+		p = p[n:]
+	}
+	return total, nil
+}
