@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/egret-mesh/egret/internal/format"
 )
 
 // httpRoute checks one rule but for the gateways of its matches.
@@ -148,10 +150,22 @@ func (c *checker) headerOperations(o *networking.Headers_HeaderOperations, at st
 			if strings.ContainsFunc(list.values[name], func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
 				c.fail(CodeInvalid, headerAt, "the value has a control character")
 			}
+			c.headerValue(headerAt, list.values[name], request && isAuthority(name))
 		}
 	}
 	for i, name := range o.GetRemove() {
 		c.headerName(index(at+".remove", i), name, false)
+	}
+}
+
+// headerValue checks Envoy's command operators in a value: with one that is none the
+// proxy refuses all routes of the port.
+func (c *checker) headerValue(at, value string, authority bool) {
+	if authority || !strings.Contains(value, "%") {
+		return
+	}
+	if _, err := format.Parse(value); err != nil {
+		c.fail(CodeInvalid, at, "%v; a percent sign that is only one is written %%%%", err)
 	}
 }
 
