@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	nethttp "net/http"
 	"strings"
 	"testing"
 	"time"
@@ -260,6 +261,59 @@ func TestRetries(t *testing.T) {
 				}
 			}
 			w.nothingMore()
+		})
+	}
+}
+
+// TestRetryOfStreamedBodies: a body that came in chunks is sent again where it had gone
+// upstream as a whole and is not too large.
+func TestRetryOfStreamedBodies(t *testing.T) {
+	for _, test := range []struct {
+		name, body, trailers string
+		status               int
+		attempts             uint32
+	}{
+		{"small", "abc", "", 200, 2},
+		{"as large as what is kept", strings.Repeat("k", maxKept), "", 200, 2},
+		{"larger", strings.Repeat("k", maxKept+1), "", 503, 1},
+		{"empty", "", "", 200, 2},
+		{"with trailers", "abc", "x-sum: 1\r\n", 503, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := make(chan string, 4)
+			o := newOrigin(t, func(n int, c net.Conn, r *bufio.Reader) {
+				q, err := nethttp.ReadRequest(r)
+				if err != nil {
+					return
+				}
+				body, err := io.ReadAll(q.Body)
+				if err != nil {
+					return
+				}
+				got <- string(body)
+				status := "503 Later"
+				if n > 1 {
+					status = "200 OK"
+				}
+				_, _ = io.WriteString(c, "HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n")
+			})
+			w := newWorld(t, o.addr)
+			route := w.routeTo("origin")
+			route.Forward.Retry = &resource.RetryPolicy{On: []string{"5xx"}, NumRetries: 2, BackOffBase: time.Millisecond}
+			w.configure(w.clusterOf("origin", o.addr), route)
+			chunks := ""
+			if test.body != "" {
+				chunks = fmt.Sprintf("%x\r\n%s\r\n", len(test.body), test.body)
+			}
+			w.send("POST / HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + "0\r\n" + test.trailers + "\r\n")
+			if e := w.next(); e.Status != test.status || e.Attempts != test.attempts || e.Received != int64(len(test.body)) {
+				t.Errorf("recorded %+v", e)
+			}
+			for i := range test.attempts {
+				if body := <-got; body != test.body {
+					t.Errorf("attempt %d: %d bytes", i+1, len(body))
+				}
+			}
 		})
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"io"
 	"net"
+	nethttp "net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -304,4 +306,50 @@ func TestManagerRules(t *testing.T) {
 			t.Errorf("%s: %q", test.path, up)
 		}
 	}
+}
+
+// TestVersionsFilters: faults, CORS, mirrors and retries are the same whatever is spoken.
+func TestVersionsFilters(t *testing.T) {
+	var again atomic.Bool
+	mirrored := make(chan string, 8)
+	matrix(t, func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if strings.HasSuffix(r.Host, "-shadow") {
+			mirrored <- r.Method + " " + r.Host + " " + string(body)
+		} else if r.URL.Path == "/retry" && again.CompareAndSwap(false, true) {
+			w.WriteHeader(503)
+			return
+		}
+		_, _ = w.Write(body)
+	}, func(t *testing.T, p pairing, w *world, c *caller) {
+		again.Store(false)
+		w.hcm.Filters = []resource.HTTPFilter{resource.FilterFault, resource.FilterCORS}
+		origin := w.cluster()
+		fault, cors, both := w.routeTo("origin"), w.routeTo("origin"), w.routeTo("origin")
+		fault.Match.Path, fault.Fault = "/fault", &resource.Fault{Abort: &resource.FaultAbort{HTTPStatus: 418}}
+		cors.Match.Path, cors.CORS = "/cors", &resource.CORS{Origins: []match.String{{Value: "https://a.com"}}, AllowMethods: "PUT"}
+		both.Forward.Mirrors = []resource.Mirror{{Cluster: "origin"}}
+		both.Forward.Retry = &resource.RetryPolicy{On: []string{"5xx"}, NumRetries: 1, BackOffBase: time.Millisecond}
+		w.configure(origin, fault, cors, both)
+		if s, _ := c.do(c.request("GET", "/fault", nil)); s.StatusCode != 418 || s.Header.Get("X-Egret-Reason") != "fault_injected" {
+			t.Errorf("%v", s)
+		}
+		s, _ := c.do(c.request("OPTIONS", "/cors", nil, "Origin", "https://a.com", "Access-Control-Request-Method", "PUT"))
+		if s.StatusCode != 200 || s.Header.Get("Access-Control-Allow-Methods") != "PUT" || s.Header.Get("Access-Control-Allow-Origin") != "https://a.com" {
+			t.Errorf("%v", s)
+		}
+		// A body without a length: it is sent again, and mirrored, when it is complete.
+		s, body := c.do(c.request("POST", "/retry", struct{ io.Reader }{strings.NewReader("streamed")}))
+		if s.StatusCode != 200 || body != "streamed" {
+			t.Errorf("%v %q", s, body)
+		}
+		if got := <-mirrored; got != "POST example.com-shadow streamed" {
+			t.Errorf("mirrored %q", got)
+		}
+		for _, attempts := range []uint32{0, 0, 2} {
+			if e := w.next(); e.Attempts != attempts || e.Protocol != p.protocol() {
+				t.Errorf("recorded %+v", e)
+			}
+		}
+	})
 }

@@ -43,8 +43,11 @@ type forwarding struct {
 	sentAt     time.Duration // when the attempt was sent
 	// setCookie, if not "", is told to the client with the upstream's response.
 	setCookie string
-	// copies are the mirrored requests that wait for the body.
-	copies *copies
+	// copies are the mirrors that a copy of the request goes to, once its body is there.
+	copies []*resource.Mirror
+	// kept is the body as far as it went upstream, kept by keeper.
+	kept   keptBody
+	keeper keeper
 	// small is the whole body, where it arrived with the head and can be sent again.
 	small []byte
 	// replayable: the request has no body, or small has it.
@@ -53,7 +56,8 @@ type forwarding struct {
 
 func (f *forwarding) reset() {
 	clear(f.tried)
-	*f = forwarding{tried: f.tried[:0]}
+	f.kept.reset()
+	*f = forwarding{tried: f.tried[:0], kept: f.kept}
 }
 
 // forward sends the request upstream and the response back, with retries.
@@ -345,7 +349,7 @@ func (x *exchange) sendAndReceive() failure {
 		if f.kind != answeredKind {
 			return f
 		}
-		x.startUpload(x.copies.tee(to))
+		x.startUpload(x.keep(to))
 	}
 	return x.readResponseHead()
 }

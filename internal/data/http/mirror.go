@@ -14,13 +14,8 @@ import (
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
-const (
-	// maxMirrored is the largest request body that is mirrored; a request with a larger
-	// one is not.
-	maxMirrored = 64 << 10
-	// mirrorTimeout bounds a mirrored request whose route has no timeout.
-	mirrorTimeout = 15 * time.Second
-)
+// mirrorTimeout bounds a mirrored request whose route has no timeout.
+const mirrorTimeout = 15 * time.Second
 
 // mirrors are the mirrored requests under way: as many as there is room for, and none
 // after close.
@@ -63,78 +58,37 @@ func (m *mirrors) close() {
 	m.done.Wait()
 }
 
-// copies are a request's copies that wait for its body; nil: there are none.
-type copies struct {
-	to   []*resource.Mirror
-	body []byte
-	// over: the body is larger than what is mirrored.
-	over bool
-}
-
-// mirror sends copies of the request to where the route says, now or when its body has
-// gone upstream. It does not wait for them, and what becomes of them does not matter to
-// the request. Tunnels are not mirrored.
+// mirror chooses where copies of the request go. They are sent when its body is
+// complete. Nobody waits for them, and what becomes of them does not matter to the
+// request. Tunnels are not mirrored.
 func (x *exchange) mirror(policies []resource.Mirror) {
 	if x.tunnel {
 		return
 	}
-	var c copies
 	for i := range policies {
 		if policies[i].Share.Hit(rand.Uint32()) {
-			c.to = append(c.to, &policies[i])
+			x.copies = append(x.copies, &policies[i])
 		}
 	}
-	if len(c.to) == 0 || x.req.Framing == http1.Length && x.req.Length > maxMirrored {
-		return
-	}
-	x.copies = &c
 	if x.replayable {
-		c.body = x.small
-		c.send(x)
+		x.sendCopies(x.small)
 	}
 }
 
-// tee is the sink that keeps the body for the copies and passes it on.
-func (c *copies) tee(to sink) sink {
-	if c == nil {
-		return to
-	}
-	return &teeSink{to, c}
-}
-
-// teeSink keeps what goes through it, up to maxMirrored.
-type teeSink struct {
-	sink
-	copies *copies
-}
-
-func (t *teeSink) add(piece []byte, last bool) error {
-	if c := t.copies; !c.over {
-		if len(c.body)+len(piece) > maxMirrored {
-			c.over, c.body = true, nil
-		} else {
-			c.body = append(c.body, piece...)
-		}
-	}
-	return t.sink.add(piece, last)
-}
-
-// send starts the copies, once the body is complete.
-func (c *copies) send(x *exchange) {
-	if c == nil || c.over {
-		return
-	}
-	for _, m := range c.to {
+// sendCopies starts the copies. They share no memory with the exchange.
+func (x *exchange) sendCopies(body []byte) {
+	for _, m := range x.copies {
 		cluster, _, why, _ := decide.Upstream(x.cfg, &resource.WeightedCluster{Name: m.Cluster})
 		if why != "" {
 			x.h.log.Debug("request not mirrored", "cluster", m.Cluster, "reason", string(why))
 			continue
 		}
-		y := x.copyFor(m, cluster, c.body)
+		y := x.copyFor(m, cluster, body)
 		if !x.h.mirrors.start(y.runMirror) {
 			x.h.log.Debug("request not mirrored: too many are under way", "cluster", m.Cluster)
 		}
 	}
+	x.copies = nil
 }
 
 // copyFor makes an exchange that sends the request as it goes upstream once more. It

@@ -119,7 +119,7 @@ func TestMirrorDoesNotMatter(t *testing.T) {
 	if n := len(arrived); n > 3 {
 		t.Errorf("%d more mirrored requests at a time", n)
 	}
-	big := strings.Repeat("b", maxMirrored+1)
+	big := strings.Repeat("b", maxKept+1)
 	if got := w.send("POST / HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\nContent-Length: " + fmt.Sprint(len(big)) + "\r\n\r\n" + big); !strings.HasSuffix(got, "hello") {
 		t.Errorf("%q", got)
 	}

@@ -14,7 +14,7 @@ const defaultBackOff = 25 * time.Millisecond // Envoy's retry_back_off base_inte
 // request sent again.
 func (x *exchange) retryResponse() bool {
 	r := x.plan.Route.Forward.Retry
-	if r == nil || !x.replayable || x.tunnel && x.resp.Status < 300 || !decide.RetryResponse(r, x.resp.Status, &x.resp.Fields) {
+	if r == nil || x.tunnel && x.resp.Status < 300 || !decide.RetryResponse(r, x.resp.Status, &x.resp.Fields) || !x.canReplay() {
 		return false
 	}
 	if !x.mayTryAgain(r) {
@@ -23,6 +23,7 @@ func (x *exchange) retryResponse() bool {
 	x.retryAfter, _ = decide.RateLimitedPause(r.RateLimited, &x.resp.Fields, x.start)
 	x.tried = append(x.tried, x.host)
 	x.dropUpstream()
+	x.rewind()
 	return true
 }
 
@@ -32,10 +33,10 @@ func (x *exchange) retryResponse() bool {
 func (x *exchange) retryFailure(f *failure) bool {
 	r := x.plan.Route.Forward.Retry
 	failed, ok := f.kind.failed()
-	if r == nil || !ok || !decide.RetryFailure(r, failed) || x.upload.active.Load() {
+	if r == nil || !ok || !decide.RetryFailure(r, failed) {
 		return false
 	}
-	if f.kind != connectKind && !x.replayable {
+	if (f.kind != connectKind || x.upload.active.Load()) && !x.canReplay() {
 		return false
 	}
 	if !x.mayTryAgain(r) {
@@ -43,6 +44,9 @@ func (x *exchange) retryFailure(f *failure) bool {
 	}
 	if f.kind != connectKind {
 		x.tried = append(x.tried, x.host)
+	}
+	if x.upload.active.Load() {
+		x.rewind()
 	}
 	return true
 }

@@ -50,7 +50,9 @@ func (x *exchange) runUpload() {
 	u.finished.Store(true)
 	x.received.Store(true)
 	if u.err == nil {
-		x.copies.send(x)
+		if x.kept.whole() {
+			x.sendCopies(x.kept.body)
+		}
 		if t := x.timeouts.Response; t > 0 {
 			x.limit.Store(int64(x.h.now() + t)) // from the end of the request, as in Envoy
 			x.startWatching()
