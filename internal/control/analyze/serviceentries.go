@@ -75,7 +75,7 @@ func (a *analysis) portProtocol(e *istioapi.ServiceEntry, p *networking.ServiceP
 
 // tcpPort finds TCP ports that nothing but the address tells apart.
 func (a *analysis) tcpPort(e *istioapi.ServiceEntry, p *networking.ServicePort, at string, shared map[uint32]*istioapi.ServiceEntry) {
-	if mesh.ProtocolOf(p.GetProtocol()) != mesh.ProtocolTCP || len(e.Spec.GetAddresses()) > 0 {
+	if !mesh.ProtocolOf(p.GetProtocol()).MayBeTCP() || len(e.Spec.GetAddresses()) > 0 {
 		return
 	}
 	if e.Spec.GetResolution() == networking.ServiceEntry_NONE {

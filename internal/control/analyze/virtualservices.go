@@ -86,9 +86,9 @@ func (a *analysis) meshHost(v bound, host, at string) {
 	var http, tls, tcp bool
 	for _, s := range seen {
 		for _, p := range s.Ports {
-			http = http || p.Protocol == mesh.ProtocolHTTP
+			http = http || p.Protocol.MayBeHTTP()
 			tls = tls || p.Protocol.IsTLS()
-			tcp = tcp || p.Protocol == mesh.ProtocolTCP
+			tcp = tcp || p.Protocol.MayBeTCP()
 		}
 	}
 	warn := func(kind string, rule int, protocols string) {

@@ -94,7 +94,7 @@ func (c *checker) serviceProtocol(s *networking.ServiceEntry, p *networking.Serv
 	at += ".protocol"
 	switch strings.ToUpper(p.Protocol) {
 	case "":
-		c.warn(CodeNotImplemented, at, "is not set, so the port is plain TCP; Istio would detect HTTP. Set HTTP, HTTPS, TLS or TCP")
+		c.info(CodeNoEffect, at, "is not set: HTTP is detected, all else is TCP. A protocol where the server speaks first waits for the detection to give up: declare TCP for it")
 		return
 	case "UDP":
 		c.warn(CodeNotImplemented, at, "UDP is not captured: what the workload sends to this port is refused")

@@ -133,7 +133,8 @@ func resolutionOf(r networking.ServiceEntry_Resolution) Resolution {
 }
 
 // ProtocolOf groups a declared protocol as Istio does (case does not matter).
-// An unknown or missing one is TCP: nothing of it is read.
+// None is detected; an unknown one is TCP: nothing of it is read. The name of the port
+// does not matter, unlike with Kubernetes Services.
 func ProtocolOf(declared string) Protocol {
 	switch strings.ToUpper(declared) {
 	case "HTTP", "HTTP2", "GRPC", "GRPC-WEB":
@@ -144,6 +145,8 @@ func ProtocolOf(declared string) Protocol {
 		return ProtocolTLS
 	case "UDP":
 		return ProtocolUDP
+	case "":
+		return ProtocolAuto
 	default:
 		return ProtocolTCP
 	}

@@ -41,10 +41,19 @@ const (
 	ProtocolTLS   Protocol = "TLS"
 	ProtocolTCP   Protocol = "TCP" // also MONGO, MYSQL, REDIS and other opaque ones
 	ProtocolUDP   Protocol = "UDP" // never captured: ignored with a warning
+	// ProtocolAuto is a port without a declared protocol: HTTP where that is what the
+	// client speaks, else TCP (Istio's protocol selection).
+	ProtocolAuto Protocol = "AUTO"
 )
 
 // IsTLS is true for HTTPS and TLS: routed by SNI.
 func (p Protocol) IsTLS() bool { return p == ProtocolHTTPS || p == ProtocolTLS }
+
+// MayBeHTTP is true for HTTP, and for ports where it is detected.
+func (p Protocol) MayBeHTTP() bool { return p == ProtocolHTTP || p == ProtocolAuto }
+
+// MayBeTCP is true for TCP, and for ports where HTTP is detected, as all else is TCP.
+func (p Protocol) MayBeTCP() bool { return p == ProtocolTCP || p == ProtocolAuto }
 
 // Port of a service.
 type Port struct {

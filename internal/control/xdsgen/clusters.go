@@ -128,6 +128,9 @@ func (b *builder) cluster(t *target, metadata *corev3.Metadata) {
 			},
 		}
 	}
+	if t.port.Protocol == mesh.ProtocolAuto && options.UpstreamProtocolOptions == nil {
+		options.UpstreamProtocolOptions = downstreamProtocol()
+	}
 	b.originateTLS(c, t, options)
 	b.setHTTPOptions(c, options)
 	b.emit(xds.ClusterType, c.Name, c)
@@ -221,14 +224,19 @@ func (b *builder) passthroughCluster() *clusterv3.Cluster {
 	}
 	b.setHTTPOptions(c, &httpv3.HttpProtocolOptions{
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(passthroughIdle)},
-		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
-			UseDownstreamProtocolConfig: &httpv3.HttpProtocolOptions_UseDownstreamHttpConfig{
-				HttpProtocolOptions:  &corev3.Http1ProtocolOptions{},
-				Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
-			},
-		},
+		UpstreamProtocolOptions:   downstreamProtocol(),
 	})
 	return c
+}
+
+// downstreamProtocol has the upstream spoken to as the client speaks.
+func downstreamProtocol() *httpv3.HttpProtocolOptions_UseDownstreamProtocolConfig {
+	return &httpv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
+		UseDownstreamProtocolConfig: &httpv3.HttpProtocolOptions_UseDownstreamHttpConfig{
+			HttpProtocolOptions:  &corev3.Http1ProtocolOptions{},
+			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
+		},
+	}
 }
 
 // splitCluster is the four parts of "direction|port|subset|host"; nil for other names.

@@ -26,8 +26,12 @@ type draft struct {
 	bindToPort bool
 	// locked: a Sidecar listener with a port made it; the catch-all one adds nothing.
 	locked bool
-	// route names the route configuration of the HTTP chain; "" is no HTTP chain.
-	route  string
+	// route names the route configuration of the HTTP chain; "" is no HTTP chain. It is
+	// that of the port, or of only, when one service has this address for itself.
+	route string
+	only  *mesh.Service
+	// detect: HTTP and TLS are to be told from other bytes.
+	detect bool
 	chains []chain
 	// taken has the matches that a chain has already; Envoy refuses to have one twice.
 	taken map[chainMatch]bool
@@ -90,6 +94,20 @@ func (d *draft) take(prefixes []netip.Prefix, names []string) {
 		for _, n := range names {
 			d.taken[chainMatch{p, n}] = true
 		}
+	}
+}
+
+// detectHTTP gives the listener an HTTP chain for a service whose protocol is not
+// declared. On an address of its own only that service is routed, by the name that
+// Istio gives such a route configuration.
+func (d *draft) detectHTTP(svc *mesh.Service) {
+	d.detect = true
+	switch {
+	case d.route != "" && d.only == nil:
+	case d.bind == wildcardBind, d.only != nil && d.only != svc: // shared: the name decides
+		d.only, d.route = nil, strconv.FormatUint(uint64(d.port), 10)
+	default:
+		d.route, d.only = svc.Host+":"+strconv.FormatUint(uint64(d.port), 10), svc
 	}
 }
 

@@ -114,9 +114,13 @@ func (b *builder) egressFor(port uint32) *mesh.EgressListener {
 // service with HTTP on that port, with the routes of its VirtualService or a default
 // one; the hosts of VirtualServices that no service has (port 80 only); and last the
 // one for everything else, as the policy says.
-func (b *builder) sidecarRoutes(port uint32) *routev3.RouteConfiguration {
+func (b *builder) sidecarRoutes(d *draft) *routev3.RouteConfiguration {
+	port := d.port
 	l := b.egressFor(port)
 	services := httpServices(l, port)
+	if d.only != nil {
+		services = []*mesh.Service{d.only}
+	}
 	t := newRouteTable(len(services))
 	plain := services[:0:0]
 	for _, s := range services {
@@ -127,7 +131,9 @@ func (b *builder) sidecarRoutes(port uint32) *routev3.RouteConfiguration {
 		}
 		t.add(b.virtualHost(s.Host, b.serviceDomains(s), port, routes, refs([]istioapi.Ref{v.Ref}, s.Sources)))
 	}
-	b.unregisteredHosts(t, l, services, port)
+	if d.only == nil {
+		b.unregisteredHosts(t, l, services, port)
+	}
 	for _, s := range plain {
 		b.addService(t, s, port)
 	}
@@ -136,7 +142,7 @@ func (b *builder) sidecarRoutes(port uint32) *routev3.RouteConfiguration {
 		unknown := b.unknownHost()
 		t.put(unknown.Name, unknown.Domains, unknown)
 	}
-	return b.routeConfiguration(strconv.FormatUint(uint64(port), 10), t)
+	return b.routeConfiguration(d.route, t)
 }
 
 // httpServices are the services of a listener with HTTP on a port.
@@ -146,9 +152,9 @@ func httpServices(l *mesh.EgressListener, port uint32) []*mesh.Service {
 	}
 	http := func(p mesh.Port) bool {
 		if l.Port != nil {
-			return p.Number == port && mesh.ProtocolOf(l.Port.GetProtocol()) == mesh.ProtocolHTTP
+			return p.Number == port && mesh.ProtocolOf(l.Port.GetProtocol()).MayBeHTTP()
 		}
-		return p.Number == port && p.Protocol == mesh.ProtocolHTTP
+		return p.Number == port && p.Protocol.MayBeHTTP()
 	}
 	var out []*mesh.Service
 	for _, s := range l.Services {

@@ -33,7 +33,7 @@ func (b *builder) sidecar() {
 		b.emit(xds.ListenerType, d.name(), b.sidecarListener(d))
 		if d.route != "" {
 			if _, done := b.out[xds.RouteType][d.route]; !done {
-				b.emit(xds.RouteType, d.route, b.sidecarRoutes(d.port))
+				b.emit(xds.RouteType, d.route, b.sidecarRoutes(d))
 			}
 		}
 	}
@@ -104,6 +104,9 @@ func (s *sidecarDrafts) addPort(l *mesh.EgressListener, svc *mesh.Service, p mes
 		}
 		if address != wildcardBind {
 			d.services = append(d.services, svc)
+		}
+		if p.Protocol == mesh.ProtocolAuto {
+			d.detectHTTP(svc)
 		}
 		bySNI := address == wildcardBind
 		added := false
@@ -176,16 +179,23 @@ func (b *builder) sidecarListener(d *draft) *listenerv3.Listener {
 		l.FilterChains = append(l.FilterChains, b.httpChain(d))
 	}
 	for i := range d.chains {
-		l.FilterChains = append(l.FilterChains, b.tcpChain(&d.chains[i]))
+		c := b.tcpChain(&d.chains[i])
+		if d.route != "" && d.chains[i].match() == nil {
+			// Envoy looks no further than the chains for the transport protocol: plain bytes
+			// that are not HTTP would have no chain.
+			l.DefaultFilterChain = c
+			continue
+		}
+		l.FilterChains = append(l.FilterChains, c)
 	}
 	wildcard := d.bind == wildcardBind
-	if d.needsTLS() {
+	if d.needsTLS() || d.detect {
 		l.ListenerFilters = append(l.ListenerFilters, b.shared.tlsInspector)
 	}
 	if d.route != "" && (wildcard || len(d.chains) > 0) {
 		l.ListenerFilters = append(l.ListenerFilters, b.shared.httpInspector)
 	}
-	if wildcard && !d.catchesAll() {
+	if wildcard && !d.catchesAll() && l.DefaultFilterChain == nil {
 		l.DefaultFilterChain = b.defaultChain()
 	}
 	return l

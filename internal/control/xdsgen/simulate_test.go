@@ -76,11 +76,14 @@ func pickChain(l *listenerv3.Listener, dst netip.AddrPort, c call) *listenerv3.F
 	if c.host != "" && c.sni == "" && inspects(l, "http_inspector") {
 		protocols = []string{"http/1.1"}
 	}
+	// Envoy goes by prefix, server name and transport protocol, and then looks only among
+	// the chains that are equal in these for the application protocol.
 	var best *listenerv3.FilterChain
-	bestRank := [4]int{-1}
+	bestRank := [3]int{-1}
+	byApplication := false
 	for _, f := range l.GetFilterChains() {
 		m := f.GetFilterChainMatch()
-		rank := [4]int{prefixRank(m, dst.Addr()), nameRank(m.GetServerNames(), sni), 0, 0}
+		rank := [3]int{prefixRank(m, dst.Addr()), nameRank(m.GetServerNames(), sni), 0}
 		if m.GetDestinationPort() != nil && m.GetDestinationPort().GetValue() != uint32(dst.Port()) ||
 			rank[0] < 0 || rank[1] < 0 || m.GetTransportProtocol() != "" && m.GetTransportProtocol() != transport {
 			continue
@@ -88,14 +91,16 @@ func pickChain(l *listenerv3.Listener, dst netip.AddrPort, c call) *listenerv3.F
 		if m.GetTransportProtocol() != "" {
 			rank[2] = 1
 		}
-		if len(m.GetApplicationProtocols()) > 0 {
-			if !slices.ContainsFunc(protocols, func(p string) bool { return slices.Contains(m.GetApplicationProtocols(), p) }) {
-				continue
+		asks := len(m.GetApplicationProtocols()) > 0
+		fits := !asks || slices.ContainsFunc(protocols, func(p string) bool { return slices.Contains(m.GetApplicationProtocols(), p) })
+		switch better := slices.Compare(rank[:], bestRank[:]); {
+		case better > 0:
+			best, bestRank, byApplication = nil, rank, false
+			if fits {
+				best, byApplication = f, asks
 			}
-			rank[3] = 1
-		}
-		if slices.Compare(rank[:], bestRank[:]) > 0 {
-			best, bestRank = f, rank
+		case better == 0 && fits && (best == nil || asks && !byApplication):
+			best, byApplication = f, asks
 		}
 	}
 	if best == nil {
