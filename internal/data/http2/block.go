@@ -76,8 +76,9 @@ type block struct {
 	regular bool
 	err     *Error
 
-	frames  int // CONTINUATION frames
-	encoded int // bytes of the block as received
+	open    bool // CONTINUATION follows
+	frames  int  // CONTINUATION frames
+	encoded int  // bytes of the block as received
 }
 
 func (b *block) begin(kind blockKind, stream uint32, end bool) {

@@ -10,8 +10,6 @@ import (
 
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
-
-	"github.com/egret-mesh/egret/internal/data/http1"
 )
 
 // closeTimeout bounds the last words to a peer, and the wait for it to read them.
@@ -32,6 +30,7 @@ type conn struct {
 	fr      *xhttp2.Framer
 	dec     *hpack.Decoder
 	block   block
+	large   bool // the Framer has a large buffer
 	settled bool // the peer's first SETTINGS came
 
 	mu      sync.Mutex // guards what follows, and the streams
@@ -57,9 +56,11 @@ type conn struct {
 	out      []byte
 	answers  int  // frames in out that answer the peer
 	flushing bool // a goroutine is in flush
-	heads    waitList
-	bodies   waitList
-	deadline time.Duration // when the deadline of writes was set
+	// flushLater is flush as a value: one made for each use would be garbage.
+	flushLater func()
+	heads      waitList
+	bodies     waitList
+	deadline   time.Duration // when the deadline of writes was set
 
 	draining bool   // no new streams
 	final    uint32 // the last stream that is served, as GOAWAY told; maxStreamID+1: not told
@@ -86,14 +87,34 @@ func newConn(nc net.Conn, o Options, client bool) *conn {
 		c.peerStreams = 100 // until the peer says; RFC 9113 section 6.5.2 recommends no less
 	}
 	c.flushed.L = &c.mu
-	c.in = input{nc: nc, pool: o.Pool, now: o.Now}
-	c.fr = xhttp2.NewFramer(nil, &c.in)
-	c.fr.SetReuseFrames()
-	c.fr.SetMaxReadFrameSize(o.MaxFrameSize)
+	c.in.init(nc, o.Pool, o.Now)
+	c.newFramer()
+	c.flushLater = c.flush
 	c.block.limits = o.Limits
 	c.dec = hpack.NewDecoder(encoderTable, c.block.add)
 	c.dec.SetMaxStringLength(2 * o.Limits.HeaderBytes)
 	return c
+}
+
+// newFramer forgets the buffer of the old one, which is as large as its largest frame.
+func (c *conn) newFramer() {
+	c.fr = xhttp2.NewFramer(nil, &c.in)
+	c.fr.SetReuseFrames()
+	c.fr.SetMaxReadFrameSize(c.o.MaxFrameSize)
+	c.large = false
+}
+
+// slim gives memory back when the connection is about to wait and has no streams.
+func (c *conn) slim() {
+	if !c.large || c.block.open || c.in.r < c.in.w {
+		return
+	}
+	c.mu.Lock()
+	idle := len(c.streams) == 0
+	c.mu.Unlock()
+	if idle {
+		c.newFramer()
+	}
 }
 
 // greet queues the connection preface (RFC 9113 section 3.4).
@@ -125,10 +146,18 @@ func (c *conn) greet() {
 // readFrames reads until the connection ends, and says why.
 func (c *conn) readFrames() error {
 	for {
+		c.slim()
 		h, err := c.fr.ReadFrameHeader()
 		if err != nil {
 			return c.readError(err)
 		}
+		if h.Type == xhttp2.FrameData && c.settled {
+			if err := c.receiveData(h); err != nil {
+				return err
+			}
+			continue
+		}
+		c.large = c.large || h.Length > 1<<10
 		f, err := c.fr.ReadFrameForHeader(h)
 		if err == nil {
 			err = c.receive(f)
@@ -308,64 +337,6 @@ func (c *conn) idled() {
 	}
 	c.sendGoAway(c.last, CodeNo, "idle")
 	c.stop(ErrClosed)
-}
-
-// input reads a connection with a buffer that holds many frames. It has a small one, or
-// none, while little comes.
-type input struct {
-	nc   net.Conn
-	pool *http1.Pool
-	buf  []byte
-	r, w int
-	much bool // the last read filled the buffer
-	now  func() time.Duration
-	at   time.Duration // when bytes came last
-}
-
-func (in *input) Read(p []byte) (int, error) {
-	if in.r == in.w {
-		if err := in.fill(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, in.buf[in.r:in.w])
-	in.r += n
-	return n, nil
-}
-
-func (in *input) fill() error {
-	if in.buf != nil && in.much != (len(in.buf) > 4<<10) {
-		in.close()
-	}
-	switch {
-	case in.buf != nil:
-	case in.much:
-		in.buf = in.pool.Body()
-	default:
-		in.buf = in.pool.Small()
-	}
-	n, err := in.nc.Read(in.buf)
-	in.r, in.w, in.much, in.at = 0, n, n >= 4<<10, in.now()
-	if n > 0 {
-		return nil
-	}
-	if err == nil {
-		err = io.ErrNoProgress
-	}
-	return err
-}
-
-// feed takes bytes that were read before.
-func (in *input) feed(p []byte) {
-	in.buf = make([]byte, len(p))
-	in.r, in.w, in.much = 0, copy(in.buf, p), true
-}
-
-func (in *input) close() {
-	if in.buf != nil {
-		in.pool.Return(in.buf)
-	}
-	in.buf, in.r, in.w = nil, 0, 0
 }
 
 // recent remembers the last streams of a kind.

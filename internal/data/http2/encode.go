@@ -70,9 +70,8 @@ func (e *encoder) begin(dst []byte) []byte {
 // field appends one field. The strings are not kept. never makes it a literal that no
 // one may index (RFC 7541 section 7.1.3).
 func (e *encoder) field(dst []byte, name, value string, never bool) []byte {
-	static := staticNames[name]
 	if never {
-		return appendLiteral(dst, 0x10, 4, static, name, value)
+		return appendLiteral(dst, 0x10, 4, name, value)
 	}
 	h := maphash.String(e.seed, name) ^ maphash.String(e.seed, value)*31
 	for i := len(e.entries) - 1; i >= 0; i-- {
@@ -81,9 +80,9 @@ func (e *encoder) field(dst []byte, name, value string, never bool) []byte {
 		}
 	}
 	if !e.again(h) || entrySize(name, value) > e.max/2 {
-		return appendLiteral(dst, 0, 4, static, name, value)
+		return appendLiteral(dst, 0, 4, name, value)
 	}
-	dst = appendLiteral(dst, 0x40, 6, static, name, value)
+	dst = appendLiteral(dst, 0x40, 6, name, value)
 	e.insert(h, name, value)
 	return dst
 }
@@ -109,7 +108,8 @@ func (e *encoder) insert(h uint64, name, value string) {
 // indexed appends a field of the static table by its number.
 func appendIndexed(dst []byte, i uint64) []byte { return appendInt(dst, 0x80, 7, i) }
 
-func appendLiteral(dst []byte, kind byte, bits uint, static uint8, name, value string) []byte {
+func appendLiteral(dst []byte, kind byte, bits uint, name, value string) []byte {
+	static := staticNames[name]
 	dst = appendInt(dst, kind, bits, uint64(static))
 	if static == 0 {
 		dst = appendString(dst, name)

@@ -19,6 +19,8 @@ import (
 
 var getRequest = http1.Request{Method: "GET", Path: "/", Authority: "example.com"}
 
+var postRequest = http1.Request{Method: "POST", Path: "/", Authority: "example.com", Framing: http1.Chunked}
+
 // open opens a stream with a request.
 func open(t testing.TB, c *Client, q http1.Request, end bool) *Stream {
 	t.Helper()

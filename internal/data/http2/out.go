@@ -136,7 +136,7 @@ func (c *conn) sendData(s *Stream, p []byte, end bool) {
 func (c *conn) wake() {
 	if !c.flushing && c.broken == nil {
 		c.flushing = true
-		go c.flush()
+		go c.flushLater()
 	}
 }
 

@@ -13,8 +13,6 @@ var (
 	errStreamID      = &Error{CodeProtocol, "stream_id_invalid", "a stream has an identifier that the peer may not use", 0}
 	errStreamClosed  = &Error{CodeStreamClosed, "stream_closed", "a frame came for a stream that the peer had ended", 0}
 	errPush          = &Error{CodeProtocol, "push_promise", "PUSH_PROMISE was not allowed", 0}
-	errStreamWindow  = &Error{CodeFlowControl, "stream_window_exceeded", "the stream's flow-control window was exceeded", 0}
-	errConnWindow    = &Error{CodeFlowControl, "connection_window_exceeded", "the connection's flow-control window was exceeded", 0}
 	errWindowTooBig  = &Error{CodeFlowControl, "window_too_large", "a flow-control window would be over 2^31-1", 0}
 	errWindowZero    = &Error{CodeProtocol, "window_update_zero", "WINDOW_UPDATE has no increment", 0}
 	errSettingValue  = &Error{CodeProtocol, "setting_invalid", "a setting has a value that is not allowed", 0}
@@ -35,8 +33,6 @@ func (c *conn) receive(f xhttp2.Frame) error {
 	}
 	var e *Error
 	switch f := f.(type) {
-	case *xhttp2.DataFrame:
-		e = c.receiveData(f)
 	case *xhttp2.HeadersFrame:
 		e = c.receiveHeaders(f)
 	case *xhttp2.ContinuationFrame:
@@ -101,101 +97,6 @@ func (c *conn) closedStream(id uint32) *Error {
 	return c.fault(id, errStreamClosed)
 }
 
-func (c *conn) receiveData(f *xhttp2.DataFrame) *Error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	id, n := f.StreamID, int64(f.Length)
-	if c.isIdle(id) {
-		return errIdleStream
-	}
-	if c.recv -= n; c.recv < 0 {
-		return errConnWindow
-	}
-	s := c.streams[id]
-	if s == nil {
-		c.credit(n)
-		return c.closedStream(id)
-	}
-	if s.remoteEnd {
-		c.credit(n)
-		return c.fault(id, errStreamClosed)
-	}
-	data := f.Data()
-	if e := s.accept(n, int64(len(data))); e != nil {
-		c.credit(n)
-		return c.fault(id, e)
-	}
-	c.credit(n - int64(len(data))) // padding is consumed at once
-	s.creditStream(n - int64(len(data)))
-	s.in.push(c.o.Pool, data)
-	if f.StreamEnded() {
-		return c.endOf(s)
-	}
-	s.cond.Broadcast()
-	if len(data) == 0 {
-		return c.guard.spend(workEmpty, 1, c.o.Now)
-	}
-	return nil
-}
-
-// accept counts a DATA frame of n bytes, data of them without padding.
-func (s *Stream) accept(n, data int64) *Error {
-	if s.recv -= n; s.recv < 0 {
-		return errStreamWindow
-	}
-	if data == 0 {
-		return nil
-	}
-	switch {
-	case s.c.client && !s.answered:
-		return malformed("data_before_headers", "DATA came before the response head")
-	case s.noBody:
-		return errBodyUnexpected
-	case s.left >= 0 && data > s.left:
-		return errLengthMismatch
-	case s.left >= 0:
-		s.left -= data
-	}
-	return nil
-}
-
-// endOf takes END_STREAM. c.mu is held.
-func (c *conn) endOf(s *Stream) *Error {
-	switch {
-	case s.left > 0:
-		return c.fault(s.id, errLengthMismatch)
-	case c.client && !s.answered:
-		return c.fault(s.id, malformed("response_missing", "the stream ended without a response head"))
-	}
-	s.remoteEnd = true
-	if s.localEnd {
-		c.close(s)
-	}
-	s.cond.Broadcast()
-	return nil
-}
-
-// credit returns n bytes of the connection's window to the peer, in large steps. c.mu is
-// held.
-func (c *conn) credit(n int64) {
-	c.unacked += n
-	if c.unacked >= int64(c.o.ConnWindow)/2 {
-		c.sendWindow(0, c.unacked)
-		c.recv += c.unacked
-		c.unacked = 0
-	}
-}
-
-// creditStream is credit for the stream.
-func (s *Stream) creditStream(n int64) {
-	s.unacked += n
-	if s.unacked >= int64(s.c.o.StreamWindow)/2 && !s.remoteEnd && s.open {
-		s.c.sendWindow(s.id, s.unacked)
-		s.recv += s.unacked
-		s.unacked = 0
-	}
-}
-
 func (c *conn) receiveHeaders(f *xhttp2.HeadersFrame) *Error {
 	c.mu.Lock()
 	kind, e := c.classify(f.StreamID, f.StreamEnded())
@@ -246,7 +147,7 @@ func (c *conn) fragment(p []byte, end bool) *Error {
 	if _, err := c.dec.Write(p); err != nil {
 		return errCompression
 	}
-	if !end {
+	if c.block.open = !end; !end {
 		return nil
 	}
 	if err := c.dec.Close(); err != nil {
