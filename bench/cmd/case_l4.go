@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // l4Case is how connections are carried that are not HTTP.
@@ -54,7 +55,7 @@ func bulkCase(c l4Case) benchCase {
 				Down, Up int64
 				Seconds  float64
 			}
-			spent, err := t.spent(func() error { return s.own(ctx, s.duration, &got, c.load(s, t, args)...) })
+			spent, err := s.loadL4(ctx, t, c, args, &got)
 			if err != nil {
 				return nil, err
 			}
@@ -87,7 +88,7 @@ func connectCase(c l4Case) benchCase {
 				Connections int64
 				Seconds     float64
 			}
-			spent, err := t.spent(func() error { return s.own(ctx, s.duration, &got, c.load(s, t, args)...) })
+			spent, err := s.loadL4(ctx, t, c, args, &got)
 			if err != nil {
 				return nil, err
 			}
@@ -103,8 +104,20 @@ func connectCase(c l4Case) benchCase {
 	}
 }
 
-func (c l4Case) load(s *session, t *target, args []string) []string {
-	return append([]string{args[0], "-address", t.addresses[strconv.Itoa(c.port)], "-duration", s.duration.String()}, args[1:]...)
+// loadL4 is the CPU time that a target uses for the load, after a second of the same
+// load the first time.
+func (s *session) loadL4(ctx context.Context, t *target, c l4Case, args []string, got any) (time.Duration, error) {
+	load := func(d time.Duration) error {
+		to := []string{args[0], "-address", t.addresses[strconv.Itoa(c.port)], "-duration", d.String()}
+		return s.own(ctx, d, got, append(to, args[1:]...)...)
+	}
+	if !t.warm {
+		if err := load(time.Second); err != nil {
+			return 0, err
+		}
+		t.warm = true
+	}
+	return t.spent(func() error { return load(s.duration) })
 }
 
 // startL4 starts the origin and the proxies for its TCP and TLS ports.

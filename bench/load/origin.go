@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -19,20 +18,20 @@ func origin(ctx context.Context, args []string, out io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", *bulkAddress)
+	if err != nil {
+		return err
+	}
 	var work sync.WaitGroup
 	defer work.Wait()
-	for _, p := range []struct {
-		address string
-		serve   func(net.Conn)
-	}{{*bulkAddress, serveBulk}, {*shortAddress, serveShort}} {
-		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.address)
-		if err != nil {
-			return err
-		}
-		defer ln.Close()
-		fmt.Fprintln(out, ln.Addr())
-		work.Go(func() { accept(ln, p.serve) })
+	defer ln.Close()
+	work.Go(func() { accept(ln, serveBulk) })
+	short, stop, err := shortOrigin(*shortAddress)
+	if err != nil {
+		return err
 	}
+	defer stop()
+	fmt.Fprintf(out, "%v\n%s\n", ln.Addr(), short)
 	<-ctx.Done()
 	return nil
 }
@@ -75,5 +74,3 @@ func serveBulk(conn net.Conn) {
 	_ = conn.Close()
 	<-done
 }
-
-func serveShort(conn net.Conn) { _, _ = conn.Write(bytes.Repeat([]byte("x"), answerSize)) }

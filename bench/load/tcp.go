@@ -13,9 +13,6 @@ import (
 	"time"
 )
 
-// answerSize is what a short connection gets back, in bytes.
-const answerSize = 1024
-
 // tcpOptions are those of bulk and connect.
 type tcpOptions struct {
 	address, sni string
@@ -23,8 +20,7 @@ type tcpOptions struct {
 	duration     time.Duration
 }
 
-func parseTCP(name string, args []string) (o tcpOptions, err error) {
-	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+func parseTCP(flags *flag.FlagSet, args []string) (o tcpOptions, err error) {
 	flags.StringVar(&o.address, "address", "", "`address:port` to connect to")
 	flags.StringVar(&o.sni, "sni", "", "begin with a TLS ClientHello for this `name`; empty: with 100 bytes of text")
 	flags.IntVar(&o.workers, "connections", 4, "connections at a time")
@@ -64,7 +60,7 @@ type Bulk struct {
 }
 
 func bulk(ctx context.Context, args []string) (*Bulk, error) {
-	o, err := parseTCP("bulk", args)
+	o, err := parseTCP(flag.NewFlagSet("bulk", flag.ContinueOnError), args)
 	if err != nil {
 		return nil, err
 	}
@@ -80,10 +76,10 @@ func bulk(ctx context.Context, args []string) (*Bulk, error) {
 			return err
 		}
 		defer conn.Close()
-		if err := conn.SetDeadline(start.Add(o.duration)); err != nil {
+		if _, err := conn.Write(hello); err != nil {
 			return err
 		}
-		if _, err := conn.Write(hello); err != nil {
+		if err := conn.SetDeadline(time.Now().Add(o.duration)); err != nil {
 			return err
 		}
 		return bothWays(conn, &down, &up)
@@ -120,58 +116,6 @@ func untilDeadline(f func([]byte) error) error {
 			return err
 		}
 	}
-}
-
-// Connect is the result of "connect".
-type Connect struct {
-	Connections int64   `json:"connections"`
-	Seconds     float64 `json:"seconds"`
-}
-
-func connect(ctx context.Context, args []string) (*Connect, error) {
-	o, err := parseTCP("connect", args)
-	if err != nil {
-		return nil, err
-	}
-	hello, err := o.hello()
-	if err != nil {
-		return nil, err
-	}
-	var count atomic.Int64
-	start := time.Now()
-	err = each(ctx, o.workers, func(ctx context.Context) error {
-		for time.Since(start) < o.duration {
-			if err := short(ctx, o.address, hello); err != nil {
-				return err
-			}
-			count.Add(1)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &Connect{Connections: count.Load(), Seconds: time.Since(start).Seconds()}, nil
-}
-
-// short is one connection: a question, an answer, the end.
-func short(ctx context.Context, address string, hello []byte) error {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
-		return err
-	}
-	if _, err := conn.Write(hello); err != nil {
-		return err
-	}
-	n, err := io.Copy(io.Discard, io.LimitReader(conn, answerSize+1))
-	if err == nil && n != answerSize {
-		err = fmt.Errorf("an answer that is not of %d bytes", answerSize)
-	}
-	return err
 }
 
 // each runs f n times side by side; the first error ends all.
