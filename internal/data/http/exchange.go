@@ -406,5 +406,8 @@ func (x *exchange) lowered(s string) string {
 func (x *exchange) targetOf() upstream.Target {
 	host, _ := http1.SplitPort(x.authority)
 	dst, name := decide.Original(&x.c.Info, x.cluster, host)
-	return upstream.Target{Destination: dst, Name: name, Authority: host}
+	return upstream.Target{
+		Destination: dst, Name: name, Authority: host,
+		Source: x.c.Info.Source, Local: x.c.Info.Destination,
+	}
 }

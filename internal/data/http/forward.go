@@ -234,7 +234,7 @@ func (x *exchange) connect() failure {
 	x.entry.UpstreamHost, x.entry.UpstreamHostName = host.String(), host.Hostname()
 	home := x.h.pool.of(host)
 	key := ""
-	if host.TLS() {
+	if host.Keyed() {
 		key = x.h.upstreams.ConnKey(host, &x.target)
 	}
 	if err := x.obtain(home, key); err != nil {

@@ -25,6 +25,7 @@ type upstreamConn struct {
 	requests uint32
 	idle     time.Duration  // how long it may be idle
 	since    time.Duration  // idle since, on the handler's clock
+	born     time.Duration  // on the handler's clock
 	local    netip.AddrPort // %UPSTREAM_LOCAL_ADDRESS%
 }
 
@@ -35,6 +36,7 @@ func newUpstreamConn(x *exchange, conn net.Conn, home *hostPool, key string) *up
 	if u.idle <= 0 {
 		u.idle = defaultUpstreamIdle
 	}
+	u.born = x.h.now()
 	u.wire.init(conn, &x.h.buffers)
 	u.reader = http1.NewReader(u, &x.h.buffers, x.h.limits.Limits)
 	return u
@@ -145,7 +147,8 @@ func (u *upstreamConn) abandon() { _ = u.conn.Close() }
 
 func (u *upstreamConn) release(x *exchange, usable bool) {
 	limit := x.cluster.MaxRequestsPerConn
-	if !usable || x.resp.Close || limit > 0 && u.requests >= limit || u.reader.Buffered() > 0 {
+	old := x.cluster.MaxConnectionAge > 0 && x.ended()-u.born >= x.cluster.MaxConnectionAge
+	if !usable || x.resp.Close || old || limit > 0 && u.requests >= limit || u.reader.Buffered() > 0 {
 		u.close()
 		return
 	}

@@ -35,6 +35,12 @@ func (c *connection) carry(up net.Conn, first []byte) {
 		c.kill(ending{reason: reason.DownstreamTimeout, flags: []string{"SI"}, detail: fmt.Sprintf("no data for %s", idle)})
 	})
 	defer w.stop()
+	if t := c.plan.Chain.TCP; t != nil && t.MaxDuration > 0 {
+		longest := time.AfterFunc(t.MaxDuration, func() {
+			c.kill(ending{reason: reason.DownstreamTimeout, flags: []string{"DT"}, detail: fmt.Sprintf("open for %s, which is the longest that is allowed", t.MaxDuration)})
+		})
+		defer longest.Stop()
+	}
 	k := &carriage{watch: w}
 	k.there, _ = socket.NewRelay(plain(up), plain(c.stream), &c.p.relays, w.moved)
 	k.back, _ = socket.NewRelay(plain(c.stream), plain(up), &c.p.relays, w.moved)

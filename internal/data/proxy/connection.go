@@ -57,6 +57,7 @@ type verdict struct {
 	info     decide.Conn
 	plan     decide.ConnPlan
 	cluster  string                  // of a TCP connection that is forwarded
+	subset   *resource.LabelMatch    // of the cluster's endpoints
 	tls      *resource.DownstreamTLS // that the client's TLS was ended with
 }
 
@@ -152,7 +153,7 @@ func (c *connection) settle() {
 		v.plan = c.decide(cfg, v.accepted)
 		v.info = c.info
 		if v.plan.Verdict == decide.Forward && v.plan.Chain.HTTP == nil {
-			v.cluster = choose(v.plan.Clusters)
+			v.cluster, v.subset = choose(v.plan.Clusters)
 		}
 		c.plan = v.plan
 		c.verdict.Store(v)

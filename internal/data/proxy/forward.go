@@ -5,18 +5,35 @@ import (
 	"net"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
 	"github.com/egret-mesh/egret/internal/data/upstream"
 )
 
-// choose takes one of the clusters of a chain by chance; "" where all weigh nothing.
-func choose(clusters []resource.WeightedCluster) string {
+// choose takes one of the clusters of a chain by chance, with the subset that is asked
+// for; "" where all weigh nothing.
+func choose(clusters []resource.WeightedCluster) (string, *resource.LabelMatch) {
 	if c := decide.PickCluster(clusters, rand.Uint32()); c != nil {
-		return c.Name
+		return c.Name, c.Subset
 	}
-	return ""
+	return "", nil
+}
+
+// target is what the connection wants of a cluster.
+func (c *connection) target(v *verdict, cluster *config.Cluster) *upstream.Target {
+	dst, name := decide.Original(&c.info, cluster, c.info.SNI)
+	t := &upstream.Target{
+		Destination: dst, Name: name, Authority: c.info.SNI, Source: c.info.Source, Local: c.info.Destination, Subset: v.subset,
+	}
+	if tcp := v.plan.Chain.TCP; tcp != nil && tcp.HashSource {
+		// As in Envoy: the hash of the address as text, without the port.
+		t.Hash, t.HasHash = xxhash.Sum64String(c.info.Source.Addr().Unmap().String()), true
+	}
+	return t
 }
 
 // forward dials and copies.
@@ -53,13 +70,10 @@ func (c *connection) dial(v *verdict) (net.Conn, *upstream.Host) {
 		return nil, nil
 	}
 	c.entry.UpstreamObjects = cluster.Objects
-	dst, name := decide.Original(&c.info, cluster, c.info.SNI)
 	c.entry.UpstreamConnectBegin = time.Since(c.start)
 	ctx, cancel := c.context()
 	defer cancel()
-	up, host, err := c.p.upstreams.Connect(ctx, cluster, &upstream.Target{
-		Destination: dst, Name: name, Authority: c.info.SNI, Source: c.info.Source,
-	})
+	up, host, err := c.p.upstreams.Connect(ctx, cluster, c.target(v, cluster))
 	if err != nil {
 		c.failed(err)
 		return nil, nil

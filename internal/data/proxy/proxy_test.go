@@ -426,7 +426,8 @@ func TestDrainByForce(t *testing.T) {
 func TestChoose(t *testing.T) {
 	counts := map[string]int{}
 	for range 4000 {
-		counts[choose([]resource.WeightedCluster{{Name: "a", Weight: 3}, {Name: "b", Weight: 1}, {Name: "never"}})]++
+		name, _ := choose([]resource.WeightedCluster{{Name: "a", Weight: 3}, {Name: "b", Weight: 1}, {Name: "never"}})
+		counts[name]++
 	}
 	if counts["never"] != 0 || counts["a"]+counts["b"] != 4000 || counts["a"] < 2*counts["b"] || counts["b"] == 0 {
 		t.Errorf("%v", counts)

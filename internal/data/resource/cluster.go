@@ -43,6 +43,7 @@ func (c *decoding) cluster(m *clusterv3.Cluster) *Cluster {
 		Name:           m.GetName(),
 		ConnectTimeout: c.duration(root.field("connect_timeout"), m.GetConnectTimeout(), defaultConnectTimeout),
 		DNSRefresh:     c.duration(root.field("dns_refresh_rate"), m.GetDnsRefreshRate(), defaultDNSRefresh),
+		DNSRetry:       c.duration(root.field("dns_failure_refresh_rate").field("base_interval"), m.GetDnsFailureRefreshRate().GetBaseInterval(), 0),
 		RespectDNSTTL:  m.GetRespectDnsTtl(),
 		Objects:        objectsOf(m.GetMetadata()),
 	}
@@ -131,16 +132,16 @@ func (c *decoding) dns(p *path, cl *Cluster, m *clusterv3.Cluster) {
 func (c *decoding) sockets(p *path, cl *Cluster, m *clusterv3.Cluster) {
 	if ts := m.GetTransportSocket(); ts != nil {
 		at := p.field("transport_socket")
-		tls, known := c.upstreamSocket(at, ts)
+		version, tls, known := c.upstreamTransport(at, ts)
 		if !known {
 			c.fail(at, "%s", tls.Unsupported)
 		}
-		cl.TLS = tls
+		cl.ProxyProtocol, cl.TLS = version, tls
 	}
 	for i, tm := range m.GetTransportSocketMatches() {
 		at := p.at("transport_socket_matches", i)
 		out := TLSMatch{Name: tm.GetName(), Labels: c.labels(at.field("match"), tm.GetMatch())}
-		out.TLS, _ = c.upstreamSocket(at.field("transport_socket"), tm.GetTransportSocket())
+		out.ProxyProtocol, out.TLS, _ = c.upstreamTransport(at.field("transport_socket"), tm.GetTransportSocket())
 		cl.TLSMatches = append(cl.TLSMatches, out)
 	}
 	for _, t := range append([]TLSMatch{{TLS: cl.TLS}}, cl.TLSMatches...) {

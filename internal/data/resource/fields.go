@@ -75,14 +75,18 @@ envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector
 envoy.extensions.filters.listener.http_inspector.v3.HttpInspector
 +
 envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
-+ cluster weighted_clusters idle_timeout access_log
++ cluster weighted_clusters idle_timeout access_log hash_policy metadata_match max_downstream_connection_duration
 - stat_prefix
-- max_connect_attempts backoff_options hash_policy access_log_flush_interval flush_access_log_on_connected access_log_options
+- max_connect_attempts backoff_options max_downstream_connection_duration_jitter_percentage access_log_flush_interval flush_access_log_on_connected access_log_options
 - downstream_idle_timeout upstream_idle_timeout check_drain_close
 envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster
 + clusters
 envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight
-+ name weight
++ name weight metadata_match
+envoy.type.v3.HashPolicy
++ source_ip
+envoy.type.v3.HashPolicy.SourceIp
++
 envoy.config.accesslog.v3.AccessLog
 + name filter typed_config
 envoy.config.accesslog.v3.AccessLogFilter
@@ -170,8 +174,8 @@ envoy.extensions.filters.http.cors.v3.CorsPolicy
 envoy.extensions.filters.http.cors.v3.Cors
 +
 envoy.config.core.v3.HttpProtocolOptions
-+ idle_timeout max_requests_per_connection
-- max_connection_duration max_connection_duration_jitter max_headers_count max_response_headers_kb
++ idle_timeout max_requests_per_connection max_connection_duration
+- max_connection_duration_jitter max_headers_count max_response_headers_kb
 envoy.config.core.v3.Http1ProtocolOptions
 - accept_http_10 allow_absolute_url header_key_format enable_trailers allow_chunked_length override_stream_error_on_invalid_http_message
 - use_balsa_parser allow_custom_methods
@@ -265,12 +269,15 @@ envoy.config.cluster.v3.Cluster
 + typed_extension_protocol_options dns_refresh_rate respect_dns_ttl dns_lookup_family typed_dns_resolver_config
 + upstream_bind_config original_dst_lb_config common_lb_config transport_socket metadata upstream_connection_options filters
 + load_balancing_policy lb_subset_config ring_hash_lb_config maglev_lb_config least_request_lb_config round_robin_lb_config
-+ outlier_detection
++ outlier_detection dns_failure_refresh_rate
 - alt_stat_name stats_matcher per_connection_buffer_limit_bytes per_connection_buffer_high_watermark_timeout dns_jitter
-- dns_failure_refresh_rate use_tcp_for_dns_lookups wait_for_warm_on_init cleanup_interval
+- use_tcp_for_dns_lookups wait_for_warm_on_init cleanup_interval
 - close_connections_on_host_health_failure
 - ignore_health_on_host_removal lrs_server lrs_report_endpoint_metrics track_timeout_budgets track_cluster_stats
 - preconnect_policy connection_pool_per_downstream_connection
+envoy.config.cluster.v3.Cluster.RefreshRate
++ base_interval
+- max_interval
 envoy.config.cluster.v3.Cluster.TransportSocketMatch
 + name match transport_socket
 envoy.config.cluster.v3.Cluster.EdsClusterConfig
@@ -405,6 +412,11 @@ envoy.config.endpoint.v3.Endpoint
 const tlsFields = `
 envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer
 +
+envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport
++ config transport_socket
+- allow_unspecified_address
+envoy.config.core.v3.ProxyProtocolConfig
++ version
 envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
 + common_tls_context sni auto_host_sni auto_sni_san_validation
 - allow_renegotiation max_session_keys enforce_rsa_key_usage

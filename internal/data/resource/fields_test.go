@@ -75,7 +75,7 @@ connections that would have come to it. What a newer Envoy adds is refused until
 
 Left out, and worth knowing: the choice of curves and signature algorithms in TLS,
 limits on how long a connection or stream may live, ` + "`append_x_forwarded_host`" + `, the response code for a cluster
-that is not there, ` + "`local_reply_config`" + ` and ` + "`accept_http_10`" + ` (HTTP/1.0 is always served). ` + "`upstream_bind_config`" + ` has no effect yet.
+that is not there, ` + "`local_reply_config`" + ` and ` + "`accept_http_10`" + ` (HTTP/1.0 is always served).
 
 Some used fields are refused for particular values:
 

@@ -135,7 +135,9 @@ func (c *decoding) commonProtocol(p *path, cl *Cluster, m *corev3.HttpProtocolOp
 	if m == nil {
 		return
 	}
-	cl.UpstreamIdleTimeout = c.duration(p.field("common_http_protocol_options").field("idle_timeout"), m.GetIdleTimeout(), cl.UpstreamIdleTimeout)
+	at := p.field("common_http_protocol_options")
+	cl.UpstreamIdleTimeout = c.duration(at.field("idle_timeout"), m.GetIdleTimeout(), cl.UpstreamIdleTimeout)
+	cl.MaxConnectionAge = c.duration(at.field("max_connection_duration"), m.GetMaxConnectionDuration(), cl.MaxConnectionAge)
 	if n := m.GetMaxRequestsPerConnection(); n != nil {
 		cl.MaxRequestsPerConn = n.GetValue()
 	}

@@ -30,12 +30,20 @@ func (c *decoding) tcpProxy(p *path, a *anypb.Any) *TCPProxy {
 	} else {
 		t.IdleTimeout = defaultTCPIdle
 	}
+	t.MaxDuration = c.duration(p.field("max_downstream_connection_duration"), m.GetMaxDownstreamConnectionDuration(), 0)
+	for i, h := range m.GetHashPolicy() { // Envoy takes one only
+		if t.HashSource = h.GetSourceIp() != nil; !t.HashSource || i > 0 {
+			c.fail(p.at("hash_policy", i), "only source_ip is supported")
+		}
+	}
+	labels := c.metadataMatch(p.field("metadata_match"), m.GetMetadataMatch())
 	switch {
 	case m.GetCluster() != "":
-		t.Clusters = []WeightedCluster{{Name: m.GetCluster(), Weight: 1}}
+		t.Clusters = []WeightedCluster{{Name: m.GetCluster(), Weight: 1, Subset: labels.Match()}}
 	case m.GetWeightedClusters() != nil:
-		for _, w := range m.GetWeightedClusters().GetClusters() {
-			t.Clusters = append(t.Clusters, WeightedCluster{Name: w.GetName(), Weight: w.GetWeight()})
+		for i, w := range m.GetWeightedClusters().GetClusters() {
+			own := c.metadataMatch(p.field("weighted_clusters").at("clusters", i).field("metadata_match"), w.GetMetadataMatch())
+			t.Clusters = append(t.Clusters, WeightedCluster{Name: w.GetName(), Weight: w.GetWeight(), Subset: labels.Merge(own).Match()})
 		}
 	}
 	c.checkWeights(p, t.Clusters)

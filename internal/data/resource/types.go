@@ -178,6 +178,8 @@ const (
 type TCPProxy struct {
 	Clusters    []WeightedCluster // one or more
 	IdleTimeout time.Duration     // 0 means Envoy's default of 1 h
+	MaxDuration time.Duration     // of a connection; 0: unlimited
+	HashSource  bool              // hash_policy: the client's address
 	AccessLogs  []AccessLog
 }
 
@@ -229,7 +231,9 @@ type Cluster struct {
 	// DNSRefresh bounds how old an answer may be where the TTL is not respected.
 	DNSRefresh    time.Duration
 	RespectDNSTTL bool
-	DNSFamily     DNSFamily
+	// DNSRetry is how long a failed resolution counts; 0 means DNSRefresh's default.
+	DNSRetry  time.Duration
+	DNSFamily DNSFamily
 	// Breakers are the circuit breakers by RoutingPriority; nil: no limits.
 	Breakers *[2]Thresholds
 	// SourceAddress to dial from; the zero value: any.
@@ -237,11 +241,14 @@ type Cluster struct {
 	// TLS is the transport socket; nil is plain text. Matches are looked at first.
 	TLS        *UpstreamTLS
 	TLSMatches []TLSMatch
-	Protocol   UpstreamProtocol
-	HTTP2      HTTP2Options // where HTTP/2 is spoken
+	// ProxyProtocol goes before everything else on a connection.
+	ProxyProtocol ProxyProtocol
+	Protocol      UpstreamProtocol
+	HTTP2         HTTP2Options // where HTTP/2 is spoken
 	// UpstreamIdleTimeout of pooled connections; 0 means Envoy's 1 h.
 	UpstreamIdleTimeout time.Duration
-	MaxRequestsPerConn  uint32 // 0: unlimited
+	MaxConnectionAge    time.Duration // of pooled connections; 0: unlimited
+	MaxRequestsPerConn  uint32        // 0: unlimited
 	TCPKeepalive        *TCPKeepalive
 	autoSNI, autoSAN    bool
 	Objects             []Object
@@ -268,9 +275,10 @@ const (
 // TLSMatch is one transport_socket_matches entry; an endpoint whose metadata has
 // all of Labels uses it. TLS nil is plain text.
 type TLSMatch struct {
-	Name   string
-	Labels map[string]string
-	TLS    *UpstreamTLS
+	Name          string
+	Labels        map[string]string
+	TLS           *UpstreamTLS
+	ProxyProtocol ProxyProtocol
 }
 
 // UpstreamTLS is the UpstreamTlsContext.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -70,12 +71,19 @@ func (m *Manager) dial(ctx context.Context, cluster *config.Cluster, h *Host, t 
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, timeout, errConnectTimeout)
 	defer cancel()
-	conn, err := m.dialer.DialContext(limited, "tcp", h.text)
+	conn, err := m.open(limited, cluster, h)
 	if err != nil {
 		return nil, h.failure(ctx, limited, reason.UpstreamConnectFailed, "connecting to "+h.text+" failed", err)
 	}
 	if err := keepAlive(conn, cluster.TCPKeepalive); err != nil {
 		m.log.Debug("setting TCP keep-alive failed", "host", h.text, "error", err)
+	}
+	if h.proxy != resource.ProxyProtocolNone {
+		deadline, _ := limited.Deadline()
+		if err := h.sendProxyHeader(conn, t, deadline); err != nil {
+			_ = conn.Close()
+			return nil, h.failure(ctx, limited, reason.UpstreamConnectFailed, "writing the PROXY header to "+h.text+" failed", err)
+		}
 	}
 	if h.tls != nil {
 		conn, err = h.tls.handshake(limited, conn, h, t, m.roots)
@@ -85,6 +93,30 @@ func (m *Manager) dial(ctx context.Context, cluster *config.Cluster, h *Host, t 
 	}
 	h.connected()
 	return conn, nil
+}
+
+// errNoSource is the failure where the Dialer cannot dial from a source address.
+var errNoSource = errors.New("the cluster has a source address (upstream_bind_config), which this dialer cannot dial from")
+
+// open dials a host, from the cluster's source address where it has one.
+func (m *Manager) open(ctx context.Context, cluster *config.Cluster, h *Host) (net.Conn, error) {
+	if !cluster.SourceAddress.IsValid() {
+		return m.dialer.DialContext(ctx, "tcp", h.text)
+	}
+	if d, ok := m.dialer.(SourceDialer); ok {
+		return d.DialFrom(ctx, cluster.SourceAddress, "tcp", h.text)
+	}
+	return nil, errNoSource
+}
+
+// NetDialer is a Dialer and SourceDialer of the machine's own network.
+type NetDialer struct{ net.Dialer }
+
+// DialFrom implements SourceDialer.
+func (d *NetDialer) DialFrom(ctx context.Context, source netip.Addr, network, address string) (net.Conn, error) {
+	from := d.Dialer
+	from.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
+	return from.DialContext(ctx, network, address)
 }
 
 // failure makes the Error of a failed attempt; a caller who gave up does not make

@@ -24,7 +24,8 @@ type Host struct {
 	hostname string
 	explicit bool        // the configuration names the address itself
 	tls      *tlsContext // nil: plain text
-	since    int64       // Manager.now when it was made
+	proxy    resource.ProxyProtocol
+	since    int64 // Manager.now when it was made
 	outlier  outlier
 
 	active      atomic.Int64
@@ -49,6 +50,9 @@ func (h *Host) Hostname() string { return h.hostname }
 
 // TLS reports whether Dial originates TLS to this host.
 func (h *Host) TLS() bool { return h.tls != nil }
+
+// Keyed reports that connections to this host are not all alike: see Manager.ConnKey.
+func (h *Host) Keyed() bool { return h.tls != nil || h.proxy != resource.ProxyProtocolNone }
 
 // Begin counts a request or connection as active, for least request and for the
 // cluster's max_requests. Call End once for each Begin, with the same priority.

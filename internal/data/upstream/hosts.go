@@ -43,7 +43,8 @@ func dnsNames(c *config.Cluster) []string {
 
 // sameTransport reports whether a connection made for a is as good for b.
 func sameTransport(a, b *config.Cluster) bool {
-	return a.Protocol == b.Protocol && a.HTTP2 == b.HTTP2 && reflect.DeepEqual(a.TLS, b.TLS) && reflect.DeepEqual(a.TLSMatches, b.TLSMatches)
+	return a.Protocol == b.Protocol && a.HTTP2 == b.HTTP2 && a.ProxyProtocol == b.ProxyProtocol && a.SourceAddress == b.SourceAddress &&
+		reflect.DeepEqual(a.TLS, b.TLS) && reflect.DeepEqual(a.TLSMatches, b.TLSMatches)
 }
 
 // resolved is the answer for one name of a DNS cluster.
@@ -208,8 +209,9 @@ func (s *state) host(key hostKey, c *config.Cluster, l map[string]string) *Host 
 	}
 	h := &Host{
 		cluster: s, addr: key.addr, text: key.addr.String(), hostname: key.hostname,
-		explicit: key.explicit, tls: s.transport(c, l), since: s.manager.now(),
+		explicit: key.explicit, since: s.manager.now(),
 	}
+	h.tls, h.proxy = s.transport(c, l)
 	s.hosts[key] = h
 	return h
 }

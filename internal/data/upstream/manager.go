@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"log/slog"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -22,7 +21,7 @@ type Options struct {
 	// Source tells which clusters exist: what the manager keeps for others is freed.
 	// Nil: what was used once is kept until Close.
 	Source config.Source
-	// Dialer opens connections; nil means a net.Dialer.
+	// Dialer opens connections; nil means a NetDialer.
 	Dialer Dialer
 	// Resolver is needed for clusters that resolve names; nil: they fail.
 	Resolver Resolver
@@ -90,7 +89,7 @@ func NewManager(o Options) *Manager {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Dialer == nil {
-		o.Dialer = &net.Dialer{}
+		o.Dialer = &NetDialer{}
 	}
 	if o.Resolver == nil {
 		o.Resolver = noResolver{}

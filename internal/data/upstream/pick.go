@@ -17,6 +17,7 @@ const (
 	destinationIdle    = 5 * time.Minute
 	destinationIdleMin = 10 * time.Second // when there are maxDestinations
 	defaultDNSRefresh  = 5 * time.Second  // Envoy's dns_refresh_rate
+	maxDNSRetry        = time.Minute      // that dns_failure_refresh_rate may ask for
 )
 
 // Pick chooses a host of a cluster by its balancing policy: healthy hosts of the
@@ -161,6 +162,9 @@ func (s *state) lookup(ctx context.Context, c *config.Cluster) (map[string]resol
 		}
 		answers[host] = resolved{preferred(a.addrs, c.DNSFamily), err}
 		at := max(a.expires(life), n.now()+int64(failureTTL/4)) // a refresh may be under way
+		if err != nil {
+			at = max(at, n.now()+int64(min(c.DNSRetry, maxDNSRetry)))
+		}
 		if refresh == 0 || at < refresh {
 			refresh = at
 		}
@@ -206,6 +210,9 @@ func (s *state) pickDestination(ctx context.Context, c *config.Cluster, t *Targe
 		return nil, &Error{Reason: reason.NoHealthyUpstream, Flag: "UH", Detail: "the original destination is not known"}
 	}
 	port := t.Destination.Port()
+	if c.Balancing.PortOverride != 0 {
+		port = c.Balancing.PortOverride
+	}
 	if t.Name == "" {
 		addr := t.Destination.Addr().Unmap()
 		if forbidden(addr, s.manager.forbidden) {

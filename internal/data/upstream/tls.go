@@ -28,24 +28,24 @@ type tlsContext struct {
 
 // transport chooses the transport socket of an endpoint, as Envoy does: the first of
 // transport_socket_matches whose labels the endpoint has, else the cluster's own.
-// It returns nil for plain text. s.mu is held.
-func (s *state) transport(c *config.Cluster, labels map[string]string) *tlsContext {
-	spec := c.TLS
+// The context is nil for plain text. s.mu is held.
+func (s *state) transport(c *config.Cluster, labels map[string]string) (*tlsContext, resource.ProxyProtocol) {
+	spec, proxy := c.TLS, c.ProxyProtocol
 	for i := range c.TLSMatches {
 		if hasAll(labels, c.TLSMatches[i].Labels) {
-			spec = c.TLSMatches[i].TLS
+			spec, proxy = c.TLSMatches[i].TLS, c.TLSMatches[i].ProxyProtocol
 			break
 		}
 	}
 	if spec == nil {
-		return nil
+		return nil, proxy
 	}
 	x := s.contexts[spec]
 	if x == nil {
 		x = newTLSContext(spec)
 		s.contexts[spec] = x
 	}
-	return x
+	return x, proxy
 }
 
 func hasAll(labels, want map[string]string) bool {
@@ -85,9 +85,17 @@ func (x *tlsContext) offer(t *Target) []string {
 func asIs(b []byte) ([]byte, error) { return b, nil }
 
 // ConnKey tells connections to the same host apart: those with the same key are
-// interchangeable, others differ in the name asked for or verified in TLS. It is ""
-// without TLS.
+// interchangeable, others differ in the name asked for or verified in TLS, or in the
+// client that they tell of in the PROXY protocol. It is "" without either.
 func (m *Manager) ConnKey(h *Host, t *Target) string {
+	key := h.tlsKey(t)
+	if h.proxy != resource.ProxyProtocolNone && t != nil {
+		key += " " + t.Source.String() + " " + t.Local.String()
+	}
+	return key
+}
+
+func (h *Host) tlsKey(t *Target) string {
 	if h.tls == nil {
 		return ""
 	}

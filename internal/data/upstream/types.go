@@ -23,6 +23,12 @@ type Dialer interface {
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
+// SourceDialer is a Dialer that can dial from an address, for clusters that have one
+// (upstream_bind_config).
+type SourceDialer interface {
+	DialFrom(ctx context.Context, source netip.Addr, network, address string) (net.Conn, error)
+}
+
 // Resolver looks up names outside. The address judged is the address dialled, so
 // nothing else in the proxy resolves names.
 type Resolver interface {
@@ -62,8 +68,9 @@ type Target struct {
 	Name string
 	// Authority is the request's host for auto_sni and auto_san_validation.
 	Authority string
-	// Source is the address of the downstream's connection.
-	Source netip.AddrPort
+	// Source and Local are the addresses of the downstream's connection: the client's,
+	// and the one that it connected to. The PROXY protocol tells of them.
+	Source, Local netip.AddrPort
 	// Hash is what the route's hash_policy made of the request, for ring_hash and
 	// maglev; without HasHash they choose by chance, as Envoy does.
 	Hash    uint64
