@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/egret-mesh/egret/internal/data/upstream"
 )
 
 // Addresses of the mesh on one machine. They are of a reserved range (RFC 1112,
@@ -23,7 +25,7 @@ var (
 // no port of the egress gateway is open on the machine, so nobody else can use it.
 // Every other address is dialled outside.
 type network struct {
-	outside net.Dialer
+	outside upstream.NetDialer
 
 	mu        sync.Mutex
 	listeners map[netip.AddrPort]*insideListener
@@ -75,6 +77,14 @@ func (n *network) DialContext(ctx context.Context, kind, address string) (net.Co
 	_ = near.Close()
 	_ = far.Close()
 	return nil, &net.OpError{Op: "dial", Net: kind, Addr: net.TCPAddrFromAddrPort(to), Err: err}
+}
+
+// DialFrom connects from an address; inside there is nothing to choose.
+func (n *network) DialFrom(ctx context.Context, source netip.Addr, kind, address string) (net.Conn, error) {
+	if to, err := netip.ParseAddrPort(address); err == nil && insidePrefix.Contains(to.Addr()) {
+		return n.DialContext(ctx, kind, address)
+	}
+	return n.outside.DialFrom(ctx, source, kind, address)
 }
 
 type insideListener struct {

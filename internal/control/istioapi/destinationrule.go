@@ -1,6 +1,7 @@
 package istioapi
 
 import (
+	"math/big"
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
@@ -42,11 +43,13 @@ func (c *checker) trafficPolicy(p *networking.TrafficPolicy, at string) {
 		return
 	}
 	c.loadBalancer(p.LoadBalancer, at+".loadBalancer")
-	c.connections(p.ConnectionPool, p.OutlierDetection, at)
+	c.connections(p.ConnectionPool, at+".connectionPool")
+	c.outlierDetection(p.OutlierDetection, at+".outlierDetection")
 	c.clientTLS(p.Tls, at+".tls")
 	c.refused(p.Tunnel != nil, at+".tunnel", "ignoring it would connect directly, not through the tunnel")
-	c.ignored(p.ProxyProtocol != nil, at+".proxyProtocol", "connections begin without the PROXY header")
-	c.ignored(p.RetryBudget != nil, at+".retryBudget", "retries are limited only by retries.attempts")
+	if b := p.RetryBudget; b != nil && b.Percent != nil && !(b.Percent.Value >= 0 && b.Percent.Value <= 100) {
+		c.fail(CodeInvalid, at+".retryBudget.percent", "%v is not from 0 to 100", b.Percent.Value)
+	}
 	for i, l := range p.PortLevelSettings {
 		levelAt := index(at+".portLevelSettings", i)
 		if l.Port == nil {
@@ -55,7 +58,8 @@ func (c *checker) trafficPolicy(p *networking.TrafficPolicy, at string) {
 			c.port(levelAt+".port.number", l.Port.Number)
 		}
 		c.loadBalancer(l.LoadBalancer, levelAt+".loadBalancer")
-		c.connections(l.ConnectionPool, l.OutlierDetection, levelAt)
+		c.connections(l.ConnectionPool, levelAt+".connectionPool")
+		c.outlierDetection(l.OutlierDetection, levelAt+".outlierDetection")
 		c.clientTLS(l.Tls, levelAt+".tls")
 	}
 }
@@ -68,15 +72,40 @@ func (c *checker) loadBalancer(l *networking.LoadBalancerSettings, at string) {
 		c.warn(CodeInsecure, at+".simple", "PASSTHROUGH connects to whatever address the workload called, not to the host's own addresses")
 	}
 	c.consistentHash(l.GetConsistentHash(), at+".consistentHash")
-	c.ignored(l.LocalityLbSetting != nil, at+".localityLbSetting", "endpoints are balanced without regard to their locality")
+	c.locality(l.LocalityLbSetting, at+".localityLbSetting")
 	c.ignored(l.ZoneAwareLbSetting != nil, at+".zoneAwareLbSetting", "endpoints are balanced without regard to their zone")
 	//lint:ignore SA1019 deprecated, still read
-	c.ignored(l.Warmup != nil || l.WarmupDurationSecs != nil, at+".warmup", "a new endpoint gets its full share at once")
+	c.duration(at+".warmupDurationSecs", l.WarmupDurationSecs)
+	if w := l.Warmup; w != nil {
+		if w.Duration == nil {
+			c.fail(CodeMissing, at+".warmup.duration", "is required")
+		}
+		c.duration(at+".warmup.duration", w.Duration)
+		if m := w.MinimumPercent; m != nil && !(m.Value >= 0 && m.Value <= 100) {
+			c.fail(CodeInvalid, at+".warmup.minimumPercent", "%v is not from 0 to 100", m.Value)
+		}
+		if a := w.Aggression; a != nil && !(a.Value >= 1) {
+			c.fail(CodeInvalid, at+".warmup.aggression", "%v is less than 1", a.Value)
+		}
+	}
 }
+
+// maxRing and maxTable bound what Envoy takes.
+const (
+	maxRing  = 8 << 20
+	maxTable = 5000011
+)
 
 func (c *checker) consistentHash(h *networking.LoadBalancerSettings_ConsistentHashLB, at string) {
 	if h == nil {
 		return
+	}
+	//lint:ignore SA1019 deprecated, still read
+	if n := max(h.MinimumRingSize, h.GetRingHash().GetMinimumRingSize()); n > maxRing {
+		c.fail(CodeInvalid, at+".ringHash.minimumRingSize", "%d is more than %d", n, maxRing)
+	}
+	if n := h.GetMaglev().GetTableSize(); n != 0 && (n > maxTable || !new(big.Int).SetUint64(n).ProbablyPrime(0)) {
+		c.fail(CodeInvalid, at+".maglev.tableSize", "%d is not a prime number of at most %d", n, maxTable)
 	}
 	switch k := h.HashKey.(type) {
 	case nil:
@@ -117,13 +146,50 @@ func (c *checker) cookie(k *networking.LoadBalancerSettings_ConsistentHashLB_HTT
 	}
 }
 
-func (c *checker) connections(p *networking.ConnectionPoolSettings, o *networking.OutlierDetection, at string) {
-	c.ignored(o != nil, at+".outlierDetection", "a failing endpoint stays in use")
-	at += ".connectionPool"
+func (c *checker) locality(l *networking.LocalityLoadBalancerSetting, at string) {
+	if l == nil {
+		return
+	}
+	if len(l.Distribute) > 0 && (len(l.Failover) > 0 || len(l.FailoverPriority) > 0) {
+		c.fail(CodeConflict, at, "distribute excludes failover and failoverPriority")
+	}
+	for i, d := range l.Distribute {
+		sum := uint64(0)
+		for _, n := range d.To {
+			sum += uint64(n)
+		}
+		if sum != 100 {
+			c.fail(CodeInvalid, index(at+".distribute", i)+".to", "the weights are %d together, not 100", sum)
+		}
+	}
+	for i, f := range l.Failover {
+		if f.From == f.To {
+			c.fail(CodeInvalid, index(at+".failover", i), "a region cannot fail over to itself")
+		}
+	}
+}
+
+func (c *checker) outlierDetection(o *networking.OutlierDetection, at string) {
+	if o == nil {
+		return
+	}
+	c.duration(at+".interval", o.Interval)
+	c.duration(at+".baseEjectionTime", o.BaseEjectionTime)
+	for name, n := range map[string]int32{"maxEjectionPercent": o.MaxEjectionPercent, "minHealthPercent": o.MinHealthPercent} {
+		if n < 0 || n > 100 {
+			c.fail(CodeInvalid, at+"."+name, "%d is not from 0 to 100", n)
+		}
+	}
+	//lint:ignore SA1019 deprecated, no longer read by Istio either
+	c.ignored(o.ConsecutiveErrors != 0, at+".consecutiveErrors", "use consecutive5xxErrors or consecutiveGatewayErrors")
+	c.ignored(len(o.OutlierDetectionHttpErrorCodes) > 0, at+".outlierDetectionHttpErrorCodes", "what counts are statuses of 500 and more")
+}
+
+func (c *checker) connections(p *networking.ConnectionPoolSettings, at string) {
 	if t := p.GetTcp(); t != nil {
 		c.notNegative(at+".tcp.maxConnections", t.MaxConnections)
 		c.duration(at+".tcp.connectTimeout", t.ConnectTimeout)
-		c.ignored(t.MaxConnectionDuration != nil, at+".tcp.maxConnectionDuration", "connections may last as long as they are used")
+		c.duration(at+".tcp.maxConnectionDuration", t.MaxConnectionDuration)
 	}
 	if h := p.GetHttp(); h != nil {
 		c.notNegative(at+".http.http1MaxPendingRequests", h.Http1MaxPendingRequests)

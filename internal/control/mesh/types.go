@@ -26,6 +26,7 @@ type Node struct {
 	Namespace string
 	Labels    map[string]string
 	Addresses []netip.Addr
+	Locality  string // "region/zone/subzone"; "" when not known
 	// DNSCapture: the proxy answers the workload's DNS, so it gets the name table and
 	// automatically allocated addresses (Istio's ISTIO_META_DNS_CAPTURE).
 	DNSCapture bool

@@ -132,6 +132,7 @@ func (b *builder) cluster(t *target, metadata *corev3.Metadata) {
 		options.UpstreamProtocolOptions = downstreamProtocol()
 	}
 	b.originateTLS(c, t, options)
+	b.proxyProtocol(c, t.policy.proxyProtocol)
 	b.setHTTPOptions(c, options)
 	b.emit(xds.ClusterType, c.Name, c)
 }
@@ -169,10 +170,12 @@ func (b *builder) discovery(c *clusterv3.Cluster, t *target) bool {
 		c.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
 	}
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: kind}
+	where := b.localities(&t.policy)
+	where.apply(c)
 	switch kind {
 	case clusterv3.Cluster_EDS:
 		c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: b.shared.ads, ServiceName: c.Name}
-		b.emit(xds.EndpointType, c.Name, b.assignment(c.Name, endpointsOf(t)))
+		b.emit(xds.EndpointType, c.Name, b.assignment(c.Name, endpointsOf(t), where))
 	case clusterv3.Cluster_STRICT_DNS, clusterv3.Cluster_LOGICAL_DNS:
 		endpoints := dnsEndpointsOf(t)
 		if len(endpoints) == 0 {
@@ -181,7 +184,7 @@ func (b *builder) discovery(c *clusterv3.Cluster, t *target) bool {
 		if kind == clusterv3.Cluster_LOGICAL_DNS { // Envoy takes exactly one
 			endpoints = endpoints[:1]
 		}
-		c.LoadAssignment = b.assignment(c.Name, endpoints)
+		c.LoadAssignment = b.assignment(c.Name, endpoints, where)
 		b.dnsTiming(c)
 		c.DnsLookupFamily = b.dnsFamily()
 	}

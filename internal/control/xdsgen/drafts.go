@@ -139,7 +139,7 @@ func (c *chain) match() *listenerv3.FilterChainMatch {
 
 // tcpChain is the resource of a chain, from the memo where no rule has a say in it.
 func (b *builder) tcpChain(c *chain) *listenerv3.FilterChain {
-	if b.memo == nil || b.idleTimeout(c.target) != nil {
+	if b.memo == nil || c.target.service != nil && b.scope.DestinationRule(c.target.service) != nil {
 		return b.newTCPChain(c)
 	}
 	k := b.key("chain")

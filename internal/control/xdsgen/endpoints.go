@@ -1,6 +1,7 @@
 package xdsgen
 
 import (
+	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -15,6 +16,7 @@ type lbEndpoint struct {
 	port     uint32
 	weight   uint32
 	locality string
+	labels   map[string]string
 }
 
 // endpointsOf are the endpoints that serve the port and have the subset's labels.
@@ -26,7 +28,7 @@ func endpointsOf(t *target) []lbEndpoint {
 			continue
 		}
 		if port, ok := e.Port(t.port); ok {
-			out = append(out, lbEndpoint{host: e.Address, port: port, weight: e.Weight, locality: e.Locality})
+			out = append(out, lbEndpoint{host: e.Address, port: port, weight: e.Weight, locality: e.Locality, labels: e.Labels})
 		}
 	}
 	return out
@@ -47,21 +49,32 @@ func dnsEndpointsOf(t *target) []lbEndpoint {
 	return []lbEndpoint{{host: t.service.Host, port: port}}
 }
 
-// assignment groups endpoints by locality, in the order of their appearance.
-func (b *builder) assignment(name string, endpoints []lbEndpoint) *endpointv3.ClusterLoadAssignment {
+// assignment groups endpoints by priority and locality, in the order of their appearance.
+func (b *builder) assignment(name string, endpoints []lbEndpoint, where localities) *endpointv3.ClusterLoadAssignment {
 	out := &endpointv3.ClusterLoadAssignment{ClusterName: name}
-	groups := map[string]*endpointv3.LocalityLbEndpoints{}
-	for _, e := range endpoints {
-		g := groups[e.locality]
+	type group struct {
+		rank     int
+		locality string
+	}
+	groups := map[group]*endpointv3.LocalityLbEndpoints{}
+	sums := map[string]uint32{}
+	var ranks []int
+	var order []group
+	for i := range endpoints {
+		e := &endpoints[i]
+		key := group{where.rank(e), e.locality}
+		g := groups[key]
 		if g == nil {
 			g = &endpointv3.LocalityLbEndpoints{Locality: localityOf(e.locality)}
-			groups[e.locality] = g
+			groups[key] = g
+			order, ranks = append(order, key), append(ranks, key.rank)
 			out.Endpoints = append(out.Endpoints, g)
 		}
 		weight := b.shared.one
 		if e.weight > 1 {
 			weight = uint32Value(e.weight)
 		}
+		sums[e.locality] += weight.GetValue()
 		g.LbEndpoints = append(g.LbEndpoints, &endpointv3.LbEndpoint{
 			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 				Address: socketAddress(e.host, e.port),
@@ -69,12 +82,24 @@ func (b *builder) assignment(name string, endpoints []lbEndpoint) *endpointv3.Cl
 			LoadBalancingWeight: weight,
 		})
 	}
-	for _, g := range out.Endpoints {
+	slices.Sort(ranks)
+	ranks = slices.Compact(ranks)
+	shares := where.distribute(sums)
+	for i, g := range out.Endpoints {
+		g.Priority = uint32(slices.Index(ranks, order[i].rank))
 		sum := uint32(0)
 		for _, e := range g.LbEndpoints {
 			sum += e.GetLoadBalancingWeight().GetValue()
 		}
-		g.LoadBalancingWeight = uint32Value(sum)
+		if share, named := shares[order[i].locality]; shares != nil {
+			sum = share
+			if !named {
+				g.LbEndpoints = nil
+			}
+		}
+		if sum > 0 {
+			g.LoadBalancingWeight = uint32Value(sum)
+		}
 	}
 	return out
 }

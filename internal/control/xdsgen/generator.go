@@ -81,12 +81,24 @@ func DecodeNode(n *corev3.Node) (mesh.Node, error) {
 		return mesh.Node{}, fmt.Errorf("%w: id %q has no namespace", errNode, id)
 	}
 	var err error
+	if node.Locality, err = nodeLocality(n.GetLocality()); err != nil {
+		return mesh.Node{}, err
+	}
 	if node.Labels, err = nodeLabels(fields["LABELS"].GetStructValue()); err != nil {
 		return mesh.Node{}, err
 	}
 	node.Addresses, err = nodeAddresses(parts[1], fields["INSTANCE_IPS"].GetStringValue())
 	node.DNSCapture = truth(fields["DNS_CAPTURE"])
 	return node, err
+}
+
+// nodeLocality is "region/zone/subzone", without what is not given at its end.
+func nodeLocality(l *corev3.Locality) (string, error) {
+	s := strings.TrimRight(l.GetRegion()+"/"+l.GetZone()+"/"+l.GetSubZone(), "/")
+	if len(s) > maxNodeLabel {
+		return "", fmt.Errorf("%w: the locality has more than %d bytes", errNode, maxNodeLabel)
+	}
+	return s, nil
 }
 
 func nodeLabels(s *structpb.Struct) (map[string]string, error) {

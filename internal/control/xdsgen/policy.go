@@ -6,6 +6,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	networking "istio.io/api/networking/v1alpha3"
 )
 
@@ -14,13 +15,17 @@ const passthroughIdle = 5 * time.Minute
 
 // clusterPolicy is the traffic policy of one cluster, merged.
 type clusterPolicy struct {
-	pool *networking.ConnectionPoolSettings
-	lb   *networking.LoadBalancerSettings
-	tls  *networking.ClientTLSSettings
+	pool          *networking.ConnectionPoolSettings
+	lb            *networking.LoadBalancerSettings
+	tls           *networking.ClientTLSSettings
+	outlier       *networking.OutlierDetection
+	proxyProtocol *networking.TrafficPolicy_ProxyProtocol
+	budget        *networking.TrafficPolicy_RetryBudget
 }
 
 // policyFor merges as Istio does: a field of the subset's policy replaces the rule's;
-// settings for the port replace all fields together, those it leaves out as well.
+// settings for the port replace all fields that a port may have together, those it
+// leaves out as well.
 func policyFor(rule, subset *networking.TrafficPolicy, port uint32) clusterPolicy {
 	p := clusterPolicy{}
 	for _, t := range []*networking.TrafficPolicy{rule, subset} {
@@ -36,9 +41,18 @@ func policyFor(rule, subset *networking.TrafficPolicy, port uint32) clusterPolic
 		if t.GetTls() != nil {
 			p.tls = t.GetTls()
 		}
+		if t.GetOutlierDetection() != nil {
+			p.outlier = t.GetOutlierDetection()
+		}
+		if t.GetProxyProtocol() != nil {
+			p.proxyProtocol = t.GetProxyProtocol()
+		}
+		if t.GetRetryBudget() != nil {
+			p.budget = t.GetRetryBudget()
+		}
 		for _, l := range t.GetPortLevelSettings() {
 			if l.GetPort().GetNumber() == port {
-				p = clusterPolicy{l.GetConnectionPool(), l.GetLoadBalancer(), l.GetTls()}
+				p.pool, p.lb, p.tls, p.outlier = l.GetConnectionPool(), l.GetLoadBalancer(), l.GetTls(), l.GetOutlierDetection()
 				break
 			}
 		}
@@ -51,25 +65,13 @@ func (p *clusterPolicy) passthrough() bool {
 	return p.lb.GetSimple() == networking.LoadBalancerSettings_PASSTHROUGH
 }
 
-// apply sets balancing, limits and timeouts. A service with resolution NONE keeps
-// CLUSTER_PROVIDED whatever the rule says.
+// apply sets balancing, limits and timeouts.
 func (p *clusterPolicy) apply(c *clusterv3.Cluster, o *httpv3.HttpProtocolOptions) {
-	if c.LbPolicy != clusterv3.Cluster_CLUSTER_PROVIDED {
-		switch p.lb.GetSimple() {
-		case networking.LoadBalancerSettings_ROUND_ROBIN:
-			c.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
-		case networking.LoadBalancerSettings_RANDOM:
-			c.LbPolicy = clusterv3.Cluster_RANDOM
-		case networking.LoadBalancerSettings_LEAST_REQUEST, leastConn:
-			c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
-		}
-	}
+	p.applyLB(c)
+	p.applyOutlierDetection(c)
 	p.applyTCP(c)
 	p.applyHTTP(c, o)
 }
-
-// leastConn is the deprecated name of LEAST_REQUEST.
-const leastConn = networking.LoadBalancerSettings_SimpleLB(1)
 
 func (p *clusterPolicy) applyTCP(c *clusterv3.Cluster) {
 	tcp := p.pool.GetTcp()
@@ -110,11 +112,25 @@ func (p *clusterPolicy) applyHTTP(c *clusterv3.Cluster, o *httpv3.HttpProtocolOp
 	if n := http.GetMaxRetries(); n > 0 {
 		t.MaxRetries = uint32Value(limit(n))
 	}
+	if b := p.budget; b != nil {
+		limited = true
+		t.RetryBudget = &clusterv3.CircuitBreakers_Thresholds_RetryBudget{}
+		if b.GetPercent() != nil {
+			t.RetryBudget.BudgetPercent = &typev3.Percent{Value: b.GetPercent().GetValue()}
+		}
+		if n := b.GetMinRetryConcurrency(); n > 0 {
+			t.RetryBudget.MinRetryConcurrency = uint32Value(n)
+		}
+	}
 	if limited {
 		c.CircuitBreakers = breakers(t)
 	}
-	if d, n := http.GetIdleTimeout(), http.GetMaxRequestsPerConnection(); d != nil || n > 0 {
-		o.CommonHttpProtocolOptions = &corev3.HttpProtocolOptions{IdleTimeout: d}
+	idle, longest := http.GetIdleTimeout(), tcp.GetMaxConnectionDuration()
+	if idle == nil {
+		idle = tcp.GetIdleTimeout()
+	}
+	if n := http.GetMaxRequestsPerConnection(); idle != nil || longest != nil || n > 0 {
+		o.CommonHttpProtocolOptions = &corev3.HttpProtocolOptions{IdleTimeout: idle, MaxConnectionDuration: longest}
 		if n > 0 {
 			o.CommonHttpProtocolOptions.MaxRequestsPerConnection = uint32Value(uint32(n))
 		}

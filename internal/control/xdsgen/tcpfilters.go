@@ -5,7 +5,7 @@ import (
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
-	"google.golang.org/protobuf/types/known/durationpb"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/egret-mesh/egret/internal/control/mesh"
@@ -103,17 +103,32 @@ func (b *builder) tcpFilters(t tcpTarget, logged bool) []*listenerv3.Filter {
 		}
 		p.ClusterSpecifier = &tcpproxyv3.TcpProxy_WeightedClusters{WeightedClusters: w}
 	}
-	p.IdleTimeout = b.idleTimeout(t)
+	b.tcpPolicy(p, t)
 	return []*listenerv3.Filter{{
 		Name:       "envoy.filters.network.tcp_proxy",
 		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: b.pack(p)},
 	}}
 }
 
-// idleTimeout is what the rule for the target's service says; nil for nothing.
-func (b *builder) idleTimeout(t tcpTarget) *durationpb.Duration {
+// tcpPolicy is what the rule for the target's service says of its connections.
+func (b *builder) tcpPolicy(p *tcpproxyv3.TcpProxy, t tcpTarget) {
 	if t.service == nil {
-		return nil
+		return
 	}
-	return b.scope.DestinationRule(t.service).TrafficPolicy().GetConnectionPool().GetTcp().GetIdleTimeout()
+	rule := b.scope.DestinationRule(t.service)
+	tcp := rule.TrafficPolicy().GetConnectionPool().GetTcp()
+	p.IdleTimeout = tcp.GetIdleTimeout()
+	p.MaxDownstreamConnectionDuration = tcp.GetMaxConnectionDuration()
+	if parts := splitCluster(t.clusters[0].name); parts != nil && hashesSource(rule, parts[2]) {
+		p.HashPolicy = []*typev3.HashPolicy{{PolicySpecifier: &typev3.HashPolicy_SourceIp_{SourceIp: &typev3.HashPolicy_SourceIp{}}}}
+	}
+}
+
+// hashesSource: connections are balanced by the client's address. The balancing of a
+// subset replaces the rule's.
+func hashesSource(rule *mesh.DestinationRule, subset string) bool {
+	if lb := rule.Subset(subset).GetTrafficPolicy().GetLoadBalancer(); lb != nil {
+		return lb.GetConsistentHash().GetUseSourceIp()
+	}
+	return rule.TrafficPolicy().GetLoadBalancer().GetConsistentHash().GetUseSourceIp()
 }
