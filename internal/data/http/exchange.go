@@ -56,6 +56,7 @@ type exchange struct {
 
 	forwarding
 	filters  filtering
+	kept     keptBody // the body on its way upstream
 	upload   upload
 	download pump
 
@@ -354,6 +355,7 @@ func (x *exchange) end() {
 	x.original = http1.Original{}
 	x.path, x.authority, x.upgrade, x.tunnel = "", "", "", false
 	x.forwarding.reset()
+	x.kept.reset()
 	if x.upload.active.Load() {
 		x.upload.reset()
 	}

@@ -53,7 +53,8 @@ func (x *exchange) injectFault() bool {
 	}
 	if plan.Delay > 0 {
 		x.flag("DI")
-		if !x.pause(plan.Delay) {
+		// Without the watch afterwards: it looks at what is set up next.
+		if !x.pause(plan.Delay) || !x.watch.attach(nil) || !x.watch.clear() {
 			x.failUpstream(x.interruption())
 			return true
 		}

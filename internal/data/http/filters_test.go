@@ -242,19 +242,22 @@ func TestSmallRules(t *testing.T) {
 		}
 	}
 	// Which level has the last word.
-	route.RequestHeaders.Add = []resource.HeaderAdd{{Name: "x-level", Value: "route", Action: resource.OverwriteIfExistsOrAdd}}
+	leveled := *route
+	leveled.RequestHeaders.Add = []resource.HeaderAdd{{Name: "x-level", Value: "route", Action: resource.OverwriteIfExistsOrAdd}}
+	vh = &resource.VirtualHost{Name: "v", Domains: vh.Domains, Routes: []*resource.Route{&leveled}}
 	vh.RequestHeaders.Add = []resource.HeaderAdd{{Name: "x-level", Value: "host", Action: resource.OverwriteIfExistsOrAdd}}
 	for _, want := range []string{"host", "route"} {
+		w.mostSpecificWins = want == "route"
 		w.configureHost(w.clusterOf("origin", o.addr), vh)
-		w.plan.Load().Chain.HTTP.Inline.MostSpecificWins = want == "route"
 		w.send(get("/old", "Connection: close"))
 		if up := o.head(t); !hasLine(up, "x-level: "+want) {
 			t.Errorf("no %q in %q", want, up)
 		}
 	}
 	// The answer where the cluster is not there.
-	route.Forward.NotFoundStatus = 500
-	w.configureHost(w.clusterOf("another", o.addr), vh)
+	missing := w.routeTo("origin")
+	missing.Forward.NotFoundStatus = 500
+	w.configure(w.clusterOf("another", o.addr), missing)
 	if got := w.send(get("/old", "Connection: close")); !strings.HasPrefix(got, "HTTP/1.1 500") || !strings.Contains(got, "no_cluster") {
 		t.Errorf("%q", got)
 	}

@@ -45,9 +45,7 @@ type forwarding struct {
 	setCookie string
 	// copies are the mirrors that a copy of the request goes to, once its body is there.
 	copies []*resource.Mirror
-	// kept is the body as far as it went upstream, kept by keeper.
-	kept   keptBody
-	keeper keeper
+	keeper keeper // keeps the body in the exchange's kept
 	// small is the whole body, where it arrived with the head and can be sent again.
 	small []byte
 	// replayable: the request has no body, or small has it.
@@ -56,8 +54,7 @@ type forwarding struct {
 
 func (f *forwarding) reset() {
 	clear(f.tried)
-	f.kept.reset()
-	*f = forwarding{tried: f.tried[:0], kept: f.kept}
+	*f = forwarding{tried: f.tried[:0]}
 }
 
 // forward sends the request upstream and the response back, with retries.

@@ -63,20 +63,21 @@ func (r *recorder) Record(e *record.Entry, logs []resource.AccessLog) {
 
 // world is a handler on a loopback listener, with a configuration that can change.
 type world struct {
-	t        testing.TB
-	handler  *Handler
-	recorder *recorder
-	manager  *upstream.Manager
-	listener net.Listener
-	hcm      *resource.HTTPConnectionManager
-	cfg      atomic.Pointer[config.Config]
-	plan     atomic.Pointer[decide.ConnPlan]
-	ctx      context.Context
-	drain    context.CancelFunc
-	info     decide.Conn
-	protocol resource.UpstreamProtocol // of clusters
-	scarce   func() bool
-	served   sync.WaitGroup
+	mostSpecificWins bool // of route configurations that are made from now on
+	t                testing.TB
+	handler          *Handler
+	recorder         *recorder
+	manager          *upstream.Manager
+	listener         net.Listener
+	hcm              *resource.HTTPConnectionManager
+	cfg              atomic.Pointer[config.Config]
+	plan             atomic.Pointer[decide.ConnPlan]
+	ctx              context.Context
+	drain            context.CancelFunc
+	info             decide.Conn
+	protocol         resource.UpstreamProtocol // of clusters
+	scarce           func() bool
+	served           sync.WaitGroup
 
 	mu       sync.Mutex
 	accepted []net.Conn
@@ -200,7 +201,7 @@ func (w *world) configure(c *resource.Cluster, routes ...*resource.Route) {
 func (w *world) configureHost(c *resource.Cluster, vh *resource.VirtualHost) {
 	w.t.Helper()
 	m := *w.hcm
-	m.Inline = &resource.RouteConfiguration{Name: "80", IgnorePortInHostMatching: true, VirtualHosts: []*resource.VirtualHost{
+	m.Inline = &resource.RouteConfiguration{Name: "80", IgnorePortInHostMatching: true, MostSpecificWins: w.mostSpecificWins, VirtualHosts: []*resource.VirtualHost{
 		vh,
 		{Name: "block_all", Domains: []string{"*"}, Routes: []*resource.Route{{Name: "block_all", Match: resource.RouteMatch{Path: "/"}, Direct: &resource.DirectResponse{Status: 502}}}},
 	}}
