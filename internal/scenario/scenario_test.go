@@ -55,7 +55,7 @@ func enterWorld() (int, error) {
 			return 1, err
 		}
 		binary := filepath.Join(dir, "egret")
-		build := exec.Command("go", "build", "-o", binary, "github.com/egret-mesh/egret/cmd/egret")
+		build := exec.Command("go", "build", "-tags", "leakcheck", "-o", binary, "github.com/egret-mesh/egret/cmd/egret")
 		build.Stdout, build.Stderr = os.Stderr, os.Stderr
 		if err := build.Run(); err != nil {
 			return 1, fmt.Errorf("build egret: %w", err)
