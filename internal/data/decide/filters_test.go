@@ -196,7 +196,7 @@ func TestRequestTimeouts(t *testing.T) {
 		{"stream of gRPC over the bound", resource.Forward{Stream: resource.StreamDuration{GRPC: &resource.GRPCTimeout{Max: second(2)}}}, grpc("1H"), decide.Timeouts{Stream: second(2)}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := decide.RequestTimeouts(&tc.f, &decide.Request{Headers: tc.h}, true); got != tc.want {
+			if got := decide.RequestTimeouts(&tc.f, &decide.Request{Method: "POST", Headers: tc.h}, true); got != tc.want {
 				t.Errorf("got %+v, want %+v", got, tc.want)
 			}
 		})

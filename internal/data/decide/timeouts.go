@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"net/http"
 	"strconv"
 	"time"
 
@@ -28,7 +29,7 @@ func RequestTimeouts(f *resource.Forward, r *Request, asks bool) Timeouts {
 	if f.Retry != nil {
 		t.Try = f.Retry.PerTryTimeout
 	}
-	if (f.GRPC != nil || f.Stream.GRPC != nil) && IsGRPC(r) {
+	if (f.GRPC != nil || f.Stream.GRPC != nil) && r.Method == http.MethodPost && IsGRPC(r) { // gRPC is POST always
 		t.grpc(f, r)
 	}
 	if asks {

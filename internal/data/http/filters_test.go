@@ -207,7 +207,7 @@ func TestWishes(t *testing.T) {
 	grpc := w.routeTo("origin")
 	grpc.Forward.GRPC = &resource.GRPCTimeout{Max: 2 * time.Second}
 	w.configure(w.clusterOf("origin", echo.addr), grpc)
-	w.send(get("/", "Connection: close", "content-type: application/grpc", "grpc-timeout: 1M"))
+	w.send(strings.Replace(get("/", "Connection: close", "content-type: application/grpc", "grpc-timeout: 1M"), "GET", "POST", 1))
 	if up := echo.head(t); !hasLine(up, "grpc-timeout: 2000m") {
 		t.Errorf("%q", up)
 	}

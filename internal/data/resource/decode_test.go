@@ -239,10 +239,7 @@ func TestRouteDecodes(t *testing.T) {
 	}
 }
 
-// TestRouteFeatures: what a stock istiod makes of fault, corsPolicy, mirror, timeout,
-// retries and consistentHash, and what a virtual host hands down.
-func TestRouteFeatures(t *testing.T) {
-	rc, err := resource.DecodeRouteConfiguration(resourcetest.Route(t, `{"name":"80","mostSpecificHeaderMutationsWins":true,"virtualHosts":[{"name":"v","domains":["a.com"],"includeAttemptCountInResponse":true,
+const allFeatures = `{"name":"80","mostSpecificHeaderMutationsWins":true,"virtualHosts":[{"name":"v","domains":["a.com"],"includeAttemptCountInResponse":true,
 		"requestMirrorPolicies":[{"cluster":"vm","disableShadowHostSuffixAppend":true}],
 		"typedPerFilterConfig":{"cors":{"@type":"type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy","allowOriginStringMatch":[{"exact":"https://v.com"}],"allowMethods":"GET","maxAge":"1","filterEnabled":{"defaultValue":{"numerator":0}}}},
 		"routes":[
@@ -256,7 +253,12 @@ func TestRouteFeatures(t *testing.T) {
 				"abort":{"grpcStatus":14,"percentage":{"numerator":50}},"headers":[{"name":"x"}],"upstreamCluster":"c","downstreamNodes":["n"],"maxActiveFaults":3},
 			"envoy.filters.http.cors":{"@type":"type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy","allowOriginStringMatch":[{"prefix":"https://a"}],"allowCredentials":true,"maxAge":"86400","forwardNotMatchingPreflights":false}}},
 		{"match":{"prefix":"/s"},"route":{"cluster":"c","priority":"HIGH","metadataMatch":{"filterMetadata":{"envoy.lb":{"version":"v1"}}},"maxStreamDuration":{"maxStreamDuration":"7s","grpcTimeoutHeaderMax":"3s","grpcTimeoutHeaderOffset":"1s"}}},
-		{"match":{"prefix":"/r"},"redirect":{"regexRewrite":{"pattern":{"regex":"^/r/(.*)"},"substitution":"/x/\\1"}}}]}]}`))
+		{"match":{"prefix":"/r"},"redirect":{"regexRewrite":{"pattern":{"regex":"^/r/(.*)"},"substitution":"/x/\\1"}}}]}]}`
+
+// TestRouteFeatures: what a stock istiod makes of fault, corsPolicy, mirror, timeout,
+// retries and consistentHash, and what a virtual host hands down.
+func TestRouteFeatures(t *testing.T) {
+	rc, err := resource.DecodeRouteConfiguration(resourcetest.Route(t, allFeatures))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -431,6 +433,8 @@ func FuzzDecode(f *testing.F) {
 	types := []string{"envoy.config.listener.v3.Listener", "envoy.config.route.v3.RouteConfiguration", "envoy.config.cluster.v3.Cluster", "envoy.config.endpoint.v3.ClusterLoadAssignment", "istio.networking.nds.v1.NameTable"}
 	f.Add(uint8(0), resourcetest.Listener(f, inHCM(`"normalizePath":true,`, routerFilter)).Value)
 	f.Add(uint8(1), resourcetest.Route(f, routeConfig("", `"match":{"safeRegex":{"regex":"a"}},"route":{"cluster":"c","regexRewrite":{"pattern":{"regex":"(a)"},"substitution":"\\1"}}`)).Value)
+	f.Add(uint8(1), resourcetest.Route(f, allFeatures).Value)
+	f.Add(uint8(0), resourcetest.Listener(f, inHCM(`"pathWithEscapedSlashesAction":"UNESCAPE_AND_FORWARD",`, faultFilter+`,{"name":"cors","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors"}},`+routerFilter)).Value)
 	f.Add(uint8(2), resourcetest.Cluster(f, `{"name":"c","type":"EDS","edsClusterConfig":{"edsConfig":{"ads":{}}}}`).Value)
 	f.Add(uint8(3), resourcetest.Endpoints(f, `{"clusterName":"c","endpoints":[{"lbEndpoints":[{"endpoint":{"address":{"socketAddress":{"address":"10.0.0.1","portValue":80}}}}]}]}`).Value)
 	f.Add(uint8(4), []byte{0x0a, 0x05, 0x0a, 0x03, 'a', '.', 'b'})
