@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	meshconfig "istio.io/api/mesh/v1alpha1"
@@ -17,6 +18,7 @@ var usedMeshFields = map[protoreflect.Name]bool{
 	"access_log_file": true, "access_log_format": true, "access_log_encoding": true,
 	"outbound_traffic_policy": true, "root_namespace": true, "trust_domain": true,
 	"path_normalization": true, "default_http_retry_policy": true,
+	"default_config":  true, // see proxyConfig
 	"connect_timeout": true, "protocol_detection_timeout": true,
 	"extension_providers": true, "default_providers": true,
 	"default_service_export_to": true, "default_virtual_service_export_to": true, "default_destination_rule_export_to": true,
@@ -47,11 +49,38 @@ func (c *checker) meshConfig(m *meshconfig.MeshConfig) {
 	c.providers(m.ExtensionProviders, at+".extensionProviders")
 	c.ignored(len(m.DefaultProviders.GetTracing()) > 0, at+".defaultProviders.tracing", "the proxy makes no spans")
 	c.ignored(len(m.DefaultProviders.GetMetrics()) > 0, at+".defaultProviders.metrics", "metrics are always there, for Prometheus")
+	c.unread(m, at, usedMeshFields)
+	c.proxyConfig(m.DefaultConfig, at+".defaultConfig")
+}
+
+// unread tells which fields are set that egret does not look at.
+func (c *checker) unread(m proto.Message, at string, used map[protoreflect.Name]bool) {
 	fields := m.ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() { // in the order of the type, so that problems are, too
-		if fd := fields.Get(i); m.ProtoReflect().Has(fd) && !usedMeshFields[fd.Name()] {
+		if fd := fields.Get(i); m.ProtoReflect().Has(fd) && !used[fd.Name()] {
 			c.info(CodeNotImplemented, at+"."+fd.JSONName(), "is not read by egret")
 		}
+	}
+}
+
+// usedProxyHeaders are the fields of ProxyConfig.proxyHeaders that Egret reads.
+var usedProxyHeaders = map[protoreflect.Name]bool{
+	"request_id": true, "server": true, "attempt_count": true, "envoy_debug_headers": true, "x_forwarded_host": true,
+}
+
+func (c *checker) proxyConfig(p *meshconfig.ProxyConfig, at string) {
+	if p == nil {
+		return
+	}
+	c.unread(p, at, map[protoreflect.Name]bool{"proxy_headers": true})
+	h := p.GetProxyHeaders()
+	if h == nil {
+		return
+	}
+	at += ".proxyHeaders"
+	c.unread(h, at, usedProxyHeaders)
+	if name := h.GetServer().GetValue(); strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r >= 0x7f }) {
+		c.fail(CodeInvalid, at+".server.value", "%q is not the value of a header", name)
 	}
 }
 

@@ -31,8 +31,8 @@ func (b *builder) httpFilters(k listenerKey, route string) []*listenerv3.Filter 
 			&uuidv3.UuidRequestIdConfig{UseRequestIdForTraceSampling: b.shared.yes})},
 	}
 	normalizePaths(m, b.mesh.Config().GetPathNormalization().GetNormalization(), b.shared.yes)
+	b.ownHeaders(m)
 	if b.node.Type == mesh.NodeRouter {
-		m.ServerName = "istio-envoy"
 		m.UseRemoteAddress = b.shared.yes
 		m.HttpProtocolOptions = &corev3.Http1ProtocolOptions{}
 		m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET

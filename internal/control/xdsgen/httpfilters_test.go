@@ -6,6 +6,7 @@ import (
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -188,3 +189,55 @@ func TestHTTPFilters(t *testing.T) {
 }
 
 func lastFilter(list []*listenerv3.Filter) *listenerv3.Filter { return list[len(list)-1] }
+
+// TestProxyHeaders: MeshConfig's proxyHeaders, beside what is without them.
+func TestProxyHeaders(t *testing.T) {
+	config := func(headers string) world {
+		return world{yaml: hosts + `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: renamed, namespace: default}
+spec:
+  hosts: [a.example]
+  http: [{rewrite: {authority: x.example}, route: [{destination: {host: b.example}}]}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  mesh: |
+    outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+` + headers}
+	}
+	for _, test := range []struct {
+		config, server   string
+		through, id, own bool
+		attempt, host    bool
+	}{
+		{"", "", false, true, true, true, false},
+		{`    defaultConfig: {proxyHeaders: {server: {value: mine}, xForwardedHost: {enabled: true}}}`, "mine", false, true, true, true, true},
+		{`    defaultConfig: {proxyHeaders: {server: {disabled: true}, requestId: {disabled: true}, attemptCount: {disabled: true}, envoyDebugHeaders: {disabled: true}}}`, "", true, false, false, false, false},
+	} {
+		g := config(test.config).generate(t, sidecarNode)
+		chain := g.listeners["0.0.0.0_80"].GetFilterChains()
+		filters := g.listeners["0.0.0.0_80"].GetDefaultFilterChain().GetFilters()
+		if len(chain) > 0 {
+			filters = chain[0].GetFilters()
+		}
+		m := unpackAny[*hcmv3.HttpConnectionManager](t, lastFilter(filters).GetTypedConfig())
+		router := unpackAny[*routerv3.Router](t, m.GetHttpFilters()[len(m.GetHttpFilters())-1].GetTypedConfig())
+		through := m.GetServerHeaderTransformation() == hcmv3.HttpConnectionManager_PASS_THROUGH
+		id := m.GetGenerateRequestId() == nil || m.GetGenerateRequestId().GetValue()
+		if m.GetServerName() != test.server || through != test.through || id != test.id || router.GetSuppressEnvoyHeaders() == test.own {
+			t.Errorf("%s: %v, %v", test.config, m, router)
+		}
+		for _, v := range g.routes["80"].GetVirtualHosts() {
+			if v.GetIncludeRequestAttemptCount() != test.attempt {
+				t.Errorf("%s: %s: attempt count is %v", test.config, v.GetName(), v.GetIncludeRequestAttemptCount())
+			}
+		}
+		if r := g.routesOf(t, "80", "a.example:80")[0].GetRoute(); r.GetAppendXForwardedHost() != test.host {
+			t.Errorf("%s: %v", test.config, r)
+		}
+	}
+}

@@ -234,7 +234,7 @@ func (b *builder) virtualHost(host string, domains []string, port uint32, entrie
 		Name:                       host + ":" + strconv.FormatUint(uint64(port), 10),
 		Domains:                    domains,
 		Routes:                     routes,
-		IncludeRequestAttemptCount: true,
+		IncludeRequestAttemptCount: b.attemptCount(),
 		Metadata:                   (&provenance{objects: objects}).metadata(),
 	}
 }
@@ -272,7 +272,7 @@ func (b *builder) serviceHost(s *mesh.Service, port uint32, hash *routev3.RouteA
 	return &routev3.VirtualHost{
 		Name:                       name,
 		Domains:                    b.serviceDomains(s),
-		IncludeRequestAttemptCount: true,
+		IncludeRequestAttemptCount: b.attemptCount(),
 		Metadata:                   metadata,
 		Routes: []*routev3.Route{{
 			Name:      "default",
@@ -345,6 +345,6 @@ func (b *builder) unknownHost() *routev3.VirtualHost {
 	route.Name = name
 	return &routev3.VirtualHost{
 		Name: name, Domains: []string{"*"}, Routes: []*routev3.Route{route},
-		IncludeRequestAttemptCount: true, Metadata: b.policyMetadata(),
+		IncludeRequestAttemptCount: b.attemptCount(), Metadata: b.policyMetadata(),
 	}
 }

@@ -102,7 +102,9 @@ func (b *builder) newShared(s *mesh.Snapshot) shared {
 	for _, f := range []struct {
 		name   string
 		config proto.Message
-	}{{faultFilter, &faultv3.HTTPFault{}}, {corsFilter, &corsv3.Cors{}}, {"envoy.filters.http.router", &routerv3.Router{}}} {
+	}{{faultFilter, &faultv3.HTTPFault{}}, {corsFilter, &corsv3.Cors{}}, {"envoy.filters.http.router", &routerv3.Router{
+		SuppressEnvoyHeaders: b.proxyHeaders().GetEnvoyDebugHeaders().GetDisabled().GetValue(),
+	}}} {
 		h.filters = append(h.filters, &hcmv3.HttpFilter{
 			Name: f.name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: b.pack(f.config)},
 		})

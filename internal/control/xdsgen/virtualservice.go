@@ -116,7 +116,7 @@ func catchesAll(m *routev3.RouteMatch) bool {
 
 // forward fills in where a route leads, and how.
 func (b *builder) forward(out *routev3.Route, v *mesh.VirtualService, r *networking.HTTPRoute, authority string, listenPort uint32) {
-	a := setTimeout(&routev3.RouteAction{}, cmp.Or(r.GetTimeout(), b.shared.zero))
+	a := setTimeout(&routev3.RouteAction{AppendXForwardedHost: b.proxyHeaders().GetXForwardedHost().GetEnabled().GetValue()}, cmp.Or(r.GetTimeout(), b.shared.zero))
 	a.RequestMirrorPolicies = b.mirrors(r, func(h string) string { return v.Host(h, b.mesh.Domain()) }, listenPort)
 	if w := r.GetRewrite(); w != nil {
 		if re := w.GetUriRegexRewrite(); re != nil {
