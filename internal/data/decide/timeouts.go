@@ -81,10 +81,15 @@ func milliseconds(r *Request, name string) time.Duration {
 	return time.Duration(n) * time.Millisecond
 }
 
-// IsGRPC reports whether a request speaks gRPC: the content type is "application/grpc", alone or with "+" or ";".
+// IsGRPC reports whether a request speaks gRPC by its content type.
 func IsGRPC(r *Request) bool {
-	const grpc = "application/grpc"
 	v, _ := header(r, "content-type")
+	return IsGRPCType(v)
+}
+
+// IsGRPCType reports whether a content type is "application/grpc", alone or with "+" or ";".
+func IsGRPCType(v string) bool {
+	const grpc = "application/grpc"
 	return len(v) >= len(grpc) && match.EqualFold(v[:len(grpc)], grpc) && (len(v) == len(grpc) || v[len(grpc)] == '+' || v[len(grpc)] == ';')
 }
 

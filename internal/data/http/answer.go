@@ -51,6 +51,10 @@ func (x *exchange) answerError(status int, why reason.Reason, detail, rule strin
 	if rule != "" {
 		x.entry.Detail = x.intern([]byte(rule + ": " + detail))
 	}
+	if x.asksGRPC() {
+		x.answerGRPC(grpcOf(status), why, view(body[:len(body)-1]))
+		return
+	}
 	f := &x.resp.Fields
 	f.Reset()
 	f.Add("content-type", "text/plain")
@@ -154,6 +158,10 @@ func (x *exchange) direct() {
 	x.entry.ResponseCodeDetails = "direct_response"
 	if !x.drainable() {
 		x.close = true
+	}
+	if x.asksGRPC() {
+		x.answerGRPC(grpcOf(d.Status), "", string(d.Body))
+		return
 	}
 	f := &x.resp.Fields
 	f.Reset()

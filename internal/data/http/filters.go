@@ -2,7 +2,6 @@ package http
 
 import (
 	"math/rand/v2"
-	"strconv"
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/decide"
@@ -97,13 +96,7 @@ func (x *exchange) abort(a *resource.FaultAbort) {
 		x.close = true
 	}
 	x.entry.Reason, x.entry.Detail = reason.FaultInjected, detail
-	f := &x.resp.Fields
-	f.Reset()
-	f.Add("content-type", "application/grpc")
-	f.Add("grpc-status", strconv.FormatUint(uint64(a.GRPCStatus), 10))
-	f.Add("grpc-message", "egret: "+string(reason.FaultInjected))
-	f.Add("x-egret-reason", string(reason.FaultInjected))
-	x.answer(200, nil)
+	x.answerGRPC(a.GRPCStatus, reason.FaultInjected, "egret: "+string(reason.FaultInjected))
 }
 
 // crossOrigin answers preflight requests, and remembers what other responses must say.

@@ -166,7 +166,7 @@ func (x *exchange) choices(f *resource.Forward) {
 // takeSmallBody reads a small body before anything is sent: then it goes in one write
 // with the head, and can be sent again. It returns false when that was interrupted.
 func (x *exchange) takeSmallBody() bool {
-	x.replayable = x.reqBody.Done() && x.reqBody.trailers().Len() == 0
+	x.replayable = x.tunnel || x.reqBody.Done() && x.reqBody.trailers().Len() == 0
 	if x.replayable {
 		x.req.Framing = http1.NoBody // an HTTP/2 body that turned out empty
 	}

@@ -236,8 +236,11 @@ func (s *session) begin(x *exchange) sink {
 		b = http1.AppendLength(b, r.Length)
 	case r.Framing != http1.NoBody:
 		x.close = true // HTTP/1.0: the end of the connection is the end of the body
-	case r.Declared >= 0 && r.Status >= 200 && r.Status != 204:
+	case r.Status < 200 || r.Status == 204:
+	case r.Declared >= 0:
 		b = http1.AppendLength(b, r.Declared)
+	case r.Status != 304 && x.req.Method != "HEAD":
+		b = http1.AppendLength(b, 0) // of HTTP/2, where nothing needs to say so
 	}
 	b = s.appendConnection(x, b)
 	m.out = append(b, "\r\n"...)

@@ -29,7 +29,7 @@ func (sp *sharedPool) open(key string) (*http2.Stream, *sharedConn) {
 		if err == nil {
 			if c.requests++; c.requests == c.limit {
 				sp.remove(c)
-				c.client.Shutdown()
+				c.full.Store(true) // see returned
 			}
 			return s, c
 		}
@@ -68,7 +68,7 @@ func (sp *sharedPool) put(c *sharedConn) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	if sp.gone || c.requests == c.limit {
-		c.client.Shutdown()
+		c.full.Store(true) // see returned
 		return
 	}
 	sp.conns = append(sp.conns, c)
@@ -116,10 +116,11 @@ func (p *pool) share(hp *hostPool, c *sharedConn) {
 	})
 }
 
-// returned looks whether a connection that just lost a stream is to be kept idle:
-// a workload can call any number of names below a wildcard.
+// returned looks whether a connection that just lost a stream is to be kept idle. It is
+// not where it has served enough requests, and where there are too many: a workload can
+// call any number of names below a wildcard.
 func (p *pool) returned(c *sharedConn) {
-	if p.shared.Load() > p.most && c.client.Active() == 0 {
+	if (c.full.Load() || p.shared.Load() > p.most) && c.client.Active() == 0 {
 		c.client.Shutdown()
 		return
 	}

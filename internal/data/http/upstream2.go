@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/egret-mesh/egret/internal/data/http1"
 	"github.com/egret-mesh/egret/internal/data/http2"
@@ -40,8 +41,9 @@ type sharedConn struct {
 	// host and priority are those that the connection counts for.
 	host     *upstream.Host
 	priority resource.RoutingPriority
-	limit    uint32 // of requests; 0: none
-	requests uint32 // guarded by sharedPool.mu
+	limit    uint32      // of requests; 0: none
+	requests uint32      // guarded by sharedPool.mu
+	full     atomic.Bool // there have been as many requests as there may be
 	local    netip.AddrPort
 }
 
@@ -78,6 +80,9 @@ func (u *upstreamStream) protocol() record.Protocol { return record.ProtocolHTTP
 
 // send opens the stream with the request's head.
 func (u *upstreamStream) send(x *exchange, end bool) failure {
+	if x.upgrade != "" {
+		u.settle(x)
+	}
 	u.head = x.req
 	u.head.Path, u.head.Authority = x.path, x.upstreamAuthority()
 	if x.req.Method == "CONNECT" {
@@ -99,6 +104,22 @@ func (u *upstreamStream) send(x *exchange, end bool) failure {
 		return failure{kind: finalKind, status: 503, reason: reason.NotSupported, detail: "the upstream's HTTP/2 does not take upgrades (RFC 8441)"}
 	}
 	return x.readFailure(err, true)
+}
+
+// settle waits until it is known whether the upstream takes upgrades.
+func (u *upstreamStream) settle(x *exchange) {
+	p := new(patience)
+	if !x.watch.attach(p) {
+		return
+	}
+	select {
+	case <-u.conn.client.Settled():
+	case <-u.conn.client.Done():
+	case <-p.Done():
+	}
+	if !x.watch.attach(u) {
+		_ = u.SetDeadline(longAgo)
+	}
 }
 
 func (u *upstreamStream) ask(x *exchange) failure {

@@ -58,6 +58,10 @@ func (t *Client) Active() int {
 	return len(t.c.streams) + t.c.reserved
 }
 
+// Settled is closed when the server's settings have come, which ExtendedConnect and the
+// number of streams depend on. It is not where the connection ends before that.
+func (t *Client) Settled() <-chan struct{} { return t.c.met }
+
 // ExtendedConnect reports whether the server has offered extended CONNECT.
 func (t *Client) ExtendedConnect() bool {
 	t.c.mu.Lock()

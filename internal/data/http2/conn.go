@@ -50,7 +50,9 @@ type conn struct {
 	peerWindow    int64 // of new streams
 	peerFrame     int
 	peerStreams   uint32
-	peerConnect   bool // extended CONNECT
+	peerConnect   bool          // extended CONNECT
+	met           chan struct{} // closed when the peer's first SETTINGS came
+	greeted       bool          // it is
 
 	enc      *encoder
 	out      []byte
@@ -81,7 +83,7 @@ func newConn(nc net.Conn, o Options, client bool) *conn {
 		nc: nc, o: o, client: client, ownWorkers: own, done: make(chan struct{}),
 		streams: map[uint32]*Stream{}, nextID: 1, final: maxStreamID + 1,
 		recv: int64(o.ConnWindow), send: initialWindow, peerWindow: initialWindow,
-		peerFrame: defaultFrameSize, peerStreams: maxStreamID, enc: newEncoder(),
+		peerFrame: defaultFrameSize, peerStreams: maxStreamID, enc: newEncoder(), met: make(chan struct{}),
 	}
 	if client {
 		c.peerStreams = 100 // until the peer says; RFC 9113 section 6.5.2 recommends no less

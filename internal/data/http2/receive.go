@@ -314,6 +314,10 @@ func (c *conn) receiveSettings(f *xhttp2.SettingsFrame) *Error {
 			return e
 		}
 	}
+	if !c.greeted {
+		c.greeted = true
+		close(c.met)
+	}
 	c.frame(xhttp2.FrameSettings, xhttp2.FlagSettingsAck, 0, nil)
 	return c.answer()
 }

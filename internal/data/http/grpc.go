@@ -1,0 +1,67 @@
+package http
+
+import (
+	"strconv"
+
+	"github.com/egret-mesh/egret/internal/data/decide"
+	"github.com/egret-mesh/egret/internal/data/reason"
+)
+
+// asksGRPC reports whether an answer of ours is for a gRPC client.
+func (x *exchange) asksGRPC() bool {
+	v, _ := x.req.Fields.Original().Get("content-type")
+	return decide.IsGRPCType(v)
+}
+
+// grpcOf is the gRPC status that stands for an HTTP status in answers of our own
+// (Envoy's Grpc::Utility::httpToGrpcStatus).
+func grpcOf(status int) uint32 {
+	switch status {
+	case 200:
+		return 0 // OK
+	case 400:
+		return 13 // Internal
+	case 401:
+		return 16 // Unauthenticated
+	case 403:
+		return 7 // PermissionDenied
+	case 404:
+		return 12 // Unimplemented
+	case 429, 502, 503, 504:
+		return 14 // Unavailable
+	}
+	return 2 // Unknown
+}
+
+// answerGRPC answers with nothing but a head, which gRPC takes for trailers: HTTP
+// status 200, the gRPC status and a message (Envoy's local reply to gRPC).
+func (x *exchange) answerGRPC(status uint32, why reason.Reason, message string) {
+	f := &x.resp.Fields
+	f.Reset()
+	f.Add("content-type", "application/grpc")
+	f.Add("grpc-status", x.intern(strconv.AppendUint(nil, uint64(status), 10)))
+	if message != "" {
+		n := len(x.arena)
+		x.arena = appendGRPCMessage(x.arena, message)
+		f.Add("grpc-message", view(x.arena[n:]))
+	}
+	if why != "" {
+		f.Add("x-egret-reason", string(why))
+	}
+	x.answer(200, nil)
+}
+
+// appendGRPCMessage escapes what a grpc-message may not have as it is (the gRPC
+// protocol's Percent-Encoded). Spaces at the ends would not survive as a field value.
+func appendGRPCMessage(dst []byte, s string) []byte {
+	const digits = "0123456789ABCDEF"
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c < 0x20 || c > 0x7e || c == '%' || c == ' ' && (i == 0 || i == len(s)-1) {
+			dst = append(dst, '%', digits[c>>4], digits[c&15])
+			continue
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
