@@ -24,6 +24,7 @@ import (
 //	probe http ADDR:PORT RAW         the same, with \r\n written in RAW
 //	probe get [-X METHOD] URL [H: V] fetch, print status, headers and body; no redirects
 //	probe h2c ADDR:PORT              speak HTTP/2 with prior knowledge, print what comes back
+//	probe grpc NAME:PORT             ask gRPC's health service, once and as a stream
 //	probe tls ADDR:PORT SNI          handshake; SNI "-" sends none
 //	probe udp ADDR:PORT              send a datagram, wait for an answer or an error
 //	probe icmp ADDR                  send an echo request
@@ -36,7 +37,7 @@ func probe() {
 		fail(errors.New("probe: too few arguments"))
 	}
 	probes := map[string]func([]string) error{
-		"tcp": probeTCP, "http": probeTCP, "get": probeGet, "h2c": probeH2C, "tls": probeTLS, "udp": probeUDP,
+		"tcp": probeTCP, "http": probeTCP, "get": probeGet, "h2c": probeH2C, "grpc": probeGRPC, "tls": probeTLS, "udp": probeUDP,
 		"icmp": probeICMP, "dns": probeDNS, "socket": probeSocket,
 		"raw": probeRaw, "hello": probeHello, "flood": probeFlood, "names": probeNames,
 	}

@@ -56,6 +56,8 @@ func Registry(objects istioapi.Objects) mesh.Options {
 		Addresses:  []netip.Prefix{netip.PrefixFrom(gatewayServiceAddress, 32)},
 		Endpoints:  []mesh.Endpoint{{Address: gatewayAddress.String(), Labels: gatewayLabels, Weight: 1}},
 		Internal:   true,
+		// The gateway is a proxy too: gRPC must reach it as HTTP/2, and HTTP/1 costs less as it is.
+		ClientProtocol: true,
 	}}}
 }
 

@@ -196,9 +196,8 @@ func (c *checker) connections(p *networking.ConnectionPoolSettings, at string) {
 		c.notNegative(at+".http.http2MaxRequests", h.Http2MaxRequests)
 		c.notNegative(at+".http.maxRequestsPerConnection", h.MaxRequestsPerConnection)
 		c.notNegative(at+".http.maxRetries", h.MaxRetries)
-		c.ignored(h.H2UpgradePolicy == networking.ConnectionPoolSettings_HTTPSettings_UPGRADE, at+".http.h2UpgradePolicy", "HTTP/1 is spoken with the destination")
-		c.ignored(h.UseClientProtocol, at+".http.useClientProtocol", "HTTP/1 is spoken with the destination")
-		c.ignored(h.MaxConcurrentStreams != 0 || h.Http2KeepAlive != nil, at+".http", "HTTP/1 is spoken with the destination, so settings for HTTP/2 do nothing")
+		c.notNegative(at+".http.maxConcurrentStreams", h.MaxConcurrentStreams)
+		c.ignored(h.Http2KeepAlive != nil, at+".http.http2KeepAlive", "a connection is found to be dead by its next request only")
 	}
 }
 

@@ -89,9 +89,11 @@ type Service struct {
 	// Addresses as written: single addresses and CIDRs.
 	Addresses []netip.Prefix
 	// AutoAddresses were allocated by Egret, for services without Addresses.
-	AutoAddresses   []netip.Addr
-	Endpoints       []Endpoint
-	Internal        bool // MESH_INTERNAL
+	AutoAddresses []netip.Addr
+	Endpoints     []Endpoint
+	Internal      bool // MESH_INTERNAL
+	// ClientProtocol: it speaks both versions of HTTP, so each request keeps its own.
+	ClientProtocol  bool
 	ExportTo        []string
 	SubjectAltNames []string
 

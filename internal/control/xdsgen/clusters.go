@@ -11,6 +11,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	networking "istio.io/api/networking/v1alpha3"
+
 	"github.com/egret-mesh/egret/internal/control/mesh"
 	"github.com/egret-mesh/egret/internal/xds"
 )
@@ -119,22 +121,53 @@ func (b *builder) cluster(t *target, metadata *corev3.Metadata) {
 	}
 	options := &httpv3.HttpProtocolOptions{}
 	t.policy.apply(c, options)
-	if t.port.HTTP2() {
-		options.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
-			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
-				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-					Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
-				},
-			},
-		}
-	}
-	if t.port.Protocol == mesh.ProtocolAuto && options.UpstreamProtocolOptions == nil {
-		options.UpstreamProtocolOptions = downstreamProtocol()
-	}
+	setProtocol(options, t)
 	b.originateTLS(c, t, options)
 	b.proxyProtocol(c, t.policy.proxyProtocol)
 	b.setHTTPOptions(c, options)
 	b.emit(xds.ClusterType, c.Name, c)
+}
+
+// version is the HTTP that is spoken with a cluster's hosts.
+type version uint8
+
+const (
+	http1 version = iota
+	http2
+	clientsOwn // that of the client's request
+)
+
+// version follows the port's protocol and the rule's connection pool, as Istio does.
+func (t *target) version() version {
+	h := t.policy.pool.GetHttp()
+	switch {
+	case t.port.Protocol == mesh.ProtocolAuto:
+		return clientsOwn
+	case t.port.Protocol != mesh.ProtocolHTTP:
+	case h.GetUseClientProtocol() || t.service.ClientProtocol && !t.port.HTTP2():
+		return clientsOwn
+	case t.port.HTTP2() || h.GetH2UpgradePolicy() == networking.ConnectionPoolSettings_HTTPSettings_UPGRADE:
+		return http2
+	}
+	return http1
+}
+
+// setProtocol sets the version; HTTP/1.1 is what is spoken where nothing is set.
+func setProtocol(o *httpv3.HttpProtocolOptions, t *target) {
+	switch t.version() {
+	case http2:
+		h2 := &corev3.Http2ProtocolOptions{}
+		if n := t.policy.pool.GetHttp().GetMaxConcurrentStreams(); n > 0 {
+			h2.MaxConcurrentStreams = uint32Value(uint32(n))
+		}
+		o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: h2},
+			},
+		}
+	case clientsOwn:
+		o.UpstreamProtocolOptions = downstreamProtocol()
+	}
 }
 
 // setHTTPOptions packs options when something is set; Envoy then wants an explicit

@@ -1,6 +1,8 @@
 package xdsgen
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -163,6 +165,61 @@ spec:
 	if c.GetLbPolicy().String() != "LEAST_REQUEST" || c.GetConnectTimeout().GetSeconds() != 10 ||
 		c.GetCircuitBreakers().GetThresholds()[0].GetMaxConnections().GetValue() != 8 {
 		t.Errorf("subset port: %v", c)
+	}
+}
+
+// TestProtocols: the version of HTTP that is spoken with a host, and what is offered
+// for it in TLS.
+func TestProtocols(t *testing.T) {
+	for name, c := range map[string]struct{ port, http, want string }{
+		"HTTP":                {"HTTP", "{}", "alpn=http/1.1"},
+		"HTTP2":               {"HTTP2", "{}", "http2 alpn=h2"},
+		"GRPC-Web":            {"GRPC-Web", "{}", "http2 alpn=h2"},
+		"upgraded":            {"HTTP", "{h2UpgradePolicy: UPGRADE, maxConcurrentStreams: 7}", "http2 7 streams alpn=h2"},
+		"not upgraded":        {"GRPC", "{h2UpgradePolicy: DO_NOT_UPGRADE}", "http2 alpn=h2"},
+		"client's":            {"HTTP", "{useClientProtocol: true}", "client's alpn=h2,http/1.1"},
+		"client's, of HTTP2":  {"HTTP2", "{useClientProtocol: true}", "client's alpn=h2,http/1.1"},
+		"nothing HTTP in TCP": {"TCP", "{useClientProtocol: true, h2UpgradePolicy: UPGRADE}", "alpn="},
+	} {
+		g := world{yaml: `
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: x, namespace: default}
+spec: {hosts: [x.example], resolution: DNS, ports: [{number: 80, name: p, protocol: ` + c.port + `}], exportTo: ['*']}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: x, namespace: default}
+spec:
+  host: x.example
+  trafficPolicy:
+    tls: {mode: SIMPLE, sni: x.example}
+    connectionPool: {http: ` + c.http + `}`}.generate(t, sidecarNode)
+		cluster := g.clusters["outbound|80||x.example"]
+		var o httpv3.HttpProtocolOptions
+		if a := cluster.GetTypedExtensionProtocolOptions()[httpOptionsKey]; a != nil {
+			if err := a.UnmarshalTo(&o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := ""
+		if h2 := o.GetExplicitHttpConfig().GetHttp2ProtocolOptions(); h2 != nil {
+			got = "http2 "
+			if n := h2.GetMaxConcurrentStreams(); n != nil {
+				got += fmt.Sprint(n.GetValue(), " streams ")
+			}
+		}
+		if u := o.GetUseDownstreamProtocolConfig(); u != nil && u.HttpProtocolOptions != nil && u.Http2ProtocolOptions != nil {
+			got = "client's "
+		}
+		var ctx tlsv3.UpstreamTlsContext
+		if err := cluster.GetTransportSocket().GetTypedConfig().UnmarshalTo(&ctx); err != nil {
+			t.Fatal(err)
+		}
+		got += "alpn=" + strings.Join(ctx.GetCommonTlsContext().GetAlpnProtocols(), ",")
+		if got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
 	}
 }
 

@@ -155,6 +155,7 @@ func (k *key) service(s *mesh.Service) {
 		k.endpoint(&s.Endpoints[i])
 	}
 	k.flag(s.Internal)
+	k.flag(s.ClientProtocol)
 	k.texts(s.SubjectAltNames)
 }
 

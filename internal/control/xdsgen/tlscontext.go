@@ -29,9 +29,13 @@ func (b *builder) originateTLS(c *clusterv3.Cluster, t *target, o *httpv3.HttpPr
 			TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
 		},
 	}}
-	if t.port.HTTP2() {
+	switch {
+	case t.port.Protocol != mesh.ProtocolHTTP:
+	case t.version() == http2:
 		ctx.CommonTlsContext.AlpnProtocols = []string{"h2"}
-	} else if t.port.Protocol == mesh.ProtocolHTTP {
+	case t.version() == clientsOwn:
+		ctx.CommonTlsContext.AlpnProtocols = []string{"h2", "http/1.1"}
+	default:
 		ctx.CommonTlsContext.AlpnProtocols = []string{"http/1.1"}
 	}
 	if s.GetMode() == networking.ClientTLSSettings_ISTIO_MUTUAL {

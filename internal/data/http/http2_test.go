@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -229,7 +228,7 @@ func TestCodecType(t *testing.T) {
 func TestStreamsShareAConnection(t *testing.T) {
 	var mu sync.Mutex
 	open := map[int][]func(){}
-	total, all := 0, make(chan struct{})
+	total, first, all := 0, make(chan struct{}), make(chan struct{})
 	o := origin2(t, []xhttp2.Setting{{ID: xhttp2.SettingMaxConcurrentStreams, Val: 3}}, func(n int, f *framed) {
 		f.requests(func(stream uint32, _ string) {
 			mu.Lock()
@@ -237,7 +236,10 @@ func TestStreamsShareAConnection(t *testing.T) {
 			if len(open[n]) > 3 {
 				t.Errorf("%d streams at once", len(open[n]))
 			}
-			if total++; total == 6 {
+			if total++; total == 1 {
+				close(first)
+			}
+			if total == 6 {
 				close(all)
 			}
 			mu.Unlock()
@@ -257,12 +259,7 @@ func TestStreamsShareAConnection(t *testing.T) {
 			}
 		})
 	}
-	for n := 0; n == 0; { // the first one's settings have come when its request has
-		mu.Lock()
-		n = total
-		mu.Unlock()
-		time.Sleep(time.Millisecond)
-	}
+	<-first // then the server's settings have come too
 	close(warm)
 	<-all
 	mu.Lock()

@@ -79,8 +79,8 @@ func (s *Server) serveSite(site Site, ca *authority) error {
 	if err != nil {
 		return err
 	}
-	page := newPage(site.Host)
-	plain := http.Handler(page)
+	page := withGRPC(newPage(site.Host))
+	plain := page
 	if site.RedirectToHTTPS {
 		plain = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Server", site.Host)
