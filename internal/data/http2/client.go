@@ -3,6 +3,9 @@ package http2
 import (
 	"errors"
 	"net"
+	"time"
+
+	xhttp2 "golang.org/x/net/http2"
 )
 
 var errFutureDeadline = errors.New("http2: a stream's deadline is in the past or none")
@@ -15,6 +18,7 @@ type Client struct{ c *conn }
 func NewClient(nc net.Conn, o Options) (*Client, error) {
 	c := newConn(nc, o, true)
 	c.greet()
+	c.hurry(true)
 	go c.readToEnd()
 	return &Client{c}, nil
 }
@@ -98,4 +102,23 @@ func (t *Client) Shutdown() {
 	defer t.c.mu.Unlock()
 	t.c.draining = true
 	t.c.nowIdle()
+}
+
+// suspect asks a server that let a stream wait in vain whether it is there: a connection
+// whose peer has vanished would go on failing every request. c.mu is held.
+func (c *conn) suspect(s *Stream) {
+	heard := s.began
+	if !c.client || c.probing || s.answered || c.in.at.Load() != heard {
+		return
+	}
+	c.probing = true
+	c.frame(xhttp2.FramePing, 0, 0, []byte("answer!?"))
+	c.probe = time.AfterFunc(c.o.PingTimeout, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.probing = false
+		if c.in.at.Load() == heard {
+			c.stop(ErrSilent)
+		}
+	})
 }

@@ -31,6 +31,8 @@ type conn struct {
 	dec     *hpack.Decoder
 	block   block
 	large   bool // the Framer has a large buffer
+	hurried bool // rush runs
+	rush    *time.Timer
 	settled bool // the peer's first SETTINGS came
 
 	mu      sync.Mutex // guards what follows, and the streams
@@ -72,13 +74,15 @@ type conn struct {
 	err      error  // why the connection ended
 
 	idleSince time.Duration
+	probing   bool // the server is asked whether it is there
+	probe     *time.Timer
 	idle      *time.Timer
 	drainer   *time.Timer
 }
 
 func newConn(nc net.Conn, o Options, client bool) *conn {
 	own := o.Workers == nil
-	o = o.withDefaults()
+	o = o.withDefaults(client)
 	c := &conn{
 		nc: nc, o: o, client: client, ownWorkers: own, done: make(chan struct{}),
 		streams: map[uint32]*Stream{}, nextID: 1, final: maxStreamID + 1,
@@ -116,6 +120,27 @@ func (c *conn) slim() {
 	c.mu.Unlock()
 	if idle {
 		c.newFramer()
+	}
+}
+
+// hurry says whether the peer has begun something that it must complete in time: the
+// preface, a header block, a frame other than DATA. Of the reading goroutine.
+func (c *conn) hurry(on bool) {
+	if on == c.hurried {
+		return
+	}
+	c.hurried = on
+	switch {
+	case !on:
+		c.rush.Stop()
+	case c.rush == nil:
+		c.rush = time.AfterFunc(c.o.HeadTimeout, func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.stop(errHeadTimeout)
+		})
+	default:
+		c.rush.Reset(c.o.HeadTimeout)
 	}
 }
 
@@ -160,12 +185,15 @@ func (c *conn) readFrames() error {
 			continue
 		}
 		c.large = c.large || h.Length > 1<<10
+		if int(h.Length) > c.in.w-c.in.r {
+			c.hurry(true)
+		}
 		f, err := c.fr.ReadFrameForHeader(h)
 		if err == nil {
-			err = c.receive(f)
-			if err != nil {
+			if err = c.receive(f); err != nil {
 				return err
 			}
+			c.hurry(c.block.open)
 			continue
 		}
 		var se xhttp2.StreamError
@@ -231,7 +259,7 @@ func (c *conn) end(err error) error {
 	for c.handlers > 0 {
 		c.flushed.Wait()
 	}
-	for _, t := range []*time.Timer{c.idle, c.drainer} {
+	for _, t := range []*time.Timer{c.idle, c.drainer, c.probe, c.rush} {
 		if t != nil {
 			t.Stop()
 		}

@@ -68,6 +68,8 @@ var (
 	ErrGoingAway = errors.New("http2: the connection takes no new streams")
 	// ErrClosed: the connection was closed on this side, or by the peer between streams.
 	ErrClosed = errors.New("http2: the connection is closed")
+	// ErrSilent: the server did not answer a PING.
+	ErrSilent = errors.New("http2: the server does not answer")
 	// ErrReset: the stream was reset, or released, on this side.
 	ErrReset = errors.New("http2: the stream was reset on this side")
 	// ErrNoExtendedConnect: the peer did not offer extended CONNECT (RFC 8441).

@@ -3,6 +3,7 @@ package http2
 import (
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -22,7 +23,7 @@ type input struct {
 	r, w int
 	much bool // the last read filled a small buffer
 	now  func() time.Duration
-	at   time.Duration // when bytes came last
+	at   atomic.Int64 // when bytes came last, on the clock of now
 
 	receive func(fd uintptr) bool // tryReceive as a value
 	n       int                   // its result
@@ -84,7 +85,8 @@ func (in *input) fill() error {
 	}
 	in.n, in.err = 0, nil
 	if n > 0 {
-		in.w, in.much, in.at = n, n >= 4<<10, in.now()
+		in.w, in.much = n, n >= 4<<10
+		in.at.Store(int64(in.now()))
 		return nil
 	}
 	in.close()

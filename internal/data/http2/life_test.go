@@ -130,6 +130,81 @@ func TestPeerThatTakesNothing(t *testing.T) {
 	}
 }
 
+// TestHeadTimeout: a preface, a header block or a frame that is begun must be completed;
+// a connection that has begun none may wait.
+func TestHeadTimeout(t *testing.T) {
+	o := Options{HeadTimeout: 20 * time.Millisecond}
+	settings := frames(1, func(f *xhttp2.Framer, _ int) { _ = f.WriteSettings() })
+	block := frames(1, func(f *xhttp2.Framer, _ int) {
+		_ = f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82}})
+	})
+	begin := append([]byte(xhttp2.ClientPreface), settings...)
+	for name, sent := range map[string][]byte{
+		"nothing": nil,
+		"preface": []byte(xhttp2.ClientPreface),
+		"block":   append(begin[:len(begin):len(begin)], block...),
+		"frame":   append(begin[:len(begin):len(begin)], block[:len(block)-1]...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := plainClient(t, o, answerOK)
+			r.must(r.nc.Write(sent))
+			r.refused(CodeNo, "head_timeout")
+		})
+	}
+	r := rawClient(t, o, answerOK)
+	c := dial(t, startServer(t, o, answerOK).addr, o)
+	defer c.Close()
+	for _, end := range []bool{false, true} {
+		r.ping(1)
+		timer := time.NewTimer(2 * o.HeadTimeout)
+		select {
+		case err := <-r.served:
+			t.Errorf("ended: %v", err)
+		case <-c.Done():
+			t.Errorf("ended: %v", c.Err())
+		case <-timer.C:
+		}
+		if !end { // a block in two frames, in time
+			r.ok(r.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, EndStream: true, BlockFragment: r.fields(getFields...)}))
+			r.ok(r.WriteContinuation(1, true, nil))
+			next[*xhttp2.DataFrame](r)
+		}
+	}
+}
+
+// TestSilentServer: a stream that is given up without a sign of the server makes the
+// client look whether the server is there.
+func TestSilentServer(t *testing.T) {
+	give := func(c *Client) {
+		s := open(t, c, getRequest, true)
+		_ = s.SetDeadline(longAgo)
+		s.Release()
+	}
+	o := Options{PingTimeout: 20 * time.Millisecond}
+	r, c := rawServer(t, o)
+	for { // the settings are acknowledged, so that nothing is on its way
+		if f := next[*xhttp2.SettingsFrame](r); f.IsAck() {
+			break
+		}
+	}
+	give(c)
+	p := next[*xhttp2.PingFrame](r)
+	r.ok(r.WritePing(true, p.Data))
+	await(t, func() bool {
+		c.c.mu.Lock()
+		defer c.c.mu.Unlock()
+		return !c.c.probing
+	})
+	if !c.Usable() {
+		t.Fatal("a server that answers was given up")
+	}
+	give(c)
+	<-c.Done()
+	if !errors.Is(c.Err(), ErrSilent) {
+		t.Error(c.Err())
+	}
+}
+
 // TestInterrupt: SetDeadline interrupts each kind of wait, and zero resumes.
 func TestInterrupt(t *testing.T) {
 	r, c := rawServer(t, Options{}, xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 0})

@@ -10,9 +10,12 @@ import (
 const (
 	defaultStreams      = 250
 	defaultStreamWindow = 256 << 10
-	defaultConnWindow   = 16 << 20
+	defaultServerWindow = 4 << 20
+	defaultClientWindow = 16 << 20
 	defaultFrameSize    = 16 << 10 // the least that RFC 9113 section 4.2 allows
 	defaultWriteTimeout = time.Minute
+	defaultHeadTimeout  = time.Minute
+	defaultPingTimeout  = 10 * time.Second
 
 	initialWindow = 65535 // RFC 9113 section 6.9.2
 	maxWindow     = 1<<31 - 1
@@ -51,8 +54,9 @@ type Options struct {
 	// Default 250.
 	MaxConcurrentStreams uint32
 	// StreamWindow and ConnWindow are how many bytes of body a peer may send that nobody
-	// has read yet, in one stream and in all of a connection. Default 256 KiB and 16
-	// MiB; at least 65,535, at most 2^31-1.
+	// has read yet, in one stream and in all of a connection. Default 256 KiB, and 4 MiB
+	// in a server, 16 MiB in a client, whose streams may be of many who read at different
+	// speeds; at least 65,535, at most 2^31-1.
 	StreamWindow, ConnWindow uint32
 	// MaxFrameSize bounds what is received in one frame. Default 16 KiB, the least that
 	// the RFC allows; at most 2^24-1.
@@ -65,11 +69,18 @@ type Options struct {
 	// WriteTimeout ends a connection whose peer takes no bytes for so long. Default one
 	// minute. It may come up to a quarter early.
 	WriteTimeout time.Duration
+	// HeadTimeout bounds how long a peer takes for its connection preface, and for a header
+	// block that it has begun. Default one minute.
+	HeadTimeout time.Duration
+	// PingTimeout: when a stream of a client is given up and nothing was heard of the
+	// server since it began, the server is asked by PING; without an answer in this time
+	// the connection ends with ErrSilent. Default 10 seconds.
+	PingTimeout time.Duration
 	// Now is a clock that does not jump. Default the process's.
 	Now func() time.Duration
 }
 
-func (o Options) withDefaults() Options {
+func (o Options) withDefaults(client bool) Options {
 	o.Limits = o.Limits.WithDefaults()
 	if o.Pool == nil {
 		o.Pool = &http1.Pool{}
@@ -81,16 +92,27 @@ func (o Options) withDefaults() Options {
 		o.MaxConcurrentStreams = defaultStreams
 	}
 	o.StreamWindow = clamp(o.StreamWindow, defaultStreamWindow, initialWindow, maxWindow)
-	o.ConnWindow = clamp(o.ConnWindow, defaultConnWindow, initialWindow, maxWindow)
-	o.MaxFrameSize = clamp(o.MaxFrameSize, defaultFrameSize, defaultFrameSize, maxFrameSize)
-	if o.WriteTimeout <= 0 {
-		o.WriteTimeout = defaultWriteTimeout
+	window := uint32(defaultServerWindow)
+	if client {
+		window = defaultClientWindow
 	}
+	o.ConnWindow = clamp(o.ConnWindow, window, initialWindow, maxWindow)
+	o.MaxFrameSize = clamp(o.MaxFrameSize, defaultFrameSize, defaultFrameSize, maxFrameSize)
+	o.WriteTimeout = orDefault(o.WriteTimeout, defaultWriteTimeout)
+	o.HeadTimeout = orDefault(o.HeadTimeout, defaultHeadTimeout)
+	o.PingTimeout = orDefault(o.PingTimeout, defaultPingTimeout)
 	if o.Now == nil {
 		start := time.Now()
 		o.Now = func() time.Duration { return time.Since(start) }
 	}
 	return o
+}
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d <= 0 {
+		return def
+	}
+	return d
 }
 
 func clamp(v, def, low, high uint32) uint32 {

@@ -1,6 +1,8 @@
 package http2
 
 import (
+	"time"
+
 	xhttp2 "golang.org/x/net/http2"
 
 	"github.com/egret-mesh/egret/internal/data/http1"
@@ -20,6 +22,7 @@ var (
 	errBlockTooLarge = calm("header_block_too_large", "a header block is over twice the limit of heads")
 	errContinuations = calm("continuation_flood", "a header block has too many CONTINUATION frames")
 	errInterims      = calm("interim_flood", "too many interim responses")
+	errHeadTimeout   = &Error{CodeNo, "head_timeout", "the preface, or a header block that had begun, was not complete in time", 0}
 	errTooMany       = &Error{CodeRefusedStream, "too_many_streams", "the client opened more streams than it may", 0}
 )
 
@@ -194,7 +197,7 @@ func (c *conn) receiveRequest() *Error {
 func (s *Stream) begin(b *block) {
 	q := &s.request
 	s.c.streams[s.id] = s
-	s.open, s.remoteEnd, s.began = true, b.end, s.c.in.at
+	s.open, s.remoteEnd, s.began = true, b.end, s.c.in.at.Load()
 	s.left = -1
 	switch {
 	case q.Framing == http1.Length:
@@ -291,7 +294,7 @@ func (c *conn) receiveReset(f *xhttp2.RSTStreamFrame) *Error {
 	s.peerReset, s.peerCode = true, f.ErrCode
 	s.fail(&ResetError{f.ErrCode})
 	c.remove(s)
-	if c.client || c.o.Now()-s.began > premature {
+	if c.client || c.o.Now()-time.Duration(s.began) > premature {
 		return nil
 	}
 	return c.guard.spend(workReset, 1, c.o.Now)

@@ -21,9 +21,9 @@ var errPreface = &Error{CodeProtocol, "preface_invalid", "the connection does no
 // served, and the connection is closed.
 //
 // It returns an *Error where the client broke a rule of the connection, nil where either
-// side ended it in order, or the connection's error. There is no timeout for the
-// preface, nor for anything that a client sends: set a deadline on the connection, which
-// ends Serve, or on a Stream.
+// side ended it in order, or the connection's error. Of what a client sends only the
+// preface and heads have a timeout (Options.HeadTimeout): for bodies set a deadline on
+// the Stream; one on the connection ends Serve.
 func Serve(ctx context.Context, nc net.Conn, peeked []byte, o Options, handle func(*Stream)) error {
 	c := newConn(nc, o, false)
 	c.handle = handle
@@ -31,6 +31,7 @@ func Serve(ctx context.Context, nc net.Conn, peeked []byte, o Options, handle fu
 		c.in.feed(peeked)
 	}
 	c.greet()
+	c.hurry(true)
 	stop := context.AfterFunc(ctx, c.drain)
 	defer stop()
 	err := c.readPreface()

@@ -45,10 +45,10 @@ type Stream struct {
 	unacked,
 	send int64 // our window
 
-	began       time.Duration
-	open        bool // in c.streams once, and not released
-	remoteEnd   bool // END_STREAM came
-	localEnd    bool // END_STREAM was sent
+	began       int64 // when the connection had heard of the peer last
+	open        bool  // in c.streams once, and not released
+	remoteEnd   bool  // END_STREAM came
+	localEnd    bool  // END_STREAM was sent
 	peerReset   bool
 	peerCode    Code
 	interrupted bool
@@ -148,6 +148,7 @@ func (s *Stream) reset(code Code) {
 		s.c.sendReset(s.id, code)
 		s.c.resets.add(s.id)
 		s.c.remove(s)
+		s.c.suspect(s)
 	}
 	s.fail(ErrReset)
 }
@@ -410,7 +411,7 @@ func (s *Stream) reserveID() error {
 		return ErrGoingAway
 	}
 	s.id, s.open = c.nextID, true
-	s.send = c.peerWindow
+	s.send, s.began = c.peerWindow, c.in.at.Load()
 	c.nextID += 2
 	c.reserved--
 	c.streams[s.id] = s
