@@ -46,6 +46,7 @@ func (h *Handler) serveHTTP2(c *Conn, peeked []byte) {
 	}
 	err := http2.Serve(ctx, c.Net, peeked, http2.Options{
 		Limits: limits, Pool: &h.buffers, Workers: &h.workers, Now: h.now, IdleTimeout: idle, ExtendedConnect: extended,
+		HeadTimeout:          h.limits.HeadTimeout,
 		MaxConcurrentStreams: o.MaxConcurrentStreams, StreamWindow: o.StreamWindow, ConnWindow: o.ConnWindow,
 	}, func(s *http2.Stream) { h.serveStream(c, s) })
 	var broke *http2.Error
