@@ -437,6 +437,10 @@ func FuzzDecode(f *testing.F) {
 	f.Add(uint8(0), resourcetest.Listener(f, inHCM(`"pathWithEscapedSlashesAction":"UNESCAPE_AND_FORWARD",`, faultFilter+`,{"name":"cors","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors"}},`+routerFilter)).Value)
 	f.Add(uint8(2), resourcetest.Cluster(f, `{"name":"c","type":"EDS","edsClusterConfig":{"edsConfig":{"ads":{}}}}`).Value)
 	f.Add(uint8(3), resourcetest.Endpoints(f, `{"clusterName":"c","endpoints":[{"lbEndpoints":[{"endpoint":{"address":{"socketAddress":{"address":"10.0.0.1","portValue":80}}}}]}]}`).Value)
+	f.Add(uint8(0), resourcetest.Listener(f, `{"name":"l","address":{"socketAddress":{"address":"0.0.0.0","portValue":443}},"filterChains":[{"transportSocketConnectTimeout":"15s",
+		"filters":[{"name":"tcp","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy","statPrefix":"x","cluster":"c"}}],
+		"transportSocket":{"name":"tls","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext","commonTlsContext":{
+			"tlsParams":{"cipherSuites":["[ECDHE-RSA-AES128-GCM-SHA256|x]"]},"tlsCertificateSdsSecretConfigs":[{"name":"file-cert:/c~/k"}],"validationContext":{"trustedCa":{"filename":"/ca"},"matchSubjectAltNames":[{"exact":"a"}]}}}}}]}`).Value)
 	f.Add(uint8(4), []byte{0x0a, 0x05, 0x0a, 0x03, 'a', '.', 'b'})
 	f.Fuzz(func(t *testing.T, kind uint8, body []byte) {
 		a := &anypb.Any{TypeUrl: "type.googleapis.com/" + types[int(kind)%len(types)], Value: body}
