@@ -65,6 +65,7 @@ const (
 	notCounted    = "bytes are counted as bodies, not on the wire"
 	noInternal    = "there are no internal listeners"
 	notKept       = "not kept by the proxy"
+	noChain       = "the chain by which a certificate was verified is not kept"
 	noTracing     = "the proxy makes no trace spans"
 )
 
@@ -139,7 +140,7 @@ var commands = sorted([]Command{
 	{Name: "DOWNSTREAM_PEER_URI_SAN"}, {Name: "DOWNSTREAM_PEER_DNS_SAN"}, {Name: "DOWNSTREAM_PEER_IP_SAN"}, {Name: "DOWNSTREAM_PEER_EMAIL_SAN"},
 	{Name: "DOWNSTREAM_PEER_FINGERPRINT_256"}, {Name: "DOWNSTREAM_PEER_FINGERPRINT_1"}, {Name: "DOWNSTREAM_PEER_SERIAL"},
 	{Name: "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256"}, {Name: "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1"}, {Name: "DOWNSTREAM_PEER_CHAIN_SERIALS"},
-	{Name: "DOWNSTREAM_PEER_ISSUER_FINGERPRINT_256"}, {Name: "DOWNSTREAM_PEER_ISSUER_SERIAL"},
+	{Name: "DOWNSTREAM_PEER_ISSUER_FINGERPRINT_256", Use: Empty, Note: noChain}, {Name: "DOWNSTREAM_PEER_ISSUER_SERIAL", Use: Empty, Note: noChain},
 	{Name: "DOWNSTREAM_PEER_OTHERNAME_SAN", Use: Empty, Note: notKept}, {Name: "DOWNSTREAM_LOCAL_OTHERNAME_SAN", Use: Empty, Note: notKept},
 	{Name: "DOWNSTREAM_LOCAL_SUBJECT", Use: Empty, Note: notKept}, {Name: "DOWNSTREAM_LOCAL_URI_SAN", Use: Empty, Note: notKept},
 	{Name: "DOWNSTREAM_LOCAL_DNS_SAN", Use: Empty, Note: notKept}, {Name: "DOWNSTREAM_LOCAL_IP_SAN", Use: Empty, Note: notKept},

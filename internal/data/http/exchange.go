@@ -71,6 +71,10 @@ type exchange struct {
 	// with HTTP/2's, so there is no request.
 	unread, preface bool
 
+	// grpc: the messages of both bodies are counted.
+	grpc                        bool
+	requestFrames, answerFrames frames
+
 	// moved counts what was copied in either direction; seen is what check saw last.
 	moved      atomic.Uint64
 	seen       uint64
@@ -99,7 +103,10 @@ func (x *exchange) begin(h *Handler, p record.Protocol) {
 	x.reqBody, x.respBody = &x.reqStream, &x.respStream
 	x.entry = record.Entry{Start: x.start, Protocol: p,
 		DownstreamLocal: x.c.Info.Destination, DownstreamRemote: x.c.Info.Source, SNI: x.c.Info.SNI,
-		ConnectionID: x.c.ID, ConnectionStart: x.c.Start, DownstreamDirectLocal: x.c.DirectLocal}
+		ConnectionID: x.c.ID, ConnectionStart: x.c.Start, DownstreamDirectLocal: x.c.DirectLocal, DownstreamTLS: x.c.TLS}
+	if x.c.TLS != nil {
+		x.entry.DownstreamHandshake = x.c.Handshake
+	}
 }
 
 // run serves the request from its head to its record.
@@ -142,6 +149,7 @@ func (x *exchange) readHead() bool {
 	}
 	x.entry.Method, x.entry.Path, x.entry.Authority = x.req.Method, x.req.Path, x.req.Authority
 	x.entry.RequestHeaders = &x.req.Fields
+	x.grpc = isGRPC(x.entry.Protocol, &x.req.Fields)
 	x.entry.Host, _ = http1.SplitPort(x.req.Authority)
 	if err != nil {
 		x.failRead(err)
@@ -312,6 +320,9 @@ func (x *exchange) finish() {
 		x.h.faults.Add(-1)
 	}
 	x.entry.Duration = time.Since(x.start)
+	if x.cplan.Chain != nil {
+		x.entry.FilterChain = x.cplan.Chain.Name
+	}
 	if x.entry.Host == "" {
 		x.entry.Host = x.c.Info.Host()
 	}
@@ -360,6 +371,7 @@ func (x *exchange) end() {
 		x.upload.reset()
 	}
 	x.download = pump{}
+	x.grpc, x.requestFrames, x.answerFrames = false, frames{}, frames{}
 	x.entry = record.Entry{}
 	x.arena = scratch(x.arena)
 	x.close, x.answered, x.complete, x.unread, x.preface = false, false, false, false, false

@@ -201,6 +201,10 @@ func (x *exchange) takeSmallBody() bool {
 	x.received.Store(true)
 	x.small, x.replayable = x.arena[n:len(x.arena):len(x.arena)], true
 	x.entry.BytesReceived = int64(len(x.small))
+	if x.grpc {
+		x.requestFrames.add(x.small)
+		x.entry.RequestMessages = x.requestFrames.messages
+	}
 	x.entry.RequestDone = time.Since(x.start)
 	return true
 }
@@ -240,6 +244,7 @@ func (x *exchange) connect() failure {
 	}
 	host.Begin(x.target.Priority)
 	x.entry.UpstreamLocalAddress, x.entry.UpstreamProtocol = x.up.localAddr(), x.up.protocol()
+	x.entry.UpstreamTLS = x.up.session()
 	if !x.watch.attach(x.up) {
 		x.dropUpstream()
 		return *x.interruption()

@@ -42,7 +42,7 @@ func TestForward(t *testing.T) {
 	}
 	e.RequestID = ""
 	if want := (told{Method: "GET", Path: "/a?b=c", Authority: "example.com", Host: "example.com", Status: 200, Details: "via_upstream",
-		Cluster: "origin", Upstream: o.addr, Sent: 5, Attempts: 1, Protocol: "HTTP/1.1", Logs: 1}); e != want {
+		Cluster: "origin", Upstream: o.addr, Sent: 5, Attempts: 1, Protocol: "HTTP/1.1", UpstreamProtocol: "HTTP/1.1", Logs: 1}); e != want {
 		t.Errorf("recorded %+v\nwant %+v", e, want)
 	}
 	w.nothingMore()

@@ -10,6 +10,7 @@ package http
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -37,6 +38,10 @@ type Conn struct {
 	Start time.Time
 	// DirectLocal is the address at which it was accepted.
 	DirectLocal netip.AddrPort
+	// TLS is the session that the proxy ended, and Handshake the time from Start to its
+	// handshake's end; nil: plain text.
+	TLS       *tls.ConnectionState
+	Handshake time.Duration
 	// Plan is called once per request, when its first bytes are there. A plan that
 	// denies, or whose chain does not serve HTTP, refuses the request.
 	Plan func() (*config.Config, decide.ConnPlan)

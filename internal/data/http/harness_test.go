@@ -38,7 +38,9 @@ type told struct {
 	Cluster, Upstream, RequestID  string
 	Received, Sent                int64
 	Attempts                      uint32
-	Protocol                      record.Protocol
+	Protocol, UpstreamProtocol    record.Protocol
+	Messages                      [2]uint64 // gRPC: from and to the client
+	TrailerStatus                 string    // grpc-status
 	Logs                          int
 }
 
@@ -53,7 +55,12 @@ func (r *recorder) Record(e *record.Entry, logs []resource.AccessLog) {
 	t := told{Method: c(e.Method), Path: c(e.Path), Authority: c(e.Authority), Host: c(e.Host), Status: e.Status,
 		Reason: e.Reason, Detail: c(e.Detail), Flags: strings.Join(e.Flags, ","), Details: e.ResponseCodeDetails,
 		Cluster: e.UpstreamCluster, Upstream: e.UpstreamHost, Received: e.BytesReceived, Sent: e.BytesSent,
-		Attempts: e.Attempts, Protocol: e.Protocol, Logs: len(logs)}
+		Attempts: e.Attempts, Protocol: e.Protocol, Logs: len(logs), UpstreamProtocol: e.UpstreamProtocol,
+		Messages: [2]uint64{e.RequestMessages, e.ResponseMessages}}
+	if e.ResponseTrailers != nil {
+		status, _ := e.ResponseTrailers.Get("grpc-status")
+		t.TrailerStatus = c(status)
+	}
 	if e.RequestHeaders != nil {
 		id, _ := e.RequestHeaders.Get("x-request-id")
 		t.RequestID = c(id)

@@ -503,3 +503,29 @@ func TestVersionsDraining(t *testing.T) {
 		w.served.Wait()
 	})
 }
+
+// TestVersionsGRPC: messages of a gRPC call are counted, and its status is known.
+func TestVersionsGRPC(t *testing.T) {
+	const message = "\x00\x00\x00\x00\x05hello"
+	matrix(t, func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Trailer", "Grpc-Status")
+		_, _ = io.WriteString(w, message+message)
+		w.Header().Set("Grpc-Status", "5")
+	}, func(t *testing.T, p pairing, w *world, c *caller) {
+		for name, body := range map[string]io.Reader{
+			"a length": strings.NewReader(message + message + message), "no length": struct{ io.Reader }{strings.NewReader(message + message + message)},
+		} {
+			c.do(c.request("POST", "/pkg.Service/Method", body, "Content-Type", "application/grpc", "TE", "trailers"))
+			want := [2]uint64{3, 2}
+			if p.down == 1 {
+				want = [2]uint64{} // gRPC needs HTTP/2
+			}
+			e := w.next()
+			if e.Messages != want || e.TrailerStatus != "5" || (e.UpstreamProtocol == record.ProtocolHTTP2) != (p.up == 2) {
+				t.Errorf("%s: messages %v, want %v; status %q, upstream %q", name, e.Messages, want, e.TrailerStatus, e.UpstreamProtocol)
+			}
+		}
+	})
+}

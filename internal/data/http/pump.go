@@ -24,6 +24,8 @@ type pump struct {
 	// beforeLast, if any, is called before the last write.
 	beforeLast func()
 	total      int64 // payload bytes
+	// frames, if any, counts the messages of a gRPC body.
+	frames *frames
 
 	// Where both sides are HTTP/1 over TCP; else nil.
 	from    *stream1
@@ -70,6 +72,9 @@ func (p *pump) run() error {
 			continue
 		}
 		p.total += int64(len(piece))
+		if p.frames != nil {
+			p.frames.add(piece)
+		}
 		last := p.body.Done() && p.body.trailers().Len() == 0
 		if last && p.beforeLast != nil {
 			p.beforeLast()

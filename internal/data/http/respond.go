@@ -25,8 +25,12 @@ func (x *exchange) respond() {
 	p := &x.download
 	p.start(x.respBody, x.client.begin(x), &x.moved)
 	x.answered = true
+	if x.grpc {
+		p.frames = &x.answerFrames
+	}
 	err := p.run()
 	x.entry.BytesSent = p.total
+	x.entry.ResponseMessages = x.answerFrames.messages
 	x.entry.ResponseDone = time.Since(x.start)
 	if err != nil {
 		x.responseBroke(err)

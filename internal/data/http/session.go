@@ -97,9 +97,6 @@ func (s *session) serveOne() bool {
 	x.begin(s.h, record.ProtocolHTTP11)
 	s.x = x
 	x.cfg, x.cplan, x.hcm = s.plan()
-	if x.cplan.Chain != nil {
-		x.entry.FilterChain = x.cplan.Chain.Name
-	}
 	x.run()
 	s.preface = x.preface
 	s.ended = x.ended()

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"crypto/tls"
 	"net/netip"
 
 	"github.com/egret-mesh/egret/internal/data/http1"
@@ -32,6 +33,8 @@ type server interface {
 	// localAddr is %UPSTREAM_LOCAL_ADDRESS%, and protocol %UPSTREAM_PROTOCOL%.
 	localAddr() netip.AddrPort
 	protocol() record.Protocol
+	// session is the upstream's TLS session; nil: plain text.
+	session() *tls.ConnectionState
 	// ask sends a request whose body is x.small or nothing, and may wait until
 	// something of the answer is there.
 	ask(x *exchange) failure

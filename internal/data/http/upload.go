@@ -36,6 +36,9 @@ func (x *exchange) startUpload(to sink) {
 	u.done = make(chan struct{})
 	u.active.Store(true)
 	u.pump.start(x.reqBody, to, &x.moved)
+	if x.grpc {
+		u.pump.frames = &x.requestFrames
+	}
 	u.pump.beforeLast = func() { u.last.Store(true) }
 	go x.runUpload()
 }
@@ -44,7 +47,7 @@ func (x *exchange) runUpload() {
 	u := &x.upload
 	defer close(u.done)
 	u.err = u.pump.run()
-	x.entry.BytesReceived = u.pump.total
+	x.entry.BytesReceived, x.entry.RequestMessages = u.pump.total, x.requestFrames.messages
 	x.entry.RequestDone = time.Since(x.start)
 	x.entry.RequestSent = x.entry.RequestDone
 	u.finished.Store(true)

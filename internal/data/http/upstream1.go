@@ -1,6 +1,7 @@
 package http
 
 import (
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"time"
@@ -23,16 +24,17 @@ type upstreamConn struct {
 	// key tells connections to the same host apart (upstream.Manager.ConnKey).
 	key      string
 	requests uint32
-	idle     time.Duration  // how long it may be idle
-	since    time.Duration  // idle since, on the handler's clock
-	born     time.Duration  // on the handler's clock
-	local    netip.AddrPort // %UPSTREAM_LOCAL_ADDRESS%
+	idle     time.Duration        // how long it may be idle
+	since    time.Duration        // idle since, on the handler's clock
+	born     time.Duration        // on the handler's clock
+	local    netip.AddrPort       // %UPSTREAM_LOCAL_ADDRESS%
+	tls      *tls.ConnectionState // nil: plain text
 }
 
 var _ server = (*upstreamConn)(nil)
 
 func newUpstreamConn(x *exchange, conn net.Conn, home *hostPool, key string) *upstreamConn {
-	u := &upstreamConn{home: home, host: x.host, priority: x.target.Priority, key: key, idle: x.cluster.UpstreamIdleTimeout, local: localOf(conn)}
+	u := &upstreamConn{home: home, host: x.host, priority: x.target.Priority, key: key, idle: x.cluster.UpstreamIdleTimeout, local: localOf(conn), tls: sessionOf(conn)}
 	if u.idle <= 0 {
 		u.idle = defaultUpstreamIdle
 	}
@@ -50,6 +52,16 @@ func localOf(conn net.Conn) netip.AddrPort {
 	return netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
 }
 
+// sessionOf is what is known of the TLS session of a connection; nil: plain text.
+func sessionOf(conn net.Conn) *tls.ConnectionState {
+	c, ok := conn.(*tls.Conn)
+	if !ok {
+		return nil
+	}
+	s := c.ConnectionState()
+	return &s
+}
+
 // Read is for the reader: later reads than the first.
 func (u *upstreamConn) Read(p []byte) (int, error) { return u.conn.Read(p) }
 
@@ -62,6 +74,8 @@ func (u *upstreamConn) close() {
 
 func (u *upstreamConn) localAddr() netip.AddrPort { return u.local }
 func (u *upstreamConn) protocol() record.Protocol { return record.ProtocolHTTP11 }
+
+func (u *upstreamConn) session() *tls.ConnectionState { return u.tls }
 
 // SetDeadline is for the watch.
 func (u *upstreamConn) SetDeadline(t time.Time) error { return u.conn.SetDeadline(t) }

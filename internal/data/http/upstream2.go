@@ -45,6 +45,7 @@ type sharedConn struct {
 	requests uint32      // guarded by sharedPool.mu
 	full     atomic.Bool // there have been as many requests as there may be
 	local    netip.AddrPort
+	tls      *tls.ConnectionState // nil: plain text
 }
 
 // newSharedConn begins HTTP/2 on a new connection.
@@ -63,7 +64,7 @@ func newSharedConn(x *exchange, conn net.Conn, key string) (*sharedConn, error) 
 		return nil, err
 	}
 	return &sharedConn{client: client, key: key, host: x.host, priority: x.target.Priority,
-		limit: c.MaxRequestsPerConn, local: localOf(conn)}, nil
+		limit: c.MaxRequestsPerConn, local: localOf(conn), tls: sessionOf(conn)}, nil
 }
 
 // upstreamStream is the upstream's side of an attempt over HTTP/2.
@@ -77,6 +78,8 @@ var _ server = (*upstreamStream)(nil)
 
 func (u *upstreamStream) localAddr() netip.AddrPort { return u.conn.local }
 func (u *upstreamStream) protocol() record.Protocol { return record.ProtocolHTTP2 }
+
+func (u *upstreamStream) session() *tls.ConnectionState { return u.conn.tls }
 
 // send opens the stream with the request's head.
 func (u *upstreamStream) send(x *exchange, end bool) failure {

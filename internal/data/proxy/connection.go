@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -39,6 +40,9 @@ type connection struct {
 	lookedHTTP bool
 	plan       decide.ConnPlan // the verdict's; when refused, in the words for that
 	entry      *record.Entry   // nil where the HTTP handler records
+	// session is the client's TLS, where the proxy ends it; handshake the time from start.
+	session   *tls.ConnectionState
+	handshake time.Duration
 
 	// verdict is nil until the connection is decided, and while it is refused.
 	verdict atomic.Pointer[verdict]
@@ -210,7 +214,7 @@ func (c *connection) unacceptable(accepted *resource.Listener) (decide.ConnPlan,
 // serve hands an HTTP connection over; the handler records each request.
 func (c *connection) serve() {
 	c.entry = nil
-	conn := &http.Conn{Net: c.stream, Peeked: c.seen.bytes, Info: c.info, Plan: c.current,
+	conn := &http.Conn{TLS: c.session, Handshake: c.handshake, Net: c.stream, Peeked: c.seen.bytes, Info: c.info, Plan: c.current,
 		ID: c.id, Start: c.start, DirectLocal: c.arrived, Scarce: c.p.scarce}
 	c.seen.bytes = nil
 	c.mu.Lock()
@@ -317,6 +321,7 @@ func (c *connection) end() {
 // record tells the connection; HTTP requests are told by the HTTP handler.
 func (c *connection) record() {
 	e := c.entry
+	e.DownstreamTLS, e.DownstreamHandshake = c.session, c.handshake
 	e.Start, e.Duration = c.start, time.Since(c.start)
 	e.DownstreamLocal, e.DownstreamRemote = c.info.Destination, c.info.Source
 	e.DownstreamDirectLocal, e.ConnectionID = c.arrived, c.id

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"math/rand/v2"
 	"net"
 	"time"
@@ -82,6 +83,10 @@ func (c *connection) dial(v *verdict) (net.Conn, *upstream.Host) {
 	c.entry.UpstreamConnected = time.Since(c.start)
 	c.entry.UpstreamReady = c.entry.UpstreamConnected
 	c.entry.UpstreamLocalAddress = addrPort(up.LocalAddr())
+	if t, ok := up.(*tls.Conn); ok {
+		session := t.ConnectionState()
+		c.entry.UpstreamTLS = &session
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ending != nil {

@@ -43,7 +43,9 @@ func (c *connection) terminate(spec *resource.DownstreamTLS) bool {
 		return c.handshakeFailed(err, "")
 	}
 	c.seen.bytes, c.stream = nil, conn
-	c.info.Terminated, c.info.ALPN = true, conn.ConnectionState().NegotiatedProtocol
+	session := conn.ConnectionState()
+	c.info.Terminated, c.info.ALPN = true, session.NegotiatedProtocol
+	c.session, c.handshake = &session, time.Since(c.start)
 	v := *c.verdict.Load()
 	v.info, v.tls = c.info, spec
 	c.verdict.Store(&v)
@@ -74,6 +76,7 @@ func (c *connection) hello(timeout time.Duration) bool {
 // handshakeFailed notes the end of a connection whose TLS could not be ended. Where
 // crypto/tls has something to say to the client it has been said.
 func (c *connection) handshakeFailed(err error, what string) bool {
+	c.entry.DownstreamTransportFailure = err.Error()
 	c.entry.Reason, c.entry.Detail = reason.DownstreamTLSFailed, "TLS with the client: "+what+err.Error()
 	if errors.Is(err, errBadHello) || errors.Is(err, errHelloTimeout) {
 		refuseTLS(c.net, reason.BadRequest)

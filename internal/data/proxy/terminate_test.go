@@ -360,3 +360,20 @@ func (s *servers) len() int {
 	defer s.mu.Unlock()
 	return len(s.all)
 }
+
+// What is known of the client's TLS and certificate is on the record of its requests.
+func TestTLSOnTheRecord(t *testing.T) {
+	ca := newAuthority(t)
+	spec := &resource.DownstreamTLS{Certificates: []resource.Certificate{ca.inline("a.example")}, RequireClientCertificate: true,
+		Verify: &resource.Verification{InlineCA: ca.pem}}
+	cfg := terminating(web(t), spec, true)
+	cfg.Listener("0.0.0.0_443").FilterChains[0].HTTP.AccessLogs = []resource.AccessLog{{Path: "log",
+		Text: "%DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_PEER_DNS_SAN% %FILTER_CHAIN_NAME% %CONNECTION_ID% %UPSTREAM_PROTOCOL% %UPSTREAM_TLS_VERSION%\n"}}
+	r := start(t, cfg, "10.1.2.3:443")
+	cert, key := ca.issue("client.example")
+	c := tls.Client(r.dial(), &tls.Config{ServerName: "a.example", RootCAs: ca.pool(), Certificates: []tls.Certificate{must(tls.X509KeyPair(cert, key))(t)}})
+	if got := ask(t, c, bufio.NewReader(c), "a.example"); !strings.HasPrefix(got, "200 ") {
+		t.Fatal(got)
+	}
+	r.logged("TLSv1.3 client.example https 1 HTTP/1.1 -")
+}

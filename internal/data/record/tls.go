@@ -31,8 +31,6 @@ var tlsOperators = map[string]operator{
 	"DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256": chain(downstream, sha256Print),
 	"DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1":   chain(downstream, sha1Print),
 	"DOWNSTREAM_PEER_CHAIN_SERIALS":          chain(downstream, serial),
-	"DOWNSTREAM_PEER_ISSUER_FINGERPRINT_256": issuer(downstream, sha256Print),
-	"DOWNSTREAM_PEER_ISSUER_SERIAL":          issuer(downstream, serial),
 
 	"UPSTREAM_TLS_VERSION":       version(upstream),
 	"UPSTREAM_TLS_CIPHER":        cipher(upstream),
@@ -123,17 +121,6 @@ func chain(of side, print func(*x509.Certificate) string) operator {
 			all = append(all, print(c))
 		}
 		return foreign(strings.Join(all, ","))
-	}
-}
-
-// issuer prints something of the authority that the other side was verified by.
-func issuer(of side, print func(*x509.Certificate) string) operator {
-	return func(_ *Recorder, e *Entry) value {
-		s := of(e)
-		if s == nil || len(s.VerifiedChains) == 0 || len(s.VerifiedChains[0]) < 2 {
-			return value{}
-		}
-		return foreign(print(s.VerifiedChains[0][1]))
 	}
 }
 
