@@ -119,7 +119,7 @@ func (p *instance) close() error {
 
 // state is what the parts count, for metrics.
 func (p *instance) state() record.State {
-	s := record.State{Skipped: p.store.Skipped(), Clusters: p.manager.Clusters(), Draining: true}
+	s := record.State{Skipped: p.store.Skipped(), Clusters: p.manager.Clusters(), Mirrored: p.handler.Mirrored(), Draining: true}
 	if server := p.serving.Load(); server != nil {
 		s.Listeners, s.Draining = server.Listeners(), server.Draining()
 	}

@@ -62,7 +62,7 @@ func (x *exchange) answerError(status int, why reason.Reason, detail, rule strin
 	if rule != "" {
 		f.Add("x-egret-rule", rule)
 	}
-	if why == reason.UpstreamOverflow {
+	if why == reason.UpstreamOverflow && (x.hcm == nil || !x.hcm.SuppressEnvoyHeaders) {
 		f.Add("x-envoy-overloaded", "true")
 	}
 	x.answer(status, body)

@@ -6,15 +6,18 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/record"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
-// mirrorTimeout bounds a mirrored request whose route has no timeout.
+// mirrorTimeout bounds a mirrored request. It is not longer where the route's timeout is:
+// what is mirrored is not judged again when the policy changes.
 const mirrorTimeout = 15 * time.Second
 
 // mirrors are the mirrored requests under way: as many as there is room for, and none
@@ -26,6 +29,14 @@ type mirrors struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   sync.WaitGroup
+
+	answered, failed, leftOut atomic.Uint64
+}
+
+// Mirrored counts what became of mirrored requests.
+func (h *Handler) Mirrored() record.MirrorState {
+	m := &h.mirrors
+	return record.MirrorState{Answered: m.answered.Load(), Failed: m.failed.Load(), LeftOut: m.leftOut.Load()}
 }
 
 func (m *mirrors) init(room int) {
@@ -80,11 +91,13 @@ func (x *exchange) sendCopies(body []byte) {
 	for _, m := range x.copies {
 		cluster, _, why, _ := decide.Upstream(x.cfg, &resource.WeightedCluster{Name: m.Cluster})
 		if why != "" {
+			x.h.mirrors.leftOut.Add(1)
 			x.h.log.Debug("request not mirrored", "cluster", m.Cluster, "reason", string(why))
 			continue
 		}
 		y := x.copyFor(m, cluster, body)
 		if !x.h.mirrors.start(y.runMirror) {
+			x.h.mirrors.leftOut.Add(1)
 			x.h.log.Debug("request not mirrored: too many are under way", "cluster", m.Cluster)
 		}
 	}
@@ -114,9 +127,9 @@ func (x *exchange) copyFor(m *resource.Mirror, cluster *config.Cluster, body []b
 	y.weighted, y.cluster = &resource.WeightedCluster{Name: m.Cluster}, cluster
 	y.plan = decide.RoutePlan{Verdict: decide.Forward, VirtualHost: x.plan.VirtualHost,
 		Route: &resource.Route{Forward: &resource.Forward{Clusters: []resource.WeightedCluster{*y.weighted}}}}
-	y.timeouts.Response = x.timeouts.Response
-	if y.timeouts.Response <= 0 {
-		y.timeouts.Response = mirrorTimeout
+	y.timeouts.Response = mirrorTimeout
+	if t := x.timeouts.Response; t > 0 {
+		y.timeouts.Response = min(t, mirrorTimeout)
 	}
 	y.target = y.targetOf() // by the name without suffix: it is what is resolved, and verified
 	y.target.ALPN = alpnOf(y.speaks())
@@ -149,6 +162,11 @@ func (y *exchange) runMirror(ctx context.Context) {
 	}
 	if !w.clear() {
 		y.broken = true
+	}
+	if f.kind == answeredKind && !y.broken {
+		y.h.mirrors.answered.Add(1)
+	} else {
+		y.h.mirrors.failed.Add(1)
 	}
 	y.releaseUpstream()
 	y.h.log.Debug("request mirrored", "cluster", y.weighted.Name, "status", y.resp.Status, "reason", string(f.reason))

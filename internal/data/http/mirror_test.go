@@ -129,5 +129,8 @@ func TestMirrorDoesNotMatter(t *testing.T) {
 	if got := w.send(get("/", "Connection: close")); !strings.HasSuffix(got, "hello") {
 		t.Errorf("%q", got)
 	}
+	if m := w.handler.Mirrored(); m.Answered != 0 || m.LeftOut < 10 {
+		t.Errorf("counted %+v", m)
+	}
 	// Closing the handler ends what the silent one holds: goleak looks.
 }

@@ -56,6 +56,7 @@ func (x *exchange) runUpload() {
 		if x.kept.whole() {
 			x.sendCopies(x.kept.body)
 		}
+		x.h.mirrors.leftOut.Add(uint64(len(x.copies)))
 		if t := x.timeouts.Response; t > 0 {
 			x.limit.Store(int64(x.h.now() + t)) // from the end of the request, as in Envoy
 			x.startWatching()

@@ -75,7 +75,8 @@ func TestState(t *testing.T) {
 			Listeners: []ListenerState{{Address: "0.0.0.0_15001", Active: 4, Total: 9}, {Address: "::_8080", Active: 1, Total: 1}},
 			Clusters: []ClusterState{{Name: "outbound|80||a.example", ActiveConnections: 2, Connections: 5, ConnectFailures: 1,
 				ActiveRequests: 3, Hosts: 4, Healthy: 2}},
-			Skipped: map[string]int{"envoy.config.cluster.v3.Cluster.alt_stat_name": 12, "stats.\xffPluginConfig": 1},
+			Mirrored: MirrorState{Answered: 7, Failed: 2, LeftOut: 1},
+			Skipped:  map[string]int{"envoy.config.cluster.v3.Cluster.alt_stat_name": 12, "stats.\xffPluginConfig": 1},
 		}
 	}})
 	text := scrape(t, r)
@@ -93,6 +94,8 @@ func TestState(t *testing.T) {
 		{"envoy_cluster_membership_total", `cluster_name="outbound|80||a.example"`, "4"},
 		{"envoy_cluster_membership_healthy", `cluster_name="outbound|80||a.example"`, "2"},
 		{"egret_config_skipped_total", `field="envoy.config.cluster.v3.Cluster.alt_stat_name"`, "12"},
+		{"egret_mirrored_total", `outcome="answered"`, "7"},
+		{"egret_mirrored_total", `outcome="left_out"`, "1"},
 		{"egret_config_skipped_total", `field="stats.?PluginConfig"`, "1"},
 	} {
 		if got := metric(text, c.name, c.label); got != c.want {

@@ -18,9 +18,14 @@ type State struct {
 	Clusters  []ClusterState
 	// Draining: no new connection is accepted any more.
 	Draining bool
+	Mirrored MirrorState
 	// Skipped counts the fields and filters that were left out, by name.
 	Skipped map[string]int
 }
+
+// MirrorState counts copies of requests: answered, not answered, and those that were not
+// sent, since there were too many or the body was too large or there is no such cluster.
+type MirrorState struct{ Answered, Failed, LeftOut uint64 }
 
 // ListenerState is one open listener.
 type ListenerState struct {
@@ -85,6 +90,12 @@ func (c *stateCollector) Collect(out chan<- prometheus.Metric) {
 		collectCluster(out, &s.Clusters[i])
 	}
 	c.requests(out)
+	for _, m := range []struct {
+		outcome string
+		n       uint64
+	}{{"answered", s.Mirrored.Answered}, {"failed", s.Mirrored.Failed}, {"left_out", s.Mirrored.LeftOut}} {
+		counter(out, "egret_mirrored_total", "Copies of requests for mirrors, by what became of them.", float64(m.n), "outcome", m.outcome)
+	}
 	for name, n := range s.Skipped {
 		counter(out, "egret_config_skipped_total", "Fields and filters of the configuration that were left out since they are cosmetic here, by name.",
 			float64(n), "field", name)
