@@ -39,6 +39,25 @@ func originalByName(c *Conn, cluster *config.Cluster, name string) (netip.AddrPo
 	return netip.AddrPortFrom(c.Destination.Addr(), port), name
 }
 
+// ForwardPort is where a dynamic forward proxy connects to at a request's host: the port
+// of the authority ("" is none), else that of the scheme which the cluster speaks. It is
+// 0 for other clusters, and for what is no port.
+func ForwardPort(cluster *config.Cluster, port string) uint16 {
+	switch {
+	case cluster == nil || cluster.Cluster == nil || cluster.Discovery != resource.DiscoveryDynamicForward:
+		return 0
+	case port != "":
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			return 0
+		}
+		return uint16(n)
+	case cluster.TLS != nil:
+		return 443
+	}
+	return 80
+}
+
 // outboundOf reads Istio's "outbound|port|subset|host".
 func outboundOf(cluster string) (port uint16, host string, ok bool) {
 	parts := strings.SplitN(cluster, "|", 4)

@@ -418,10 +418,10 @@ func (x *exchange) lowered(s string) string {
 
 // targetOf is what the request wants, for clusters that dial it.
 func (x *exchange) targetOf() upstream.Target {
-	host, _ := http1.SplitPort(x.authority)
+	host, port := http1.SplitPort(x.authority)
 	dst, name := decide.Original(&x.c.Info, x.cluster, host)
 	return upstream.Target{
-		Destination: dst, Name: name, Authority: host,
+		Destination: dst, Name: name, Authority: host, ForwardPort: decide.ForwardPort(x.cluster, port),
 		Source: x.c.Info.Source, Local: x.c.Info.Destination,
 	}
 }

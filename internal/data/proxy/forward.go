@@ -30,6 +30,9 @@ func (c *connection) target(v *verdict, cluster *config.Cluster) *upstream.Targe
 	t := &upstream.Target{
 		Destination: dst, Name: name, Authority: c.info.SNI, Source: c.info.Source, Local: c.info.Destination, Subset: v.subset,
 	}
+	if cluster.Discovery == resource.DiscoveryDynamicForward {
+		t.ForwardPort = v.plan.Chain.ForwardPort
+	}
 	if tcp := v.plan.Chain.TCP; tcp != nil && tcp.HashSource {
 		// As in Envoy: the hash of the address as text, without the port.
 		t.Hash, t.HasHash = xxhash.Sum64String(c.info.Source.Addr().Unmap().String()), true

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	caresv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
@@ -54,6 +53,9 @@ func (c *decoding) cluster(m *clusterv3.Cluster) *Cluster {
 	c.balancing(root, cl, m)
 	c.dns(root, cl, m)
 	cl.Breakers = c.circuitBreakers(root.field("circuit_breakers"), m.GetCircuitBreakers())
+	if t := m.GetClusterType(); t != nil {
+		c.dynamicForward(root, cl, t)
+	}
 	cl.Outlier = c.outlierDetection(root.field("outlier_detection"), m.GetOutlierDetection())
 	c.protocols(root, cl, m)
 	c.sockets(root, cl, m)
@@ -103,29 +105,8 @@ func (c *decoding) discovery(p *path, cl *Cluster, m *clusterv3.Cluster) {
 }
 
 func (c *decoding) dns(p *path, cl *Cluster, m *clusterv3.Cluster) {
-	switch m.GetDnsLookupFamily() {
-	case clusterv3.Cluster_AUTO:
-		cl.DNSFamily = DNSAuto
-	case clusterv3.Cluster_V4_ONLY:
-		cl.DNSFamily = DNSV4Only
-	case clusterv3.Cluster_V6_ONLY:
-		cl.DNSFamily = DNSV6Only
-	case clusterv3.Cluster_V4_PREFERRED:
-		cl.DNSFamily = DNSV4Preferred
-	case clusterv3.Cluster_ALL:
-		cl.DNSFamily = DNSAll
-	default:
-		c.fail(p.field("dns_lookup_family"), "%d is not supported", m.GetDnsLookupFamily())
-	}
-	r := m.GetTypedDnsResolverConfig()
-	at := p.field("typed_dns_resolver_config").field("typed_config")
-	switch typeName(r.GetTypedConfig().GetTypeUrl()) {
-	case "", typeGetAddrInfo:
-	case typeCares: // resolvers of its own are refused by the field table
-		c.unpack(at, r.GetTypedConfig(), &caresv3.CaresDnsResolverConfig{})
-	default:
-		c.fail(at, "type %q is not supported", clip(r.GetTypedConfig().GetTypeUrl()))
-	}
+	cl.DNSFamily = c.dnsFamily(p.field("dns_lookup_family"), m.GetDnsLookupFamily())
+	c.dnsResolver(p.field("typed_dns_resolver_config"), m.GetTypedDnsResolverConfig())
 }
 
 // sockets decodes the transport sockets and the source address.

@@ -269,12 +269,27 @@ envoy.config.cluster.v3.Cluster
 + typed_extension_protocol_options dns_refresh_rate respect_dns_ttl dns_lookup_family typed_dns_resolver_config
 + upstream_bind_config original_dst_lb_config common_lb_config transport_socket metadata upstream_connection_options filters
 + load_balancing_policy lb_subset_config ring_hash_lb_config maglev_lb_config least_request_lb_config round_robin_lb_config
-+ outlier_detection dns_failure_refresh_rate
++ outlier_detection dns_failure_refresh_rate cluster_type
 - alt_stat_name stats_matcher per_connection_buffer_limit_bytes per_connection_buffer_high_watermark_timeout dns_jitter
 - use_tcp_for_dns_lookups wait_for_warm_on_init cleanup_interval
 - close_connections_on_host_health_failure
 - ignore_health_on_host_removal lrs_server lrs_report_endpoint_metrics track_timeout_budgets track_cluster_stats
 - preconnect_policy connection_pool_per_downstream_connection
+envoy.config.cluster.v3.Cluster.CustomClusterType
++ name typed_config
+envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig
++ dns_cache_config
+- allow_insecure_cluster_options allow_coalesced_connections
+envoy.extensions.common.dynamic_forward_proxy.v3.DnsCacheConfig
++ name dns_lookup_family typed_dns_resolver_config
+- dns_refresh_rate dns_min_refresh_rate host_ttl max_hosts disable_dns_refresh_on_failure dns_failure_refresh_rate
+- dns_cache_circuit_breaker use_tcp_for_dns_lookups preresolve_hostnames dns_query_timeout
+envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig
++ dns_cache_config
+- save_upstream_address
+envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig
++ dns_cache_config port_value
+- save_upstream_address
 envoy.config.cluster.v3.Cluster.RefreshRate
 + base_interval
 - max_interval

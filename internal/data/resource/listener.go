@@ -200,6 +200,9 @@ func (c *decoding) networkFilter(p *path, chain *FilterChain, f *listenerv3.Filt
 		chain.HTTP = c.connectionManager(at, f.GetTypedConfig())
 	case typeTCPProxy:
 		chain.TCP = c.tcpProxy(at, f.GetTypedConfig())
+	case typeDFPSNI:
+		terminal = false
+		chain.ForwardPort = c.forwardSNI(at, f.GetTypedConfig())
 	default:
 		terminal = false
 		if !c.cosmeticFilter(f.GetTypedConfig()) {

@@ -71,11 +71,14 @@ type Listener struct {
 // FilterChain is envoy.config.listener.v3.FilterChain: exactly one of HTTP and
 // TCP is set.
 type FilterChain struct {
-	Name    string
-	Match   FilterChainMatch
-	HTTP    *HTTPConnectionManager
-	TCP     *TCPProxy
-	Objects []Object
+	Name  string
+	Match FilterChainMatch
+	HTTP  *HTTPConnectionManager
+	TCP   *TCPProxy
+	// ForwardPort is where clusters of type DiscoveryDynamicForward connect to at the
+	// TLS server name (sni_dynamic_forward_proxy); 0: they do not.
+	ForwardPort uint16
+	Objects     []Object
 	// TLS, if not nil, is what the client's TLS is ended with; the filters see what is
 	// inside of it.
 	TLS *DownstreamTLS
@@ -212,6 +215,7 @@ const (
 	DiscoveryLogicalDNS
 	DiscoveryEDS
 	DiscoveryOriginalDst
+	DiscoveryDynamicForward // the host that the request names
 )
 
 // Cluster is envoy.config.cluster.v3.Cluster. Read-only after decoding.

@@ -59,7 +59,7 @@ type resolved struct {
 // s.mu is held, except for a new state.
 func (s *state) build(c *config.Cluster, answers map[string]resolved, refresh int64) *hostSet {
 	set := &hostSet{cluster: c}
-	if c.Discovery == resource.DiscoveryOriginalDst {
+	if set.onDemand() {
 		return set
 	}
 	if resolves(c) && answers == nil && len(dnsNames(c)) > 0 {
@@ -79,6 +79,11 @@ func (s *state) build(c *config.Cluster, answers map[string]resolved, refresh in
 		set.err = b.failure()
 	}
 	return set
+}
+
+// onDemand: hosts are made for what is asked for, not from the configuration.
+func (set *hostSet) onDemand() bool {
+	return set.cluster.Discovery == resource.DiscoveryOriginalDst || set.cluster.Discovery == resource.DiscoveryDynamicForward
 }
 
 // balance makes the balancers of the set.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/match"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
@@ -44,8 +46,11 @@ func noCluster() *Error {
 }
 
 func (s *state) pick(ctx context.Context, cluster *config.Cluster, t *Target, avoid []*Host) (*Host, *Error) {
-	if cluster.Discovery == resource.DiscoveryOriginalDst {
+	switch cluster.Discovery {
+	case resource.DiscoveryOriginalDst:
 		return s.pickDestination(ctx, cluster, t, avoid)
+	case resource.DiscoveryDynamicForward:
+		return s.pickForward(ctx, cluster, t, avoid)
 	}
 	set, err := s.current(ctx)
 	if err != nil {
@@ -220,7 +225,31 @@ func (s *state) pickDestination(ctx context.Context, c *config.Cluster, t *Targe
 		}
 		return s.destination(c, hostKey{addr: netip.AddrPortFrom(addr, port)}), nil
 	}
-	a, err := s.manager.names.get(ctx, nameKey{t.Name, lookupFamily(c.DNSFamily)}, 0)
+	return s.pickName(ctx, c, t.Name, port, avoid)
+}
+
+// pickForward chooses for a dynamic forward proxy: an address of the host that the
+// request, or the TLS server name, says. The name is resolved here, where it is dialled.
+func (s *state) pickForward(ctx context.Context, c *config.Cluster, t *Target, avoid []*Host) (*Host, *Error) {
+	if t == nil || t.Authority == "" || t.ForwardPort == 0 {
+		return nil, s.noEndpoint("nothing says which host to connect to")
+	}
+	if addr, ok := match.LiteralAddress(t.Authority); ok {
+		if forbidden(addr, s.manager.forbidden) {
+			return nil, forbiddenError(addr.String())
+		}
+		return s.destination(c, hostKey{addr: netip.AddrPortFrom(addr, t.ForwardPort)}), nil
+	}
+	name := match.CanonicalName(t.Authority)
+	if !match.IsHostName(name) {
+		return nil, &Error{Reason: reason.DNSFailed, Flag: "DF", Detail: strconv.Quote(t.Authority) + " is not a host name"}
+	}
+	return s.pickName(ctx, c, name, t.ForwardPort, avoid)
+}
+
+// pickName chooses an address of a name.
+func (s *state) pickName(ctx context.Context, c *config.Cluster, name string, port uint16, avoid []*Host) (*Host, *Error) {
+	a, err := s.manager.names.get(ctx, nameKey{name, lookupFamily(c.DNSFamily)}, 0)
 	if err != nil {
 		return nil, &Error{Reason: reason.DNSFailed, Flag: "DF", Detail: "name resolution failed", Err: err}
 	}
@@ -230,7 +259,7 @@ func (s *state) pickDestination(ctx context.Context, c *config.Cluster, t *Targe
 		if forbidden(addr, s.manager.forbidden) {
 			continue
 		}
-		h := s.destination(c, hostKey{addr: netip.AddrPortFrom(addr, port), hostname: t.Name})
+		h := s.destination(c, hostKey{addr: netip.AddrPortFrom(addr, port), hostname: name})
 		switch {
 		case slices.Contains(avoid, h):
 			last = h
@@ -246,7 +275,7 @@ func (s *state) pickDestination(ctx context.Context, c *config.Cluster, t *Targe
 	case last != nil:
 		return last, nil
 	}
-	return nil, forbiddenError(t.Name + " (" + a.addrs[0].String() + ")")
+	return nil, forbiddenError(name + " (" + a.addrs[0].String() + ")")
 }
 
 // destination finds or makes the host of an ORIGINAL_DST cluster. When the cluster
@@ -277,7 +306,7 @@ func (s *state) destination(c *config.Cluster, key hostKey) *Host {
 
 // sweep frees the destinations that nobody used for a while.
 func (s *state) sweep() {
-	if s.set.Load().cluster.Discovery != resource.DiscoveryOriginalDst {
+	if !s.set.Load().onDemand() {
 		return
 	}
 	s.mu.Lock()

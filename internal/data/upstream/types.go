@@ -68,6 +68,9 @@ type Target struct {
 	Name string
 	// Authority is the request's host for auto_sni and auto_san_validation.
 	Authority string
+	// ForwardPort is the port at Authority for clusters that connect to it (dynamic
+	// forward proxy); 0: there is none.
+	ForwardPort uint16
 	// Source and Local are the addresses of the downstream's connection: the client's,
 	// and the one that it connected to. The PROXY protocol tells of them.
 	Source, Local netip.AddrPort
