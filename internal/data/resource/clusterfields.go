@@ -1,0 +1,200 @@
+package resource
+
+const clusterFields = `
+envoy.config.cluster.v3.Cluster
++ transport_socket_matches name type eds_cluster_config connect_timeout lb_policy load_assignment max_requests_per_connection
++ circuit_breakers protocol_selection upstream_http_protocol_options common_http_protocol_options http_protocol_options http2_protocol_options
++ typed_extension_protocol_options dns_refresh_rate respect_dns_ttl dns_lookup_family typed_dns_resolver_config
++ upstream_bind_config original_dst_lb_config common_lb_config transport_socket metadata upstream_connection_options filters
++ load_balancing_policy lb_subset_config ring_hash_lb_config maglev_lb_config least_request_lb_config round_robin_lb_config
++ outlier_detection dns_failure_refresh_rate cluster_type
+- alt_stat_name stats_matcher per_connection_buffer_limit_bytes per_connection_buffer_high_watermark_timeout dns_jitter
+- use_tcp_for_dns_lookups wait_for_warm_on_init cleanup_interval
+- close_connections_on_host_health_failure
+- ignore_health_on_host_removal lrs_server lrs_report_endpoint_metrics track_timeout_budgets track_cluster_stats
+- preconnect_policy connection_pool_per_downstream_connection
+envoy.config.cluster.v3.Cluster.CustomClusterType
++ name typed_config
+envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig
++ dns_cache_config
+- allow_insecure_cluster_options allow_coalesced_connections
+envoy.extensions.common.dynamic_forward_proxy.v3.DnsCacheConfig
++ name dns_lookup_family typed_dns_resolver_config
+- dns_refresh_rate dns_min_refresh_rate host_ttl max_hosts disable_dns_refresh_on_failure dns_failure_refresh_rate
+- dns_cache_circuit_breaker use_tcp_for_dns_lookups preresolve_hostnames dns_query_timeout
+envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig
++ dns_cache_config
+- save_upstream_address
+envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig
++ dns_cache_config port_value
+- save_upstream_address
+envoy.config.cluster.v3.Cluster.RefreshRate
++ base_interval
+- max_interval
+envoy.config.cluster.v3.Cluster.TransportSocketMatch
++ name match transport_socket
+envoy.config.cluster.v3.Cluster.EdsClusterConfig
++ eds_config service_name
+envoy.config.cluster.v3.CircuitBreakers
++ thresholds
+- per_host_thresholds
+envoy.config.cluster.v3.CircuitBreakers.Thresholds
++ priority max_connections max_pending_requests max_requests max_retries retry_budget
+- track_remaining max_connection_pools
+envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget
++ budget_percent min_retry_concurrency
+envoy.config.cluster.v3.Cluster.CommonLbConfig
++ healthy_panic_threshold locality_weighted_lb_config consistent_hashing_lb_config
+- zone_aware_lb_config update_merge_window ignore_new_hosts_until_first_hc close_connections_on_host_set_change override_host_status
+envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig
++
+envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig
++ use_hostname_for_hashing
+- hash_balance_factor
+envoy.config.cluster.v3.Cluster.OriginalDstLbConfig
++ upstream_port_override
+envoy.config.cluster.v3.Cluster.RingHashLbConfig
++ minimum_ring_size maximum_ring_size hash_function
+envoy.config.cluster.v3.Cluster.MaglevLbConfig
++ table_size
+envoy.config.cluster.v3.Cluster.LeastRequestLbConfig
++ choice_count active_request_bias slow_start_config
+envoy.config.cluster.v3.Cluster.RoundRobinLbConfig
++ slow_start_config
+envoy.config.cluster.v3.Cluster.SlowStartConfig
++ slow_start_window aggression min_weight_percent
+envoy.config.cluster.v3.Cluster.LbSubsetConfig
++ fallback_policy default_subset subset_selectors panic_mode_any
+- locality_weight_aware scale_locality_weight
+envoy.config.cluster.v3.Cluster.LbSubsetConfig.LbSubsetSelector
++ keys fallback_policy fallback_keys_subset
+- single_host_per_subset
+envoy.config.cluster.v3.OutlierDetection
++ consecutive_5xx interval base_ejection_time max_ejection_percent enforcing_consecutive_5xx enforcing_success_rate
++ success_rate_minimum_hosts success_rate_request_volume success_rate_stdev_factor consecutive_gateway_failure
++ enforcing_consecutive_gateway_failure split_external_local_origin_errors consecutive_local_origin_failure
++ enforcing_consecutive_local_origin_failure enforcing_local_origin_success_rate failure_percentage_threshold
++ enforcing_failure_percentage enforcing_failure_percentage_local_origin failure_percentage_minimum_hosts
++ failure_percentage_request_volume max_ejection_time max_ejection_time_jitter always_eject_one_host
+- successful_active_health_check_uneject_host monitors detect_degraded_hosts
+envoy.config.cluster.v3.UpstreamConnectionOptions
++ tcp_keepalive
+- set_local_interface_name_on_upstream_connections happy_eyeballs_config
+envoy.config.cluster.v3.Filter
++ name typed_config
+envoy.config.cluster.v3.LoadBalancingPolicy
++ policies
+envoy.config.cluster.v3.LoadBalancingPolicy.Policy
++ typed_extension_config
+envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin
++ slow_start_config locality_lb_config
+envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest
++ choice_count active_request_bias slow_start_config locality_lb_config
+- enable_full_scan selection_method
+envoy.extensions.load_balancing_policies.random.v3.Random
++ locality_lb_config
+envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash
++ hash_function minimum_ring_size maximum_ring_size use_hostname_for_hashing consistent_hashing_lb_config locality_weighted_lb_config
+- hash_balance_factor
+envoy.extensions.load_balancing_policies.maglev.v3.Maglev
++ table_size consistent_hashing_lb_config locality_weighted_lb_config
+envoy.extensions.load_balancing_policies.cluster_provided.v3.ClusterProvided
++
+envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality
++ endpoint_picking_policy
+envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig
++ locality_weighted_lb_config
+- zone_aware_lb_config
+envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.LocalityWeightedLbConfig
++
+envoy.extensions.load_balancing_policies.common.v3.SlowStartConfig
++ slow_start_window aggression min_weight_percent
+envoy.extensions.load_balancing_policies.common.v3.ConsistentHashingLbConfig
++ use_hostname_for_hashing
+- hash_balance_factor
+envoy.config.core.v3.RuntimeDouble
++ default_value
+- runtime_key
+envoy.config.core.v3.TypedExtensionConfig
++ name typed_config
+envoy.config.core.v3.TcpKeepalive
++ keepalive_probes keepalive_time keepalive_interval
+envoy.config.core.v3.BindConfig
++ source_address
+- freebind
+envoy.config.core.v3.UpstreamHttpProtocolOptions
++ auto_sni auto_san_validation
+envoy.config.core.v3.Http2ProtocolOptions
++ max_concurrent_streams initial_stream_window_size initial_connection_window_size allow_connect allow_metadata
+- hpack_table_size max_outbound_frames max_outbound_control_frames max_consecutive_inbound_frames_with_empty_payload
+- max_inbound_priority_frames_per_stream max_inbound_window_update_frames_per_data_frame_sent
+- stream_error_on_invalid_http_messaging override_stream_error_on_invalid_http_message connection_keepalive use_oghttp2_codec
+- max_metadata_size enable_huffman_encoding max_header_field_size_kb disallow_obs_text stream_reset_burst stream_reset_rate
+envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig
+- use_resolvers_as_fallback filter_unroutable_families dns_resolver_options udp_max_queries query_timeout_seconds query_tries
+- rotate_nameservers edns0_max_payload_size max_udp_channel_duration reinit_channel_on_timeout qcache_max_ttl
+envoy.extensions.upstreams.http.v3.HttpProtocolOptions
++ common_http_protocol_options upstream_http_protocol_options explicit_http_config use_downstream_protocol_config auto_config
++ http_filters
+- outlier_detection
+envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig
++ http_protocol_options http2_protocol_options
+envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig
++ http_protocol_options http2_protocol_options
+- http3_protocol_options
+envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig
++ http_protocol_options http2_protocol_options
+- http3_protocol_options alternate_protocols_cache_options
+envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec
++
+envoy.config.endpoint.v3.ClusterLoadAssignment
++ cluster_name endpoints policy
+envoy.config.endpoint.v3.ClusterLoadAssignment.Policy
++ overprovisioning_factor
+- endpoint_stale_after weighted_priority_health
+envoy.config.endpoint.v3.LocalityLbEndpoints
++ lb_endpoints load_balancing_weight priority
+- locality metadata proximity
+envoy.config.endpoint.v3.LbEndpoint
++ endpoint health_status metadata load_balancing_weight
+envoy.config.endpoint.v3.Endpoint
++ address hostname
+- health_check_config additional_addresses observability_name
+`
+
+const tlsFields = `
+envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer
++
+envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport
++ config transport_socket
+- allow_unspecified_address
+envoy.config.core.v3.ProxyProtocolConfig
++ version
+envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
++ common_tls_context sni auto_host_sni auto_sni_san_validation
+- allow_renegotiation max_session_keys enforce_rsa_key_usage
+envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
++ common_tls_context require_client_certificate disable_stateless_session_resumption ocsp_staple_policy
+- disable_stateful_session_resumption session_timeout full_scan_certs_on_sni_mismatch prefer_client_ciphers
+envoy.extensions.transport_sockets.tls.v3.CommonTlsContext
++ tls_params tls_certificates tls_certificate_sds_secret_configs validation_context validation_context_sds_secret_config
++ combined_validation_context alpn_protocols
+envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext
++ default_validation_context validation_context_sds_secret_config
+envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig
++ name
+- sds_config
+envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext
++ trusted_ca system_root_certs match_typed_subject_alt_names match_subject_alt_names trust_chain_verification
+- watched_directory suppress_client_ca_list only_verify_leaf_cert_crl
+envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext.SystemRootCerts
++
+envoy.extensions.transport_sockets.tls.v3.SubjectAltNameMatcher
++ san_type matcher
+envoy.extensions.transport_sockets.tls.v3.TlsCertificate
++ certificate_chain private_key
+- watched_directory
+envoy.extensions.transport_sockets.tls.v3.TlsParameters
++ tls_minimum_protocol_version tls_maximum_protocol_version cipher_suites
+- ecdh_curves signature_algorithms
+`
