@@ -70,7 +70,9 @@ func (s *session) startHTTP2(ctx context.Context) ([]*target, error) {
 	return append([]*target{o}, proxies...), err
 }
 
-// startH2Origin starts HAProxy as an origin that speaks nothing but HTTP/2.
+// startH2Origin starts HAProxy as an origin that speaks nothing but HTTP/2. It takes all
+// streams of the load on one connection: by default it refuses those beyond 100, which a
+// proxy may open before it knows that limit, and Envoy gives up after two retries.
 func (s *session) startH2Origin(ctx context.Context) (*target, error) {
 	port, err := freePort()
 	if err != nil {
@@ -80,7 +82,7 @@ func (s *session) startH2Origin(ctx context.Context) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf, err := s.write("h2origin.cfg", haproxyGlobal("http", haproxyOptions{})+fmt.Sprintf(
+	conf, err := s.write("h2origin.cfg", "global\n\ttune.h2.max-concurrent-streams 1000\n"+haproxyGlobal("http", haproxyOptions{})+fmt.Sprintf(
 		"frontend origin\n\tbind %s backlog 4096 proto h2\n\thttp-request return status 200 content-type text/plain file %s\n", address(port), body))
 	if err != nil {
 		return nil, err
