@@ -7,6 +7,7 @@ import (
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
 	"github.com/egret-mesh/egret/internal/data/reason"
+	"github.com/egret-mesh/egret/internal/data/record"
 )
 
 // view views b as a string without copying.
@@ -52,7 +53,7 @@ func (x *exchange) answerError(status int, why reason.Reason, detail, rule strin
 		x.entry.Detail = x.intern([]byte(rule + ": " + detail))
 	}
 	if x.asksGRPC() {
-		x.answerGRPC(grpcOf(status), why, view(body[:len(body)-1]))
+		x.answerGRPC(record.GRPCStatusOf(status), why, view(body[:len(body)-1]))
 		return
 	}
 	f := &x.resp.Fields
@@ -160,7 +161,7 @@ func (x *exchange) direct() {
 		x.close = true
 	}
 	if x.asksGRPC() {
-		x.answerGRPC(grpcOf(d.Status), "", string(d.Body))
+		x.answerGRPC(record.GRPCStatusOf(d.Status), "", string(d.Body))
 		return
 	}
 	f := &x.resp.Fields

@@ -13,26 +13,6 @@ func (x *exchange) asksGRPC() bool {
 	return decide.IsGRPCType(v)
 }
 
-// grpcOf is the gRPC status that stands for an HTTP status in answers of our own
-// (Envoy's Grpc::Utility::httpToGrpcStatus).
-func grpcOf(status int) uint32 {
-	switch status {
-	case 200:
-		return 0 // OK
-	case 400:
-		return 13 // Internal
-	case 401:
-		return 16 // Unauthenticated
-	case 403:
-		return 7 // PermissionDenied
-	case 404:
-		return 12 // Unimplemented
-	case 429, 502, 503, 504:
-		return 14 // Unavailable
-	}
-	return 2 // Unknown
-}
-
 // answerGRPC answers with nothing but a head, which gRPC takes for trailers: HTTP
 // status 200, the gRPC status and a message (Envoy's local reply to gRPC).
 func (x *exchange) answerGRPC(status uint32, why reason.Reason, message string) {

@@ -4,11 +4,11 @@ import (
 	"io"
 	"net"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/socket"
 )
 
 // wire is a connection with the few system calls that the fast path wants: to wait
@@ -37,18 +37,8 @@ type wire struct {
 func (w *wire) init(conn net.Conn, pool *http1.Pool) {
 	w.conn, w.pool = conn, pool
 	w.tcp, _ = conn.(*net.TCPConn)
-	var sc syscall.Conn
-	switch c := conn.(type) {
-	case *net.TCPConn:
-		sc = c
-	case *net.UnixConn:
-		sc = c
-	}
-	if sc != nil { // not any connection with a descriptor: others may buffer above it
-		if raw, err := sc.SyscallConn(); err == nil {
-			w.raw = raw
-			w.receive, w.exchange, w.send = w.tryReceive, w.tryExchange, w.trySend
-		}
+	if w.raw = socket.Raw(conn); w.raw != nil {
+		w.receive, w.exchange, w.send = w.tryReceive, w.tryExchange, w.trySend
 	}
 }
 
@@ -97,7 +87,7 @@ func (w *wire) received(err error) ([]byte, int, error) {
 // kept while waiting.
 func (w *wire) tryReceive(fd uintptr) bool {
 	w.buf = w.pool.Small()
-	n, err := readFD(fd, w.buf)
+	n, err := socket.Recv(fd, w.buf)
 	if err == unix.EAGAIN {
 		w.pool.Return(w.buf)
 		w.buf = nil
@@ -149,34 +139,13 @@ func (w *wire) tryExchange(fd uintptr) bool {
 		return true
 	}
 	w.sent = true
-	n, err := writeFD(fd, w.out)
+	n, err := socket.Send(fd, w.out)
 	if err != 0 && err != unix.EAGAIN {
 		w.out, w.err = nil, err
 		return true
 	}
 	w.out = w.out[max(n, 0):]
 	return len(w.out) > 0
-}
-
-// readFD and writeFD are recv(2) and send(2) that do not block, whatever the socket's
-// own mode. They skip what Go does around system calls that may (hand the processor to another
-// thread, which a monitor wakes up for every 20 microseconds): these never wait.
-func readFD(fd uintptr, p []byte) (int, syscall.Errno) {
-	for {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_DONTWAIT, 0, 0)
-		if errno != unix.EINTR {
-			return int(n), errno
-		}
-	}
-}
-
-func writeFD(fd uintptr, p []byte) (int, syscall.Errno) {
-	for {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
-		if errno != unix.EINTR {
-			return int(n), errno
-		}
-	}
 }
 
 // write writes all of p.
@@ -201,7 +170,7 @@ const rawWrite = 64 << 10
 // trySend writes as much as the socket takes; false means that it is full.
 func (w *wire) trySend(fd uintptr) bool {
 	for len(w.pending) > 0 {
-		n, errno := writeFD(fd, w.pending)
+		n, errno := socket.Send(fd, w.pending)
 		switch {
 		case errno == unix.EAGAIN:
 			return false

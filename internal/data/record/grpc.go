@@ -45,11 +45,12 @@ func grpcStatus(e *Entry) (code int, ok bool) {
 	if e.Status == 0 {
 		return 0, false
 	}
-	return grpcOfHTTP(e.Status), true
+	return int(GRPCStatusOf(e.Status)), true
 }
 
-// grpcOfHTTP is gRPC's own mapping (grpc/doc/http-grpc-status-mapping.md).
-func grpcOfHTTP(status int) int {
+// GRPCStatusOf is the gRPC status that stands for an HTTP status
+// (grpc/doc/http-grpc-status-mapping.md, Envoy's Grpc::Utility::httpToGrpcStatus).
+func GRPCStatusOf(status int) uint32 {
 	switch status {
 	case 400:
 		return 13 // Internal
