@@ -208,7 +208,7 @@ func TestExpectContinue(t *testing.T) {
 		}
 		_, _ = io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
 		if _, err := io.CopyN(io.Discard, r, 3); err == nil {
-			_, _ = io.WriteString(c, okHello)
+			_, _ = io.WriteString(c, strings.Replace(okHello, "\r\n", "\r\nConnection: close\r\n", 1)) // as this script serves one
 		}
 	})
 	w := newWorld(t, o.addr)
