@@ -170,6 +170,22 @@ Values that come from the network are escaped (` + "`\\xHH`" + ` in text), so th
 
 For a refusal, ` + "`%RESPONSE_CODE_DETAILS%`" + ` is ` + "`egret:REASON`" + ` where Envoy has no word of its own; so Istio's default format
 shows why. ` + "`%EGRET_REASON%` and `%EGRET_DETAIL%`" + ` print reason and sentence of every entry.
+
+A log file that is slow, full or stuck never holds up a request: lines wait in a bounded buffer (4 MB for each file), are
+dropped beyond it, and are counted in ` + "`egret_access_log_dropped_total`" + `.
+
+## Response flags
+
+` + "`%RESPONSE_FLAGS%`" + ` has Envoy's flags. The proxy sets
+
+* of routing: ` + "`NR` (no filter chain, no route), `NC` (no such cluster)" + `;
+* of the upstream: ` + "`UH` (no healthy endpoint, and refusals of connections), `UF` (connecting failed), `UO` (a circuit breaker is open; too many connections of clients), `UC` (it closed the connection), `UR` (it reset the stream), `UPE` (it broke the protocol), `UT` (timeout of the route or of an attempt), `URX` (retries or attempts to connect are used up), `DF` (its name could not be resolved)" + `;
+* of the client: ` + "`DC` (it went away, also by resetting a stream of HTTP/2), `DPE` (it broke the protocol)" + `;
+* of time: ` + "`SI` (nothing moved), `DT` (it took longer than max_stream_duration)" + `;
+* of fault injection: ` + "`DI`, `FI`" + `.
+
+It never sets ` + "`LH`, `RL`, `RLSE`, `UAEX`, `RFCF`, `NFCF`, `IH`" + ` (filters that it does not have), ` + "`DO`, `UDO`" + ` (drop_overloads is
+refused), ` + "`OM`, `LR`, `UMSDR`, `DR`" + `.
 `
 
 func document() string {

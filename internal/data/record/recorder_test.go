@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -234,6 +237,73 @@ func TestFailingFileIsToldAndCounted(t *testing.T) {
 	if len(lost) != 1 || lost[0] != "no such folder" {
 		t.Errorf("told %q, want the reason once", lost)
 	}
+}
+
+// cutting takes so many bytes at first, as a disk that fills up does.
+type cutting struct {
+	room int
+	text *bytes.Buffer
+}
+
+func (c *cutting) Write(b []byte) (int, error) {
+	if c.room >= 0 && len(b) > c.room {
+		n := c.room
+		c.room = -1 // there is room again
+		c.text.Write(b[:n])
+		return n, syscall.ENOSPC
+	}
+	return c.text.Write(b)
+}
+func (*cutting) Close() error { return nil }
+
+// A disk that fills up cuts a line: it is counted as lost, those before it are not, and
+// the next line does not become the end of the half one.
+func TestFullDisk(t *testing.T) {
+	var text bytes.Buffer
+	file := &cutting{room: len("line\n") + 2, text: &text}
+	var dropped atomic.Uint64
+	s := newSink("p", func(string) (io.WriteCloser, error) { return file, nil }, slog.New(slog.DiscardHandler), &dropped)
+	s.lost = func(error) {}
+	s.put([]byte("line\nline\nline\n"), true)
+	s.lines = 3
+	spare := s.flush(nil)
+	s.lastOpen = time.Time{} // the wait before the next attempt is over
+	s.put([]byte("next\n"), true)
+	s.flush(spare)
+	if got := text.String(); got != "line\nli\nnext\n" || dropped.Load() != 2 {
+		t.Errorf("%q, %d lines lost", got, dropped.Load())
+	}
+}
+
+// A device that is always full, and a pipe that nobody reads: requests go on.
+func TestRealFilesThatTakeNothing(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Skip("no pipes here: ", err)
+	}
+	reader, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{"full": "/dev/full", "pipe": fifo} {
+		if _, err := os.Stat(path); err != nil {
+			t.Skip(err)
+		}
+		r := newRecorder(t, Options{CloseTimeout: time.Millisecond})
+		logs := []resource.AccessLog{{Path: path, Text: strings.Repeat("x", 60<<10) + "\n"}}
+		e := httpEntry()
+		for range 2 * maxPending / (60 << 10) {
+			r.Record(e, logs)
+		}
+		_ = r.Close()
+		if r.Dropped() == 0 {
+			t.Errorf("%s: nothing was lost", name)
+		}
+	}
+	if _, err := reader.Read(make([]byte, 1)); err != nil { // the writer has opened it
+		t.Error(err)
+	}
+	_ = reader.Close() // and ends now: goleak sees that
 }
 
 func TestOpenFileAppends(t *testing.T) {

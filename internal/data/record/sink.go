@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
@@ -47,6 +48,7 @@ type sink struct {
 	file     io.WriteCloser
 	lastOpen time.Time
 	failing  bool // told once per series of failures
+	torn     bool // the file ends inside of a line
 }
 
 // newSink makes a sink; run does its work.
@@ -117,8 +119,9 @@ func (s *sink) flush(spare []byte) []byte {
 	s.pending, s.lines = spare[:0], 0
 	s.mu.Unlock()
 	if len(out) > 0 {
-		if err := s.write(out); err != nil {
-			s.dropped.Add(lines)
+		if n, err := s.write(out); err != nil {
+			s.torn = s.torn && n == 0 || n > 0 && out[n-1] != '\n'
+			s.dropped.Add(lines - min(lines, uint64(bytes.Count(out[:n], []byte{'\n'}))))
 			if !s.failing {
 				s.log.Error("access log not written", "path", s.path, "error", err)
 				s.lost(err)
@@ -134,25 +137,38 @@ func (s *sink) flush(spare []byte) []byte {
 	return out[:0]
 }
 
-func (s *sink) write(b []byte) error {
+// write tells how much of b was written, which a full disk can cut anywhere.
+func (s *sink) write(b []byte) (int, error) {
 	if s.file == nil {
 		if now := time.Now(); now.Sub(s.lastOpen) < reopenInterval {
-			return fmt.Errorf("open %q: waiting after a failure", s.path)
+			return 0, fmt.Errorf("open %q: waiting after a failure", s.path)
 		} else {
 			s.lastOpen = now
 		}
 		f, err := s.open(s.path)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		s.file = f
 	}
-	if _, err := s.file.Write(b); err != nil {
-		_ = s.file.Close()
-		s.file = nil
-		return err
+	if s.torn { // the next line must not become the end of half a line
+		if _, err := s.file.Write([]byte{'\n'}); err != nil {
+			return 0, s.broken(err)
+		}
+		s.torn = false
 	}
-	return nil
+	n, err := s.file.Write(b)
+	if err != nil {
+		return max(0, min(n, len(b))), s.broken(err)
+	}
+	return n, nil
+}
+
+// broken closes a file that took no more.
+func (s *sink) broken(err error) error {
+	_ = s.file.Close()
+	s.file = nil
+	return err
 }
 
 // close writes what is left and waits for that until the timer fires.
