@@ -8,7 +8,6 @@
 package http
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"log/slog"
@@ -50,6 +49,8 @@ type Conn struct {
 	// the proxy wait (a body that does not come, an answer that is not read) is given up
 	// after Limits.ScarceTimeout.
 	Scarce func() bool
+	// Ended, if it is set, is called once, when the connection has ended.
+	Ended func()
 
 	draining atomic.Bool
 	mu       sync.Mutex
@@ -186,13 +187,16 @@ type Handler struct {
 	// checkEvery is how often a waiting request looks whether its client is still
 	// there and still allowed.
 	checkEvery time.Duration
+	rests      rests
+	// restAfter is when a connection without a request gives up its goroutine.
+	restAfter time.Duration
 }
 
 // NewHandler makes a handler. It starts nothing before the first connection.
 func NewHandler(o Options) *Handler {
 	h := &Handler{
 		upstreams: o.Upstreams, recorder: o.Recorder, route: o.Route, log: o.Logger,
-		limits: o.Limits.withDefaults(), started: time.Now(), checkEvery: time.Second / 2,
+		limits: o.Limits.withDefaults(), started: time.Now(), checkEvery: time.Second / 2, restAfter: time.Second,
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -213,28 +217,19 @@ func (h *Handler) Close() {
 	h.mirrors.close()
 	h.pool.close()
 	h.workers.Close()
+	h.rests.close()
 }
 
 // Serve serves one downstream connection to its end and closes it. When ctx ends, the
-// connection is drained. Who does not want to wait for that closes c.Net.
+// connection is drained. Who does not want to wait for that closes c.Net. Where c.Ended is
+// set, Serve may return earlier: a connection that waits for a request needs no goroutine.
 func (h *Handler) Serve(ctx context.Context, c *Conn) {
 	s := newSession(h, c)
-	defer s.close()
 	c.whenDrained(s.drain)
 	if ctx.Done() != nil { // where it is nil, not even a little memory for that
-		stop := context.AfterFunc(ctx, c.Drain)
-		defer stop()
+		s.detach = context.AfterFunc(ctx, c.Drain)
 	}
-	defer c.whenDrained(nil)
-	for !s.speaks2() {
-		if !s.serveOne() {
-			return
-		}
-	}
-	s.watch.stop()
-	first := bytes.Clone(s.reader.TakeBuffered())
-	s.reader.Close()
-	h.serveHTTP2(c, first)
+	s.run()
 }
 
 // planOf asks for the plan; there is a connection manager where it serves HTTP.

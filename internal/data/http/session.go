@@ -1,6 +1,7 @@
 package http
 
 import (
+	"bytes"
 	"container/list"
 	"runtime"
 	"time"
@@ -34,7 +35,11 @@ type session struct {
 	// idle is the keep-alive timeout, of the last plan.
 	idle time.Duration
 	// ended is when the last request ended, on the handler's clock.
-	ended time.Duration
+	ended   time.Duration
+	resting bool          // it is to rest, see rests
+	token   uint64        // of its last rest
+	woken   time.Duration // when that ended
+	detach  func() bool   // from the context of Serve; may be nil
 }
 
 var _ client = (*session)(nil)
@@ -70,8 +75,44 @@ func (s *session) close() {
 	s.reader.Close()
 }
 
+// run serves until the connection ends, or is to rest.
+func (s *session) run() {
+	for !s.speaks2() {
+		if s.serveOne() {
+			continue
+		}
+		if s.resting && s.watch.set(causeIdle, s.ended+s.idle) && !s.c.draining.Load() {
+			s.resting = false
+			s.rest()
+			return
+		}
+		s.end()
+		return
+	}
+	s.watch.stop()
+	first := bytes.Clone(s.reader.TakeBuffered())
+	s.reader.Close()
+	s.h.serveHTTP2(s.c, first)
+	s.end()
+}
+
+// end ends the connection.
+func (s *session) end() {
+	s.c.whenDrained(nil)
+	if s.detach != nil {
+		s.detach()
+	}
+	s.close()
+	if s.c.Ended != nil {
+		s.c.Ended()
+	}
+}
+
 // drain runs when the connection is to be drained.
-func (s *session) drain() { s.watch.interruptIf(causeIdle, causeDrain) }
+func (s *session) drain() {
+	s.watch.interruptIf(causeIdle, causeDrain)
+	s.watch.interruptIf(causeRest, causeDrain)
+}
 
 // speaks2 reports whether the connection is to be served as HTTP/2: by ALPN, by the
 // connection manager's codec, or because the client began with the preface.
@@ -148,7 +189,11 @@ func (s *session) await() bool {
 	if s.reader.Buffered() > 0 {
 		return true
 	}
-	if !s.watch.set(causeIdle, s.ended+s.idle) || s.c.draining.Load() {
+	why, until := causeIdle, s.ended+s.idle
+	if rest := max(s.ended, s.woken) + s.h.restAfter; s.c.Ended != nil && s.wire.raw != nil && rest < until {
+		why, until = causeRest, rest
+	}
+	if !s.watch.set(why, until) || s.c.draining.Load() {
 		return false
 	}
 	// Others first: meanwhile the client's next request often arrives, and then the
@@ -159,10 +204,12 @@ func (s *session) await() bool {
 	if n > 0 {
 		s.reader.Adopt(buf, n)
 	}
-	if err != nil {
-		return false
+	if (err != nil || !s.watch.clear()) && s.watch.interrupted() == causeRest {
+		s.watch.resume()
+		s.resting = n == 0
+		return n > 0 && !s.c.draining.Load()
 	}
-	return s.watch.clear()
+	return err == nil && s.watch.interrupted() == causeNone
 }
 
 // plan asks for the configuration and takes over what it says about connections.

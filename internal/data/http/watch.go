@@ -13,6 +13,7 @@ type cause uint8
 const (
 	causeNone     cause = iota
 	causeIdle           // no next request in time
+	causeRest           // no next request for so long that there may be none for longer
 	causeHead           // the request head took too long
 	causeRequest        // the whole request took too long
 	causeStream         // nothing moved in either direction
@@ -30,8 +31,9 @@ const (
 )
 
 const (
-	causeBits = 4
+	causeBits = 5
 	causeMask = 1<<causeBits - 1
+	_         = uint(causeMask - causeScarce) // the last fits
 
 	never    = int64(1)<<62 - 1
 	checking = int64(-1) // the callback is in onCheck

@@ -94,9 +94,15 @@ func (p *Proxy) begin(conn net.Conn, a *acceptor) {
 	p.handlers.Go(c.run)
 }
 
-// run is the whole life.
+// run is the whole life, but for what the HTTP handler does in its own time.
 func (c *connection) run() {
-	defer c.end()
+	c.live()
+	if c.serving == nil {
+		c.end()
+	}
+}
+
+func (c *connection) live() {
 	c.identify()
 	c.settle()
 	if ch := c.plan.Chain; c.plan.Verdict == decide.Forward && ch.HTTP != nil && ch.TLS == nil && !c.seen.closed {
@@ -216,7 +222,9 @@ func (c *connection) serve() {
 	c.entry = nil
 	conn := &http.Conn{TLS: c.session, Handshake: c.handshake, Net: c.stream, Peeked: c.seen.bytes, Info: c.info, Plan: c.current,
 		ID: c.id, Start: c.start, DirectLocal: c.arrived, Scarce: c.p.scarce}
+	conn.Ended = c.served
 	c.seen.bytes = nil
+	c.p.handlers.Add(1)
 	c.mu.Lock()
 	c.serving = conn
 	c.mu.Unlock()
@@ -225,6 +233,12 @@ func (c *connection) serve() {
 		conn.Drain()
 	}
 	c.p.http.Serve(context.Background(), conn)
+}
+
+// served is the end of an HTTP connection.
+func (c *connection) served() {
+	c.end()
+	c.p.handlers.Done()
 }
 
 // drain lets an HTTP connection end after the request under way.
@@ -296,6 +310,7 @@ func (c *connection) kill(e ending) {
 	if cancel != nil {
 		cancel()
 	}
+	defer c.drain() // it may rest, and then nobody waits for its end
 	reset(c.net)
 	if up != nil {
 		reset(up)
