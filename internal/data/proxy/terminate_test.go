@@ -189,6 +189,35 @@ func overTLS(t *testing.T, raw net.Conn, client *tls.Config, ca *authority) stri
 	return resp.Status[:3] + " " + proto
 }
 
+// The access log tells the session, of requests and of TCP connections.
+func TestTLSIsLogged(t *testing.T) {
+	ca := newAuthority(t)
+	spec := &resource.DownstreamTLS{Certificates: []resource.Certificate{ca.inline("a.example")}, MaxVersion: tls.VersionTLS12, Verify: &resource.Verification{InlineCA: ca.pem}}
+	cert, key := ca.issue("client.example")
+	client := &tls.Config{Certificates: []tls.Certificate{must(tls.X509KeyPair(cert, key))(t)}}
+	cfg := terminating(web(t), spec, true)
+	format := []resource.AccessLog{{Path: "log", Text: "%DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_PEER_DNS_SAN%\n"}}
+	cfg.Listener("0.0.0.0_443").FilterChains[0].HTTP.AccessLogs = format
+	r := start(t, cfg, "10.1.2.3:443")
+	if got := overTLS(t, r.dial(), client, ca); !strings.HasPrefix(got, "200") {
+		t.Fatal(got)
+	}
+	r.logged("TLSv1.2 client.example")
+	chain := tcpChain("web")
+	chain.TLS, chain.TCP.AccessLogs = spec, format
+	l := listenerOn(443, chain)
+	l.InspectTLS = true
+	r = start(t, configOf([]*resource.Listener{virtualOutbound(blackHole), l}, static("web", netip.MustParseAddrPort(web(t)))), "10.1.2.3:443")
+	tcp := client.Clone()
+	tcp.ServerName, tcp.RootCAs = "a.example", ca.pool()
+	c := tls.Client(r.dial(), tcp)
+	if err := c.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	r.logged("TLSv1.2 client.example")
+}
+
 // HTTP/2 is agreed on by ALPN and spoken inside of TLS that is ended here.
 func TestHTTP2InsideOfTLS(t *testing.T) {
 	ca := newAuthority(t)
