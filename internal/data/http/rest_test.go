@@ -19,7 +19,7 @@ func restingWorld(t *testing.T, address string) (w *world, at string, conns chan
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { second.Close() })
-	conns, ended = make(chan *Conn, 100), make(chan struct{}, 100)
+	conns, ended = make(chan *Conn, 2000), make(chan struct{}, 2000)
 	w.served.Go(func() {
 		for {
 			nc, err := second.Accept()
@@ -130,4 +130,40 @@ func TestRestEnds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a resting connection keeps is bounded, in heap and stacks: session, connection and
+// the client's end, which is of this process here, too.
+func TestRestingConnectionIsSmall(t *testing.T) {
+	const n, most = 1000, 4 << 10
+	o := steadyOrigin(t, okHello)
+	w, at, _, ended := restingWorld(t, o.addr)
+	memory := func() uint64 {
+		runtime.GC()
+		runtime.GC() // what is in pools is let go only by the second
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc + m.StackInuse
+	}
+	before := memory()
+	clients := make([]net.Conn, n)
+	for i := range clients {
+		c, err := net.Dial("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients[i] = c
+		ask(t, c)
+		w.next() // that it was recorded
+	}
+	until(t, "all rest", func() bool { return resting(w.handler) == n })
+	if each := (int64(memory()) - int64(before)) / n; each > most {
+		t.Errorf("%d bytes for each of %d resting connections, want at most %d", each, n, most)
+	} else {
+		t.Logf("%d bytes each", each)
+	}
+	for _, c := range clients {
+		_ = c.Close()
+	}
+	until(t, "all have ended", func() bool { return len(ended) == n })
 }
