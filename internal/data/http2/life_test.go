@@ -463,6 +463,23 @@ func TestRefusedRequestReachesTheHandler(t *testing.T) {
 	}
 }
 
+// TestTooLargeHeadWithBody: the answer to a head that is over a limit gets out, though the
+// client has begun to send the body.
+func TestTooLargeHeadWithBody(t *testing.T) {
+	release := make(chan struct{})
+	r := rawClient(t, Options{Limits: http1.Limits{HeaderBytes: 4000}}, func(s *Stream) {
+		<-release
+		echo(s)
+	})
+	r.post(1, "x-large", strings.Repeat("v", 5000))
+	r.ok(r.WriteData(1, true, []byte("body")))
+	r.ping(1)
+	close(release)
+	if f := next[*xhttp2.HeadersFrame](r); r.list(f)[":status"] != "431" {
+		t.Error(f)
+	}
+}
+
 // TestExtendedConnect: WebSocket through both roles (RFC 8441).
 func TestExtendedConnect(t *testing.T) {
 	s := startServer(t, Options{ExtendedConnect: true}, func(s *Stream) {

@@ -200,6 +200,7 @@ func (s *Stream) begin(b *block) {
 	s.open, s.remoteEnd, s.began = true, b.end, s.c.in.at.Load()
 	s.left = -1
 	switch {
+	case s.refused != nil: // its framing may not be known
 	case q.Framing == http1.Length:
 		s.left = q.Length
 	case q.Framing == http1.NoBody && q.Upgrade == "" && q.Form != http1.AuthorityForm:
