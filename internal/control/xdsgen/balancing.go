@@ -42,7 +42,6 @@ func (p *clusterPolicy) applyLB(c *clusterv3.Cluster) {
 func slowStart(lb *networking.LoadBalancerSettings) *clusterv3.Cluster_SlowStartConfig {
 	w := lb.GetWarmup()
 	if w == nil {
-		//lint:ignore SA1019 deprecated, still read
 		if d := lb.GetWarmupDurationSecs(); d != nil {
 			return &clusterv3.Cluster_SlowStartConfig{SlowStartWindow: d}
 		}
