@@ -6,9 +6,15 @@ import (
 	"net"
 	"testing"
 
+	xhttp2 "golang.org/x/net/http2"
+
 	"github.com/egret-mesh/egret/internal/data/record"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
+
+// http2Budget is how many allocations a request may cost over HTTP/2, both ends of the
+// test included.
+const http2Budget = 8
 
 // deaf is a recorder that keeps nothing.
 type deaf struct{ *record.Recorder }
@@ -64,6 +70,45 @@ func TestForwardingDoesNotAllocate(t *testing.T) {
 		if n := testing.AllocsPerRun(500, once); n > 0 {
 			t.Errorf("%s: %v allocations per request", name, n)
 		}
+	}
+}
+
+// TestHTTP2Allocations bounds what a request costs over HTTP/2 on both sides: client and
+// origin send frames that were made before.
+func TestHTTP2Allocations(t *testing.T) {
+	if raceDetector {
+		t.Skip("allocations cannot be counted under the race detector")
+	}
+	o := origin2(t, nil, func(_ int, f *framed) {
+		f.requests2(func(stream uint32) {
+			f.head(stream, false, ":status", "200")
+			_ = f.WriteData(stream, true, []byte("hello"))
+		})
+	})
+	w := http2World(t, o)
+	w.handler.recorder = deaf{}
+	f := w.dial2()
+	stream := uint32(1)
+	once := func() {
+		f.get(stream)
+		for {
+			fr, err := f.ReadFrame()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d, ok := fr.(*xhttp2.DataFrame); ok && d.StreamEnded() && d.StreamID == stream {
+				break
+			}
+		}
+		stream += 2
+	}
+	for range 200 {
+		once()
+	}
+	n := testing.AllocsPerRun(500, once)
+	t.Logf("%v allocations per request", n)
+	if n > http2Budget {
+		t.Errorf("%v allocations per request, want at most %d", n, http2Budget)
 	}
 }
 

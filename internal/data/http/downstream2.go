@@ -21,6 +21,8 @@ type clientStream struct {
 	x        *exchange
 	watch    watch
 	patience patience
+	// onGone interrupts what the exchange waits for when the client reset the stream.
+	onGone func(use uint64)
 }
 
 var _ client = (*clientStream)(nil)
@@ -60,7 +62,7 @@ func (h *Handler) serveStream(c *Conn, s *http2.Stream) {
 	cs := h.streams.Get().(*clientStream)
 	cs.c = c
 	cs.stream2 = stream2{Stream: s}
-	cs.watch.begin(s)
+	s.OnGone(cs.onGone, cs.watch.begin(s))
 	x := h.exchanges.Get().(*exchange)
 	x.c, x.client, x.watch, x.patience = c, cs, &cs.watch, &cs.patience
 	x.begin(h, record.ProtocolHTTP2)
@@ -97,6 +99,7 @@ func (h *Handler) newClientStream() any {
 	cs.watch.now = h.now
 	cs.watch.onCheck = func() (cause, time.Duration) { return cs.x.check() }
 	cs.watch.armed.Store(never)
+	cs.onGone = func(use uint64) { cs.watch.interruptUse(use, causeGone) }
 	return cs
 }
 

@@ -159,19 +159,22 @@ func TestGRPCDenied(t *testing.T) {
 	}
 }
 
-// TestGRPCDeadline: the client's deadline ends a call upstream, and so does the route's
-// timeout where that is shorter.
-func TestGRPCDeadline(t *testing.T) {
-	ended := make(chan struct{}, 2)
+// TestGRPCEnds: who cancels a call ends it upstream, and so does the route's timeout.
+func TestGRPCEnds(t *testing.T) {
+	began, ended := make(chan struct{}, 2), make(chan struct{}, 2)
 	w, c := grpcWorld(t, "example.com", func(_ string, s grpc.ServerStream) error {
+		began <- struct{}{}
 		<-s.Context().Done()
 		ended <- struct{}{}
 		return nil
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-began
+		cancel()
+	}()
 	m := "hello"
-	if err := c.Invoke(ctx, "/test.Echo/Once", &m, &m); status.Code(err) != codes.DeadlineExceeded {
+	if err := c.Invoke(ctx, "/test.Echo/Once", &m, &m); status.Code(err) != codes.Canceled {
 		t.Errorf("%v", err)
 	}
 	<-ended

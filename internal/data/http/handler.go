@@ -1,7 +1,9 @@
 // Package http is the life of HTTP requests on one downstream connection: read the
 // head, ask for the plan, route, edit, forward with retries and timeouts, answer,
-// record. It speaks HTTP/1.1 and 1.0 on both sides through the codec data/http1, and
-// keeps the pools of idle upstream connections.
+// record. An exchange is one request and does not know which version of HTTP its two
+// sides speak: see the interfaces client and server. They are implemented with the
+// codecs data/http1 (session, upstreamConn) and data/http2 (clientStream,
+// upstreamStream), in any pairing. The package keeps the pools of upstream connections.
 //
 // It must not accept connections (data/proxy), decide (data/decide), choose or dial
 // endpoints (data/upstream), or use net/http.

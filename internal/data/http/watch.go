@@ -59,6 +59,7 @@ type watch struct {
 	onCheck func() (cause, time.Duration)
 
 	mu      sync.Mutex
+	use     uint64 // how many begins there were
 	timer   *time.Timer
 	stopped bool
 	down    interruptible
@@ -195,6 +196,11 @@ func (w *watch) check() {
 func (w *watch) interrupt(c cause) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.halt(c)
+}
+
+// halt is interrupt with mu held.
+func (w *watch) halt(c cause) {
 	for {
 		v := w.state.Load()
 		if v < checking || w.stopped {
@@ -228,11 +234,14 @@ func (w *watch) kick() {
 
 // begin gets a watch ready for another client, after end. A timer of the one before may
 // still fire: then it is too early.
-func (w *watch) begin(down interruptible) {
+// It returns the number of this use, for interruptUse.
+func (w *watch) begin(down interruptible) uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.down = down
 	w.state.Store(0)
+	w.use++
+	return w.use
 }
 
 // end makes the watch watch nothing. The timer runs on, for the next client.
@@ -241,6 +250,15 @@ func (w *watch) end() {
 	defer w.mu.Unlock()
 	w.state.Store(0)
 	w.down, w.up = nil, nil
+}
+
+// interruptUse is interrupt for who may come late, when another use has begun.
+func (w *watch) interruptUse(use uint64, c cause) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.use == use && w.down != nil {
+		w.halt(c)
+	}
 }
 
 // wake wakes whoever is in I/O without a cause, for good: a tunnel whose one direction

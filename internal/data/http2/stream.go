@@ -53,6 +53,8 @@ type Stream struct {
 	peerCode    Code
 	interrupted bool
 	err         error // why it ended early
+	onGone      func(uint64)
+	use         uint64 // for onGone
 
 	list       *waitList
 	prev, next *Stream
@@ -93,6 +95,9 @@ func (s *Stream) ID() uint32 { return s.id }
 func (s *Stream) fail(err error) {
 	if s.err == nil {
 		s.err = err
+		if s.onGone != nil && err != ErrReset {
+			go s.onGone(s.use)
+		}
 	}
 	s.unlist()
 	s.cond.Broadcast()
@@ -103,6 +108,18 @@ func (c *conn) close(s *Stream) {
 	c.guard.ended()
 	c.ended.add(s.id)
 	c.remove(s)
+}
+
+// OnGone has f called with use, on a goroutine of its own, when the stream ends early and
+// not by its own Reset. The call may come late, when the handler has returned: use tells
+// f what it is about.
+func (s *Stream) OnGone(f func(use uint64), use uint64) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.onGone, s.use = f, use
+	if s.err != nil && s.err != ErrReset {
+		go f(use)
+	}
 }
 
 // Gone reports whether the stream ended early: the peer reset it, the connection is
