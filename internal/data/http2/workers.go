@@ -2,8 +2,9 @@ package http2
 
 import "sync"
 
-// maxIdleWorkers bounds the goroutines that wait for work.
-const maxIdleWorkers = 128
+// maxIdleWorkers bounds the goroutines that wait for work. Each costs 2 to 8 KB: the
+// collector shrinks the stacks of those that wait for long.
+const maxIdleWorkers = 512
 
 // Workers runs handlers on goroutines that it keeps, so that their stacks, which have
 // grown, are used again; and it keeps streams for their storage. The zero value is ready
