@@ -13,14 +13,40 @@ const maxKept = 64 << 10
 // keptBody is what is kept of a request body on its way upstream. Until ended is set
 // it is the upload's.
 type keptBody struct {
+	pool  *http1.Pool // lent body
 	body  []byte
 	over  bool // it is larger than what is kept
 	ended atomic.Bool
 }
 
 func (k *keptBody) reset() {
-	k.body, k.over = scratch(k.body), false
+	k.drop()
+	k.over = false
 	k.ended.Store(false)
+}
+
+func (k *keptBody) drop() {
+	if k.body != nil {
+		k.pool.Return(k.body)
+		k.body = nil
+	}
+}
+
+// add keeps a piece. expected is how large the body will be, or less.
+func (k *keptBody) add(piece []byte, expected int) {
+	need := len(k.body) + len(piece)
+	if need > maxKept {
+		k.over = true
+		k.drop()
+		return
+	}
+	if need > cap(k.body) {
+		buf := k.pool.Get(max(need, expected))
+		buf = buf[:copy(buf, k.body)]
+		k.drop()
+		k.body = buf
+	}
+	k.body = append(k.body, piece...)
 }
 
 // whole reports whether the body has ended and all of it is there.
@@ -29,16 +55,13 @@ func (k *keptBody) whole() bool { return k.ended.Load() && !k.over }
 // keeper is a sink that keeps what goes through it, before it is sent.
 type keeper struct {
 	sink
-	kept *keptBody
+	kept     *keptBody
+	expected int // bytes, where that is known
 }
 
 func (t *keeper) add(piece []byte, last bool) error {
-	if k := t.kept; !k.over {
-		if len(k.body)+len(piece) > maxKept {
-			k.over, k.body = true, scratch(k.body)
-		} else {
-			k.body = append(k.body, piece...)
-		}
+	if !t.kept.over {
+		t.kept.add(piece, t.expected)
 	}
 	if last {
 		t.kept.ended.Store(true)
@@ -57,7 +80,8 @@ func (x *exchange) keep(to sink) sink {
 	if x.tunnel || x.copies == nil && x.plan.Route.Forward.Retry == nil || x.req.Framing == http1.Length && x.req.Length > maxKept {
 		return to
 	}
-	x.keeper = keeper{to, &x.kept}
+	x.kept.pool = &x.h.buffers
+	x.keeper = keeper{to, &x.kept, int(x.req.Length)}
 	return &x.keeper
 }
 

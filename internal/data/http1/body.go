@@ -155,7 +155,7 @@ func (r *Reader) more(want int64) error {
 		if r.buf != nil {
 			r.pool.put(r.buf)
 		}
-		r.buf, r.r, r.w = r.pool.get(bodyBuffer), 0, 0
+		r.buf, r.r, r.w = r.pool.Get(bodyBuffer), 0, 0
 		r.scan, r.line = 0, 0
 	case r.r == r.w:
 		r.r, r.w, r.scan, r.line = 0, 0, 0, 0

@@ -17,8 +17,8 @@ type Pool struct {
 	small, body, large sync.Pool
 }
 
-// get returns a buffer with room for at least n bytes.
-func (p *Pool) get(n int) []byte {
+// Get lends a buffer with room for at least n bytes. Return takes it back.
+func (p *Pool) Get(n int) []byte {
 	switch {
 	case n <= SmallBuffer:
 		if b, ok := p.small.Get().(*[SmallBuffer]byte); ok {
@@ -53,7 +53,7 @@ func (p *Pool) put(b []byte) {
 
 // Small lends a small buffer (4 KiB), for a caller that waits until bytes arrive
 // before it wants memory for them. Give it to Reader.Adopt or Return it.
-func (p *Pool) Small() []byte { return p.get(SmallBuffer) }
+func (p *Pool) Small() []byte { return p.Get(SmallBuffer) }
 
 // Return takes back a buffer lent by the pool.
 func (p *Pool) Return(b []byte) { p.put(b) }

@@ -155,7 +155,7 @@ func (r *Reader) ensure(n int) {
 		if r.buf != nil {
 			size = max(size, 2*len(r.buf))
 		}
-		fresh := r.pool.get(size)
+		fresh := r.pool.Get(size)
 		copy(fresh, r.buf[r.r:r.w])
 		if r.buf != nil {
 			r.pool.put(r.buf)
@@ -170,7 +170,7 @@ func (r *Reader) ensure(n int) {
 // where its strings point.
 func (r *Reader) detach() {
 	have := r.w - r.r
-	fresh := r.pool.get(max(have+minimalSpace, bodyBuffer))
+	fresh := r.pool.Get(max(have+minimalSpace, bodyBuffer))
 	copy(fresh, r.buf[r.r:r.w])
 	r.pinned, r.headInBuf = r.buf, false
 	r.buf, r.r, r.w = fresh, 0, have

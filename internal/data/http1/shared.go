@@ -108,7 +108,4 @@ func (f *Fields) Each(yield func(*Field) bool) {
 }
 
 // Body lends a buffer of the size that bodies are read with (32 KiB).
-func (p *Pool) Body() []byte { return p.get(bodyBuffer) }
-
-// Large lends a buffer of 64 KiB.
-func (p *Pool) Large() []byte { return p.get(largeBuffer) }
+func (p *Pool) Body() []byte { return p.Get(bodyBuffer) }

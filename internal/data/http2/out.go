@@ -22,17 +22,7 @@ func (c *conn) grow(n int) {
 	if need <= cap(c.out) {
 		return
 	}
-	var buf []byte
-	switch {
-	case need <= 4<<10:
-		buf = c.o.Pool.Small()
-	case need <= 32<<10:
-		buf = c.o.Pool.Body()
-	case need <= 64<<10:
-		buf = c.o.Pool.Large()
-	default:
-		buf = make([]byte, need)
-	}
+	buf := c.o.Pool.Get(need)
 	buf = buf[:copy(buf, c.out)]
 	if c.out != nil {
 		c.o.Pool.Return(c.out)
