@@ -3,15 +3,12 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"time"
-
-	"golang.org/x/net/http2"
 )
 
 // answerTimeout bounds one request.
@@ -79,18 +76,19 @@ func judge(r *http.Response) error {
 
 // h2Asker is one stream at a time of a connection that many share.
 type h2Asker struct {
-	transport *http2.Transport
+	transport *http.Transport
 	o         rateOptions
 }
 
 func newH2Askers(o rateOptions) (out []asker, err error) {
-	t := &http2.Transport{
-		AllowHTTP: true, DisableCompression: true,
-		DialTLSContext: func(ctx context.Context, network, _ string, _ *tls.Config) (net.Conn, error) {
+	t := &http.Transport{
+		Protocols: new(http.Protocols), DisableCompression: true,
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, network, o.address)
 		},
 	}
+	t.Protocols.SetUnencryptedHTTP2(true)
 	for range o.workers {
 		out = append(out, &h2Asker{t, o})
 	}

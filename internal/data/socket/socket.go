@@ -46,12 +46,6 @@ func splice(to, from uintptr, n int) (int, syscall.Errno) {
 	}
 }
 
-// shutdown ends sending.
-func shutdown(fd uintptr) syscall.Errno {
-	_, _, errno := syscall.RawSyscall(syscall.SYS_SHUTDOWN, fd, unix.SHUT_WR, 0)
-	return errno
-}
-
 // Raw is the descriptor of a connection that is a socket itself, TCP or Unix; nil for
 // any other, also for those that have one below them and buffer or encrypt.
 func Raw(conn net.Conn) syscall.RawConn {
