@@ -270,39 +270,37 @@ func TestCodecType(t *testing.T) {
 func TestStreamsShareAConnection(t *testing.T) {
 	var mu sync.Mutex
 	open := map[int][]func(){}
-	total, first, all := 0, make(chan struct{}), make(chan struct{})
+	total, all := 0, make(chan struct{})
 	o := origin2(t, []xhttp2.Setting{{ID: xhttp2.SettingMaxConcurrentStreams, Val: 3}}, func(n int, f *framed) {
 		f.requests(func(stream uint32, _ string) {
 			mu.Lock()
-			open[n] = append(open[n], func() { f.head(stream, true, ":status", "200") })
+			defer mu.Unlock()
+			answer := func() { f.head(stream, true, ":status", "200") }
+			if total++; total == 1 {
+				answer()
+				return
+			}
+			open[n] = append(open[n], answer)
 			if len(open[n]) > 3 {
 				t.Errorf("%d streams at once", len(open[n]))
 			}
-			if total++; total == 1 {
-				close(first)
-			}
-			if total == 6 {
+			if total == 1+6 {
 				close(all)
 			}
-			mu.Unlock()
 		})
 	})
 	w := http2World(t, o)
 	c := newCaller(t, w, 2)
-	warm := make(chan struct{})
-	var wg sync.WaitGroup
-	for i := range 6 {
-		wg.Go(func() {
-			if i > 0 {
-				<-warm
-			}
-			if s, err := c.Do(c.request("GET", "/", nil)); err != nil || s.StatusCode != 200 {
-				t.Errorf("%v %v", s, err)
-			}
-		})
+	ask := func() {
+		if s, err := c.Do(c.request("GET", "/", nil)); err != nil || s.StatusCode != 200 {
+			t.Errorf("%v %v", s, err)
+		}
 	}
-	<-first // then the server's settings have come too
-	close(warm)
+	ask() // with the answer the server's settings have come too
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(ask)
+	}
 	<-all
 	mu.Lock()
 	for _, list := range open {
