@@ -33,6 +33,7 @@ func clientCommand(s Streams) *cobra.Command {
 
 func fetch(s Streams, method string, follow bool, url string) error {
 	client := http.Client{Timeout: 20 * time.Second}
+	defer client.CloseIdleConnections()
 	client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
 		if !follow || len(via) > 10 {
 			return http.ErrUseLastResponse

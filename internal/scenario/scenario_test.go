@@ -55,7 +55,9 @@ func enterWorld() (int, error) {
 			return 1, err
 		}
 		binary := filepath.Join(dir, "egret")
-		build := exec.Command("go", "build", "-tags", "leakcheck", "-o", binary, "github.com/egret-mesh/egret/cmd/egret")
+		// As in "make build", so that most of it has been compiled.
+		build := exec.Command("go", "build", "-trimpath", "-tags", "leakcheck", "-o", binary, "github.com/egret-mesh/egret/cmd/egret")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		build.Stdout, build.Stderr = os.Stderr, os.Stderr
 		if err := build.Run(); err != nil {
 			return 1, fmt.Errorf("build egret: %w", err)
