@@ -150,7 +150,7 @@ func (y *exchange) runMirror(ctx context.Context) {
 	y.limit.Store(int64(y.h.now() + y.timeouts.Response))
 	y.attempt = 1
 	f := y.try()
-	for range maxStale {
+	for range maxStales {
 		if f.kind != staleKind {
 			break
 		}
@@ -171,9 +171,6 @@ func (y *exchange) runMirror(ctx context.Context) {
 	y.releaseUpstream()
 	y.h.log.Debug("request mirrored", "cluster", y.weighted.Name, "status", y.resp.Status, "reason", string(f.reason))
 }
-
-// maxStale bounds how often a mirrored request finds a kept connection closed.
-const maxStale = 3
 
 // nobody is the client of a mirrored request.
 type nobody struct{}

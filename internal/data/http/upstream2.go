@@ -247,5 +247,6 @@ func (x *exchange) stale(f failure) failure {
 	return f
 }
 
-// maxStales bounds how often one request finds an HTTP/2 connection at its end.
+// maxStales bounds how often one request finds an HTTP/2 connection at its end, and a
+// mirrored one any kept connection.
 const maxStales = 3
