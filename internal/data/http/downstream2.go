@@ -23,6 +23,7 @@ type clientStream struct {
 	patience patience
 	// onGone interrupts what the exchange waits for when the client reset the stream.
 	onGone func(use uint64)
+	use    uint64 // of the watch
 }
 
 var _ client = (*clientStream)(nil)
@@ -62,7 +63,7 @@ func (h *Handler) serveStream(c *Conn, s *http2.Stream) {
 	cs := h.streams.Get().(*clientStream)
 	cs.c = c
 	cs.stream2 = stream2{Stream: s}
-	s.OnGone(cs.onGone, cs.watch.begin(s))
+	cs.use = cs.watch.begin(s)
 	x := h.exchanges.Get().(*exchange)
 	x.c, x.client, x.watch, x.patience = c, cs, &cs.watch, &cs.patience
 	x.begin(h, record.ProtocolHTTP2)
@@ -104,11 +105,12 @@ func (h *Handler) newClientStream() any {
 }
 
 func (cs *clientStream) readRequest(x *exchange) error {
-	err := cs.ReadRequest(&x.req)
-	if err == nil {
-		x.reqBody = &cs.stream2
+	if err := cs.ReadRequest(&x.req); err != nil {
+		return err // a stream that was refused has ended: not its end is to be told, but why
 	}
-	return err
+	x.reqBody = &cs.stream2
+	cs.OnGone(cs.onGone, cs.use)
+	return nil
 }
 
 func (cs *clientStream) interim(x *exchange) error { return cs.WriteResponse(&x.resp, false) }

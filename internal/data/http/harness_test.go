@@ -70,7 +70,8 @@ func (r *recorder) Record(e *record.Entry, logs []resource.AccessLog) {
 
 // world is a handler on a loopback listener, with a configuration that can change.
 type world struct {
-	mostSpecificWins bool // of route configurations that are made from now on
+	planning         atomic.Pointer[func()] // called when a plan is asked for
+	mostSpecificWins bool                   // of route configurations that are made from now on
 	t                testing.TB
 	handler          *Handler
 	recorder         *recorder
@@ -160,7 +161,12 @@ func (w *world) accept() {
 }
 
 func (w *world) conn(c net.Conn) *Conn {
-	conn := &Conn{Net: c, Info: w.info, Scarce: w.scarce, Plan: func() (*config.Config, decide.ConnPlan) { return w.cfg.Load(), *w.plan.Load() }}
+	conn := &Conn{Net: c, Info: w.info, Scarce: w.scarce, Plan: func() (*config.Config, decide.ConnPlan) {
+		if during := w.planning.Load(); during != nil {
+			(*during)()
+		}
+		return w.cfg.Load(), *w.plan.Load()
+	}}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.conns = append(w.conns, conn)

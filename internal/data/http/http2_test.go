@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	nethttp "net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -185,6 +186,25 @@ func TestMalformedStream(t *testing.T) {
 	f.get(5)
 	f.until("HEADERS 5 :status=200")
 	f.until("DATA 5 hello")
+}
+
+// TestMalformedStreamThatHasEnded: whatever runs between the refusal and its record, the
+// record says why, not that the stream is gone.
+func TestMalformedStreamThatHasEnded(t *testing.T) {
+	w := newWorld(t, answering(t, okHello).addr)
+	others := func() {
+		for range 1000 {
+			runtime.Gosched()
+		}
+	}
+	w.planning.Store(&others)
+	f := w.dial2()
+	for id := uint32(1); id < 40; id += 2 {
+		f.get(id, "connection", "close")
+		if e := w.next(); e.Reason != reason.BadRequest || !strings.HasPrefix(e.Detail, "connection_field: ") {
+			t.Fatalf("recorded %+v", e)
+		}
+	}
 }
 
 // TestHeadTooLarge is answered with a status, for it is well-formed.
@@ -524,29 +544,38 @@ func tunnelOrigin(t *testing.T, version int) *origin {
 		})
 	}
 	return origin2(t, []xhttp2.Setting{{ID: xhttp2.SettingEnableConnectProtocol, Val: 1}}, func(_ int, f *framed) {
-		for {
-			fr, err := f.ReadFrame()
-			if err != nil {
-				return
-			}
-			if d, ok := fr.(*xhttp2.DataFrame); ok {
-				if len(d.Data()) > 0 {
-					_ = f.WriteData(d.StreamID, false, d.Data())
-				}
-				if d.StreamEnded() {
-					_ = f.WriteData(d.StreamID, true, []byte("bye"))
-				}
-				continue
-			}
-			if text := f.words(fr); strings.HasPrefix(text, "HEADERS") {
+		f.echo(func(stream uint32, text string) {
+			if strings.HasPrefix(text, "HEADERS") {
 				status := "400"
 				if strings.Contains(text, ":method=CONNECT :protocol=websocket") && strings.Contains(text, ":path=/ws") {
 					status = "200"
 				}
-				f.head(fr.Header().StreamID, status != "200", ":status", status)
+				f.head(stream, status != "200", ":status", status)
 			}
-		}
+		})
 	})
+}
+
+// echo sends back the bytes of tunnels, and says "bye" at their end. Other frames are
+// for answer, in words.
+func (f *framed) echo(answer func(stream uint32, text string)) {
+	for {
+		fr, err := f.ReadFrame()
+		if err != nil {
+			return
+		}
+		d, ok := fr.(*xhttp2.DataFrame)
+		if !ok {
+			answer(fr.Header().StreamID, f.words(fr))
+			continue
+		}
+		if len(d.Data()) > 0 {
+			_ = f.WriteData(d.StreamID, false, d.Data())
+		}
+		if d.StreamEnded() {
+			_ = f.WriteData(d.StreamID, true, []byte("bye"))
+		}
+	}
 }
 
 // TestConnect: CONNECT through a route that allows it, over all pairings.
@@ -607,23 +636,10 @@ func connectOrigin(t *testing.T, version int) *origin {
 		})
 	}
 	return origin2(t, nil, func(_ int, f *framed) {
-		for {
-			fr, err := f.ReadFrame()
-			if err != nil {
-				return
+		f.echo(func(stream uint32, text string) {
+			if strings.HasPrefix(text, "HEADERS 1 :method=CONNECT :authority=far.example:443") {
+				f.head(stream, false, ":status", "200")
 			}
-			if d, ok := fr.(*xhttp2.DataFrame); ok {
-				if len(d.Data()) > 0 {
-					_ = f.WriteData(d.StreamID, false, d.Data())
-				}
-				if d.StreamEnded() {
-					_ = f.WriteData(d.StreamID, true, []byte("bye"))
-				}
-				continue
-			}
-			if text := f.words(fr); strings.HasPrefix(text, "HEADERS 1 :method=CONNECT :authority=far.example:443") {
-				f.head(fr.Header().StreamID, false, ":status", "200")
-			}
-		}
+		})
 	})
 }
