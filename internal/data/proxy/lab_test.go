@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,14 +97,17 @@ func at(a netip.AddrPort) func() string { return func() string { return a.String
 // its sidecar and its egress gateway.
 func TestLabWithIstiosOwnResources(t *testing.T) {
 	wikipedia, google := netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("198.51.100.8")
+	var gatewayAt atomic.Pointer[func() string]
 	net := &internet{names: map[string]netip.Addr{"www.wikipedia.org": wikipedia, "www.google.com": google}, sockets: map[string]func() string{
 		"198.51.100.7:80": website(t, "wikipedia"), "198.51.100.7:443": secure(t, "www.wikipedia.org"),
 		"198.51.100.8:80": website(t, "google"), "198.51.100.8:443": secure(t, "www.google.com"),
+		"10.244.0.20:8080": func() string { return (*gatewayAt.Load())() },
 	}}
 	for _, policy := range []string{"registry_only", "allow_any"} {
 		t.Run(policy, func(t *testing.T) {
 			gateway := startIn(t, net.options(), reference(t, policy, "egressgateway"), "0.0.0.0:0")
-			net.sockets["10.244.0.20:8080"] = func() string { return gateway.sockets.address("0.0.0.0_80") }
+			at := func() string { return gateway.sockets.address("0.0.0.0_80") }
+			gatewayAt.Store(&at)
 			eventually(t, "the gateway's listener", func() bool { return gateway.sockets.address("0.0.0.0_80") != "" })
 			sidecar := startIn(t, net.options(), reference(t, policy, "sidecar"), "198.51.100.7:80")
 			to := func(dst string) {
