@@ -69,7 +69,7 @@ func (f *foreign) set(t *testing.T, version string, words ...string) Snapshot {
 	t.Helper()
 	resources := map[string][]types.Resource{}
 	want := Snapshot{}
-	for _, typeURL := range pushOrder[:4] {
+	for _, typeURL := range []string{ClusterType, EndpointType, ListenerType, RouteType} {
 		resources[typeURL], want[typeURL] = nil, map[string]Resource{}
 		for _, w := range words {
 			name, text, _ := strings.Cut(w, "=")

@@ -18,7 +18,7 @@ const wildcardName = "*"
 
 // pushOrder is the order of types within one push: what is referred to comes before
 // what refers to it (xDS protocol, "Eventual consistency considerations").
-var pushOrder = []string{ClusterType, EndpointType, ListenerType, RouteType, NameTableType}
+var pushOrder = []string{ClusterType, EndpointType, ListenerType, FilterChainType, RouteType, VirtualHostType, NameTableType}
 
 // comparePushOrder orders type URLs; types that are not in pushOrder come last, by name.
 func comparePushOrder(a, b string) int {
@@ -42,7 +42,7 @@ func fullState(typeURL string) bool {
 // That is Istio's rule: all types but those that are only ever asked for by name.
 func legacyWildcard(typeURL string) bool {
 	switch typeURL {
-	case EndpointType, RouteType,
+	case EndpointType, RouteType, VirtualHostType, FilterChainType,
 		"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
 		"type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig":
 		return false

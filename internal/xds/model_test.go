@@ -298,7 +298,7 @@ func TestNonce(t *testing.T) {
 }
 
 func TestResourceName(t *testing.T) {
-	for _, typeURL := range pushOrder[:4] {
+	for _, typeURL := range []string{ClusterType, EndpointType, ListenerType, RouteType} {
 		if got, err := resourceName(resource(t, typeURL, "it", "x").Body); got != "it" || err != nil {
 			t.Errorf("%s: %q, %v", short(typeURL), got, err)
 		}

@@ -17,7 +17,22 @@ const (
 	ClusterType   = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 	EndpointType  = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 	NameTableType = "type.googleapis.com/istio.networking.nds.v1.NameTable"
+
+	// The parts of a route configuration and of a listener that a proxy asks for by name,
+	// when it needs them: VHDS, Envoy's
+	// https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/vhds,
+	// and FCDS (Listener.fcds_config). Their names are "<route configuration>/<host>" and
+	// "<listener>/<server name>", in lower case.
+	VirtualHostType = "type.googleapis.com/envoy.config.route.v3.VirtualHost"
+	FilterChainType = "type.googleapis.com/envoy.config.listener.v3.FilterChain"
 )
+
+// OnDemandMetadata is the key of the node metadata by which a proxy says, with "true",
+// that it asks by name for what it uses. It then subscribes to clusters by name only,
+// also to those that its listeners and routes refer to from the start; to each host's
+// name table by the host's name; and to all name tables ("*") for the one with the name
+// "", which has what is true of every name: the key "*" where each may be looked up.
+const OnDemandMetadata = "EGRET_ON_DEMAND"
 
 // Resource is one named resource. Version changes when, and only when, the body does.
 type Resource struct {
