@@ -27,6 +27,8 @@ var importRules = []struct{ from, what, why string }{
 	{"internal/control", "internal/host", "the control plane knows no sockets"},
 	{"internal/control/mesh", "google.golang.org/grpc", "the snapshot is pure"},
 	{"internal/control/mesh", "os/exec", "the snapshot is pure"},
+	{"internal/control", "internal/standalone", "where it runs is handed in"},
+	{"internal/data", "internal/standalone", "where it runs is handed in"},
 	{"internal/xds", "internal/control", "the payload is opaque"},
 	{"internal/xds", "internal/data", "the payload is opaque"},
 	{"internal/xds", "internal/host", "the wire does not know where it runs"},

@@ -16,10 +16,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/egret-mesh/egret/internal/control/discovery"
 	"github.com/egret-mesh/egret/internal/control/istioapi"
+	"github.com/egret-mesh/egret/internal/control/mesh"
 	"github.com/egret-mesh/egret/internal/control/source"
 	"github.com/egret-mesh/egret/internal/control/xdsgen"
 	"github.com/egret-mesh/egret/internal/data/dns"
+	"github.com/egret-mesh/egret/internal/data/instance"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/record"
 	"github.com/egret-mesh/egret/internal/data/resource"
@@ -51,10 +54,10 @@ type meshOptions struct {
 
 // running is a mesh at work.
 type running struct {
-	control  *controlPlane
+	control  *discovery.Server
 	pipe     *xds.Pipe
-	sidecar  *instance
-	gateway  *instance
+	sidecar  *instance.Instance
+	gateway  *instance.Instance
 	resolver *dns.Server
 	inside   *network
 	metrics  net.Listener
@@ -62,48 +65,50 @@ type running struct {
 }
 
 func newRunning(o meshOptions) (*running, error) {
-	r := &running{inside: newNetwork(), metrics: o.metrics, settled: o.settled, control: newControlPlane(o.files, o.logger.With("part", "control"), o.tell)}
+	r := &running{inside: newNetwork(), metrics: o.metrics, settled: o.settled}
+	r.control = discovery.New(discovery.Options{
+		Source: o.files, Mesh: Registry, Tell: o.tell, Logger: o.logger.With("part", "control"),
+	})
 	var err error
-	if r.pipe, err = xds.NewPipe(r.control.server); err != nil {
+	if r.pipe, err = xds.NewPipe(r.control.ADS()); err != nil {
 		return nil, err
 	}
-	connections := maxConnections(openFilesLimit())
 	lookup := upstream.NewResolver(upstream.ResolverOptions{Logger: o.logger})
-	r.sidecar, err = newInstance(r.pipe, proxyOptions{
-		node:     xdsgen.EncodeNode(SidecarNode(o.workload), meshDomain),
-		workload: record.Workload{Name: o.workload.Name, Namespace: o.workload.Namespace, App: o.workload.Labels["app"]},
-		logFile:  logFile(o.logFolder, "sidecar.log"),
-		dialer:   r.inside,
-		resolver: lookup,
-		logger:   o.logger.With("part", "sidecar"),
-		refused:  func(err error) { o.refused("sidecar", err) },
-		lost:     o.lost,
-
-		connections: connections,
-	})
+	r.sidecar, err = r.newProxy(o, "sidecar", lookup, SidecarNode(o.workload),
+		record.Workload{Name: o.workload.Name, Namespace: o.workload.Namespace, App: o.workload.Labels["app"]})
 	if err != nil {
 		return nil, err
 	}
-	r.gateway, err = newInstance(r.pipe, proxyOptions{
-		node:     xdsgen.EncodeNode(GatewayNode(), meshDomain),
-		workload: record.Workload{Name: gatewayName, Namespace: gatewayNamespace, App: gatewayName},
-		logFile:  logFile(o.logFolder, gatewayName+".log"),
-		dialer:   r.inside,
-		resolver: lookup,
-		logger:   o.logger.With("part", "gateway"),
-		refused:  func(err error) { o.refused(gatewayName, err) },
-		lost:     o.lost,
-
-		connections: connections,
-	})
+	r.gateway, err = r.newProxy(o, gatewayName, lookup, GatewayNode(),
+		record.Workload{Name: gatewayName, Namespace: gatewayNamespace, App: gatewayName})
 	if err != nil {
 		return nil, err
 	}
 	r.resolver = dns.New(dns.Options{
-		Source: r.sidecar.store, Resolver: lookup, Recorder: r.sidecar.recorder,
+		Source: r.sidecar.Store(), Resolver: lookup, Recorder: r.sidecar.Recorder(),
 		Logger: o.logger.With("part", "dns"),
 	})
 	return r, nil
+}
+
+// newProxy makes one of the two; name is what people call it.
+func (r *running) newProxy(o meshOptions, name string, lookup upstream.Resolver, node mesh.Node, w record.Workload) (*instance.Instance, error) {
+	open, err := openLog(logFile(o.logFolder, name+".log"))
+	if err != nil {
+		return nil, fmt.Errorf("access log: %w", err)
+	}
+	return instance.New(instance.Options{
+		ControlPlane:   r.pipe,
+		Node:           xdsgen.EncodeNode(node, meshDomain),
+		Workload:       w,
+		OpenLog:        open,
+		Dialer:         r.inside,
+		Resolver:       lookup,
+		Logger:         o.logger.With("part", name),
+		Refused:        func(err error) { o.refused(name, err) },
+		Lost:           o.lost,
+		MaxConnections: maxConnections(openFilesLimit()),
+	})
 }
 
 func logFile(folder, name string) string {
@@ -116,9 +121,9 @@ func logFile(folder, name string) string {
 // configure keeps the proxies' configuration up to date until ctx ends.
 func (r *running) configure(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.control.run(ctx) })
-	for _, p := range []*instance{r.sidecar, r.gateway} {
-		g.Go(func() error { return ignoreEnd(ctx, p.client.Run(ctx)) })
+	g.Go(func() error { return r.control.Run(ctx) })
+	for _, p := range []*instance.Instance{r.sidecar, r.gateway} {
+		g.Go(func() error { return p.Configure(ctx) })
 	}
 	return g.Wait()
 }
@@ -126,8 +131,8 @@ func (r *running) configure(ctx context.Context) error {
 // serve carries what the command in jail says, until ctx ends.
 func (r *running) serve(ctx context.Context, jail *sandbox.Sandbox) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.sidecar.serve(ctx, sandboxSockets{jail}, r.resolver) })
-	g.Go(func() error { return r.gateway.serve(ctx, gatewaySockets{r.inside}, noBinder{}) })
+	g.Go(func() error { return r.sidecar.Serve(ctx, sandboxSockets{jail}, r.resolver) })
+	g.Go(func() error { return r.gateway.Serve(ctx, gatewaySockets{r.inside}, nil) })
 	for _, pc := range jail.DNSPackets() {
 		g.Go(func() error { return ignoreEnd(ctx, r.resolver.ServePacket(ctx, pc)) })
 	}
@@ -138,7 +143,7 @@ func (r *running) serve(ctx context.Context, jail *sandbox.Sandbox) error {
 	if r.metrics != nil {
 		g.Go(func() error {
 			return serveMetrics(ctx, r.metrics, map[string]prometheus.Collector{
-				"sidecar": r.sidecar.recorder.Metrics(), gatewayName: r.gateway.recorder.Metrics(),
+				"sidecar": r.sidecar.Recorder().Metrics(), gatewayName: r.gateway.Recorder().Metrics(),
 			})
 		})
 	}
@@ -148,24 +153,15 @@ func (r *running) serve(ctx context.Context, jail *sandbox.Sandbox) error {
 // ready waits until both proxies have their first complete configuration, and the
 // sidecar knows the names that its DNS answers.
 func (r *running) ready(ctx context.Context) error {
-	for _, p := range []*instance{r.sidecar, r.gateway} {
-		changed, unsubscribe := p.store.Subscribe()
-		for c := p.store.Current(); c == nil || p == r.sidecar && c.Names == nil; c = p.store.Current() {
-			select {
-			case <-ctx.Done():
-				unsubscribe()
-				return fmt.Errorf("the proxy %q got no configuration: %w", p.options.node.GetId(), ctx.Err())
-			case <-changed:
-			}
-		}
-		unsubscribe()
+	if err := r.sidecar.Ready(ctx, true); err != nil {
+		return err
 	}
-	return nil
+	return r.gateway.Ready(ctx, false)
 }
 
 // close ends what is left after that; the error is about logs that were not written.
 func (r *running) close() error {
-	return errors.Join(r.sidecar.close(), r.gateway.close(), r.pipe.Close())
+	return errors.Join(r.sidecar.Close(), r.gateway.Close(), r.pipe.Close())
 }
 
 // recordPackets records what the packet filter refused.
@@ -186,7 +182,7 @@ func (r *running) recordPackets(ctx context.Context, packets <-chan sandbox.Pack
 			if p.Destination.Port() != 0 {
 				to = p.Destination.String()
 			}
-			r.sidecar.recorder.Record(&record.Entry{
+			r.sidecar.Recorder().Record(&record.Entry{
 				Start:            time.Now(),
 				Protocol:         record.ProtocolPacket,
 				Reason:           reason.ProtocolNotCaptured,

@@ -132,7 +132,7 @@ func (r *running) runCommand(ctx context.Context, voice *voice, start func() (*s
 	if r.settled != nil {
 		part(func(ctx context.Context) error { r.tellSettled(ctx, r.settled); return nil })
 	}
-	told := voice.follow(r.sidecar.recorder, r.gateway.recorder)
+	told := voice.follow(r.sidecar.Recorder(), r.gateway.Recorder())
 	var status sandbox.ExitStatus
 	jail, err := start()
 	if err == nil {

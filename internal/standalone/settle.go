@@ -10,7 +10,7 @@ const settleTime = 2 * time.Second
 
 // tellSettled calls tell each time when the sidecar's configuration has settled.
 func (r *running) tellSettled(ctx context.Context, tell func()) {
-	changed, unsubscribe := r.sidecar.store.Subscribe()
+	changed, unsubscribe := r.sidecar.Store().Subscribe()
 	defer unsubscribe()
 	afterQuiet(ctx, changed, settleTime, tell)
 }

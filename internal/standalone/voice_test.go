@@ -2,6 +2,7 @@ package standalone
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -104,13 +105,14 @@ func TestVoiceTellsFewOfManyProblems(t *testing.T) {
 	}
 }
 
-func TestProblemsOfBuildingThatReadingToldAreLeftOut(t *testing.T) {
-	object := istioapi.Ref{Kind: "ServiceEntry", Namespace: "default", Name: "a"}
-	at := func(field, code string) istioapi.Problem {
-		return istioapi.Problem{Position: istioapi.Position{File: "f"}, Object: object, Field: field, Code: code}
-	}
-	got := withoutRepeats([]istioapi.Problem{at("x", "read")}, []istioapi.Problem{at("x", "built"), at("y", "built")})
-	if diff := cmp.Diff([]istioapi.Problem{at("x", "read"), at("y", "built")}, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+// What a proxy refuses of its configuration is told with the reason's word.
+func TestVoiceTellsRefusals(t *testing.T) {
+	var out bytes.Buffer
+	v := newVoice(&out, false)
+	v.refused("sidecar", errors.New(`route "80": a virtual host has no domains`))
+	v.close()
+	want := "egret: config_rejected: the sidecar cannot use route \"80\": a virtual host has no domains; what it had before stays in force\n"
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
 	}
 }

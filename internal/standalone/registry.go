@@ -1,17 +1,13 @@
 package standalone
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/mesh"
-	"github.com/egret-mesh/egret/internal/control/source"
-	"github.com/egret-mesh/egret/internal/control/xdsgen"
-	"github.com/egret-mesh/egret/internal/xds"
+	"github.com/egret-mesh/egret/internal/data/instance"
 )
 
 const (
@@ -47,7 +43,7 @@ func Registry(objects istioapi.Objects) mesh.Options {
 			})
 		}
 	}
-	return mesh.Options{AccessLogFile: standardLog, FilterGatewayClusters: true, BuiltIn: []*mesh.Service{{
+	return mesh.Options{AccessLogFile: instance.StandardLog, FilterGatewayClusters: true, BuiltIn: []*mesh.Service{{
 		Host:       gatewayHost,
 		Namespace:  gatewayNamespace,
 		Source:     istioapi.Ref{Kind: "Service", Namespace: gatewayNamespace, Name: gatewayName},
@@ -83,68 +79,5 @@ func GatewayNode() mesh.Node {
 		Namespace: gatewayNamespace,
 		Labels:    gatewayLabels,
 		Addresses: []netip.Addr{gatewayAddress},
-	}
-}
-
-// controlPlane turns what the source has into xDS for whoever connects.
-type controlPlane struct {
-	files     *source.Watcher
-	generator *xdsgen.Generator
-	server    *xds.Server
-	// tell hands over the problems of a new state.
-	tell func([]istioapi.Problem)
-	last *mesh.Snapshot
-}
-
-func newControlPlane(files *source.Watcher, logger *slog.Logger, tell func([]istioapi.Problem)) *controlPlane {
-	c := &controlPlane{files: files, tell: tell}
-	c.generator = xdsgen.NewGenerator(c.snapshot(files.Current()))
-	c.server = xds.NewServer(c.generator, xds.ServerOptions{Logger: logger})
-	return c
-}
-
-// snapshot builds the mesh from a state of the source, and tells its problems.
-func (c *controlPlane) snapshot(state *source.State) *mesh.Snapshot {
-	options := Registry(state.Objects)
-	options.Previous = c.last
-	snapshot, problems := mesh.New(state.Objects, options)
-	c.last = snapshot
-	c.tell(withoutRepeats(state.Problems, problems))
-	return snapshot
-}
-
-// withoutRepeats adds to the problems of reading those of building, except where
-// reading has told of the same field already.
-func withoutRepeats(reading, building []istioapi.Problem) []istioapi.Problem {
-	type place struct {
-		file   string
-		object istioapi.Ref
-		field  string
-	}
-	told := map[place]bool{}
-	for _, p := range reading {
-		told[place{p.File, p.Object, p.Field}] = true
-	}
-	all := slices.Clone(reading)
-	for _, p := range building {
-		if !told[place{p.File, p.Object, p.Field}] {
-			all = append(all, p)
-		}
-	}
-	return all
-}
-
-// run follows the source until ctx ends.
-func (c *controlPlane) run(ctx context.Context) error {
-	states, unsubscribe := c.files.Subscribe()
-	defer unsubscribe()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case state := <-states:
-			c.generator.Set(c.snapshot(state))
-			c.server.Changed()
-		}
 	}
 }

@@ -1,0 +1,177 @@
+// Package instance is one proxy of the data half with all its parts: configuration
+// store, ADS client, upstreams, recorder, HTTP handler and the listeners. Standalone
+// mode has two of them in its process, egret-proxy is one.
+//
+// It only puts together and takes apart. It must not decide, forward or record, and does
+// not know where it runs: sockets, dialer, resolver and the connection to the control
+// plane are handed in.
+package instance
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"sync/atomic"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/grpc"
+
+	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/http"
+	"github.com/egret-mesh/egret/internal/data/proxy"
+	"github.com/egret-mesh/egret/internal/data/record"
+	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/data/upstream"
+	"github.com/egret-mesh/egret/internal/xds"
+)
+
+// StandardLog is the path by which Istio's configuration names the proxy's standard
+// output. Denials that no access log has written go there.
+const StandardLog = "/dev/stdout"
+
+// Options of New. ControlPlane, Node, OpenLog and Dialer are needed.
+type Options struct {
+	// ControlPlane is the connection to the ADS server.
+	ControlPlane grpc.ClientConnInterface
+	// Node is who the proxy says that it is.
+	Node *corev3.Node
+	// Workload is whose calls the metrics tell.
+	Workload record.Workload
+	// OpenLog opens a log by the path that the configuration has; see record.Options.
+	OpenLog func(path string) (io.WriteCloser, error)
+	// Dialer opens connections to endpoints; Resolver looks their names up, nil: clusters
+	// with names have no endpoints.
+	Dialer   upstream.Dialer
+	Resolver upstream.Resolver
+	Logger   *slog.Logger // nil discards
+	// Refused is told what the proxy cannot use of its configuration; nil: only the
+	// control plane is, by NACK.
+	Refused func(error)
+	// Lost is told why lines of the access log are not written; nil: nobody.
+	Lost func(error)
+	// MaxConnections bounds those that are served, and those that are kept idle. 0: the
+	// defaults of data/proxy and data/http.
+	MaxConnections int
+}
+
+// Instance is one proxy. Configure and Serve run it, Close ends it.
+type Instance struct {
+	options  Options
+	store    *config.Store
+	client   *xds.Client
+	manager  *upstream.Manager
+	recorder *record.Recorder
+	handler  *http.Handler
+	serving  atomic.Pointer[proxy.Proxy] // nil before Serve
+}
+
+// New puts a proxy together. Nothing is connected or opened before Configure and Serve.
+func New(o Options) (*Instance, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Refused == nil {
+		o.Refused = func(error) {}
+	}
+	i := &Instance{options: o, store: config.NewStore(config.StoreOptions{Logger: o.Logger})}
+	i.client = xds.NewClient(o.ControlPlane, xds.ClientOptions{
+		Node: o.Node, Delta: true, Handler: refusals{i.store, o.Refused}, Logger: o.Logger,
+	})
+	i.store.Attach(i.client)
+	var err error
+	i.recorder, err = record.New(record.Options{
+		Open:      o.OpenLog,
+		DenialLog: resource.AccessLog{Path: StandardLog},
+		Workload:  o.Workload,
+		Hostname:  o.Workload.Name,
+		Getenv:    os.Getenv,
+		State:     i.state,
+		Logger:    o.Logger,
+		Lost:      o.Lost,
+	})
+	if err != nil {
+		return nil, err
+	}
+	i.manager = upstream.NewManager(upstream.Options{Source: i.store, Dialer: o.Dialer, Resolver: o.Resolver, Logger: o.Logger})
+	i.handler = http.NewHandler(http.Options{
+		Upstreams: i.manager, Recorder: i.recorder, Logger: o.Logger,
+		Limits: http.Limits{IdleTotal: o.MaxConnections},
+	})
+	return i, nil
+}
+
+// refusals tells what of an update the proxy refuses, besides the NACK.
+type refusals struct {
+	*config.Store
+	tell func(error)
+}
+
+// Apply is the store's.
+func (r refusals) Apply(u xds.Update) map[string]error {
+	errs := r.Store.Apply(u)
+	for _, name := range slices.Sorted(maps.Keys(errs)) {
+		if errs[name] != nil {
+			r.tell(errs[name])
+		}
+	}
+	return errs
+}
+
+// Store has the configuration.
+func (i *Instance) Store() *config.Store { return i.store }
+
+// Recorder tells the ends of connections and requests.
+func (i *Instance) Recorder() *record.Recorder { return i.recorder }
+
+// Configure keeps the configuration up to date until ctx ends; then it returns nil.
+func (i *Instance) Configure(ctx context.Context) error { return i.client.Run(ctx) }
+
+// Ready waits for the first complete configuration. With names, as where the proxy
+// answers the workload's DNS, the name table must be there too.
+func (i *Instance) Ready(ctx context.Context, names bool) error {
+	changed, unsubscribe := i.store.Subscribe()
+	defer unsubscribe()
+	for {
+		if c := i.store.Current(); c != nil && (!names || c.Names != nil) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the proxy %q got no configuration: %w", i.options.Node.GetId(), ctx.Err())
+		case <-changed:
+		}
+	}
+}
+
+// Serve serves until ctx ends, and drains; then it returns nil. A nil binder is for
+// proxies whose clients have another resolver. Call it once.
+func (i *Instance) Serve(ctx context.Context, sockets proxy.Sockets, binder proxy.Binder) error {
+	server := proxy.New(proxy.Options{
+		Source: i.store, Sockets: sockets, Upstreams: i.manager, HTTP: i.handler,
+		Recorder: i.recorder, Binder: binder, Logger: i.options.Logger,
+		MaxConnections: i.options.MaxConnections,
+	})
+	i.serving.Store(server)
+	return server.Run(ctx)
+}
+
+// Close ends what outlives Serve: pools, names, the log. The error is about logs that
+// were not written.
+func (i *Instance) Close() error {
+	i.handler.Close()
+	i.manager.Close()
+	return i.recorder.Close()
+}
+
+// state is what the parts count, for metrics.
+func (i *Instance) state() record.State {
+	s := record.State{Skipped: i.store.Skipped(), Clusters: i.manager.Clusters(), Mirrored: i.handler.Mirrored(), Draining: true}
+	if server := i.serving.Load(); server != nil {
+		s.Listeners, s.Draining = server.Listeners(), server.Draining()
+	}
+	return s
+}
