@@ -84,15 +84,33 @@ func NewClient(cc grpc.ClientConnInterface, o ClientOptions) *Client {
 // to none is possible on a delta stream only; the other form cannot say it.
 func (c *Client) Subscribe(typeURL string, names []string) {
 	c.mu.Lock()
+	c.watch(typeURL).want(newInterest(names))
+	c.mu.Unlock()
+	poke(c.sending)
+	poke(c.wake)
+}
+
+// Ask changes what is wanted of a type by a few names, at a cost that does not grow with
+// what is wanted already; the names of less are asked for no longer. It is for handlers
+// that take resources one by one: what it has of the names in less the handler throws
+// away itself, and does not hear of again; see also Update.Absent. Delta streams only; it
+// may be called whenever Subscribe may.
+func (c *Client) Ask(typeURL string, more, less []string) {
+	c.mu.Lock()
+	c.watch(typeURL).ask(more, less)
+	c.mu.Unlock()
+	poke(c.sending)
+	poke(c.wake)
+}
+
+// watch is the one of a type; c.mu is held.
+func (c *Client) watch(typeURL string) *watch {
 	w := c.watches[typeURL]
 	if w == nil {
 		w = newWatch(typeURL, c.opts.Delta)
 		c.watches[typeURL] = w
 	}
-	w.want(newInterest(names))
-	c.mu.Unlock()
-	poke(c.sending)
-	poke(c.wake)
+	return w
 }
 
 // Status tells how the client's connection is.

@@ -35,6 +35,8 @@ func message(typeURL, name, text string) proto.Message {
 		return &listenerv3.Listener{Name: name, StatPrefix: text}
 	case RouteType:
 		return &routev3.RouteConfiguration{Name: name, InternalOnlyHeaders: []string{text}}
+	case VirtualHostType:
+		return &routev3.VirtualHost{Name: name, Domains: []string{text}}
 	}
 	panic("no message for " + typeURL)
 }

@@ -20,13 +20,14 @@ import (
 func FuzzModels(f *testing.F) {
 	f.Add([]byte{0})
 	f.Add([]byte{0x01, 0x82, 0x10, 0xc0, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef})
+	f.Add([]byte{0xe4, 0x60, 0x80, 0x2f, 0x40, 0x80, 0xe1, 0xe4, 0x60, 0x80, 0x40, 0x80, 0xe5, 0x20, 0xc0})
 	f.Add([]byte("the quick brown fox jumps over the lazy dog, then does it all again"))
 	f.Fuzz(func(t *testing.T, events []byte) {
 		if len(events) > 500 {
 			return
 		}
 		for _, delta := range []bool{false, true} {
-			for _, typeURL := range []string{ClusterType, ListenerType, RouteType} {
+			for _, typeURL := range []string{ClusterType, ListenerType, RouteType, VirtualHostType} {
 				playModels(t, typeURL, delta, events)
 			}
 		}
@@ -46,7 +47,7 @@ func playModels(t *testing.T, typeURL string, delta bool, events []byte) {
 		}
 	}
 	m.drop()
-	if w := m.watch; w.started && !w.wanted.equal(w.told) && (delta || !w.wanted.empty()) {
+	if w := m.watch; w.started && (w.wanted.wildcard != w.told.wildcard || !maps.Equal(w.wanted.names, w.told.names)) && (delta || !w.wanted.empty()) {
 		t.Fatalf("%s delta=%v: the client wants %v and told %v", short(typeURL), delta, w.wanted, w.told)
 	}
 	want := map[string]string{}
@@ -100,6 +101,9 @@ func (m *models) event(e byte) {
 		m.watch.want(newInterest(subset(arg)))
 	case 1:
 		m.old, m.current = m.current, m.content(arg)
+		if m.sub != nil {
+			m.sub.review()
+		}
 	case 2:
 		m.serve()
 	case 3:
@@ -111,7 +115,19 @@ func (m *models) event(e byte) {
 	case 7:
 		if arg == 0 {
 			m.connect()
+		} else if m.delta {
+			m.ask(string(rune('a'+arg&3)), arg&4 != 0)
 		}
+	}
+}
+
+// ask asks for a name, or no longer; the handler throws away what it had of it.
+func (m *models) ask(name string, more bool) {
+	delete(m.handed, name)
+	if more {
+		m.watch.ask([]string{name}, nil)
+	} else if !m.watch.wanted.wildcard {
+		m.watch.ask(nil, []string{name})
 	}
 }
 
@@ -205,6 +221,11 @@ func (m *models) apply(r *response) {
 	u, errs, _ := m.watch.difference(in)
 	for _, res := range u.Changed {
 		m.handed[res.Name] = res.Version
+	}
+	for _, n := range u.Absent {
+		if m.handed[n] != "" || !m.watch.wanted.has(n) {
+			m.t.Fatalf("%q is absent, and handed over or not asked for", n)
+		}
 	}
 	for _, n := range u.Removed {
 		delete(m.handed, n)

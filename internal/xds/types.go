@@ -39,6 +39,8 @@ type Resource struct {
 	Name    string
 	Version string
 	Body    *anypb.Any
+
+	alias bool // Name is another name that it was asked for by
 }
 
 // Snapshot is all resources for one node: type URL -> name -> resource. It is
@@ -66,6 +68,9 @@ type Update struct {
 	TypeURL string
 	Changed []Resource
 	Removed []string
+	// Absent are names that were asked for, and that the server says do not exist. It may
+	// say later that they do. Delta streams only.
+	Absent []string
 }
 
 // Handler takes updates from the client, one call at a time. The errors, by

@@ -32,10 +32,6 @@ func (i interest) has(name string) bool {
 
 func (i interest) empty() bool { return !i.wildcard && len(i.names) == 0 }
 
-func (i interest) equal(o interest) bool {
-	return i.wildcard == o.wildcard && maps.Equal(i.names, o.names)
-}
-
 // ack is an answer to a response that is to be sent.
 type ack struct {
 	nonce   string
@@ -51,9 +47,14 @@ type watch struct {
 	typeURL string
 	delta   bool
 	wanted  interest
-	have    map[string]string // name -> version, as applied
-	doomed  []string          // no longer subscribed to, and the handler does not know yet
-	known   bool              // a wildcard's first answer has come
+	// stale are the names that the server has to be told about. again are those of them
+	// that it was told to send already, and must send once more.
+	stale, again map[string]struct{}
+	have         map[string]string // name -> version, as applied
+	doomed       []string          // no longer subscribed to, and the handler does not know yet
+	loose        []string          // of what is there, what may no longer be subscribed to
+	rescan       bool              // that may be anything
+	known        bool              // a wildcard's first answer has come
 
 	// On this stream:
 	started  bool
@@ -66,18 +67,72 @@ type watch struct {
 }
 
 func newWatch(typeURL string, delta bool) *watch {
-	return &watch{typeURL: typeURL, delta: delta, have: map[string]string{}, wanted: newInterest([]string{})}
+	return &watch{
+		typeURL: typeURL, delta: delta, have: map[string]string{},
+		wanted: newInterest([]string{}), told: newInterest([]string{}),
+		stale: map[string]struct{}{}, again: map[string]struct{}{},
+	}
 }
 
 // want replaces what is wanted.
 func (w *watch) want(i interest) {
 	w.known = w.known && w.wanted.wildcard
+	w.rescan = w.rescan || w.wanted.wildcard != i.wildcard
+	old := w.wanted.names
 	w.wanted = i
+	for n := range old {
+		w.mark(n)
+	}
+	for n := range i.names {
+		w.mark(n)
+	}
+}
+
+// ask changes what is wanted by a few names. What the handler had of the names in less
+// it has thrown away already: if one is asked for again before the server was told, the
+// server has to send it again (DeltaDiscoveryRequest.resource_names_subscribe: it does
+// that for each name that is subscribed to).
+func (w *watch) ask(more, less []string) {
+	for _, n := range less {
+		delete(w.wanted.names, n)
+		delete(w.have, n)
+		delete(w.again, n)
+		w.mark(n)
+	}
+	for _, n := range more {
+		w.wanted.names[n] = struct{}{}
+		delete(w.have, n) // what was on its way the handler did not take
+		if _, ok := w.told.names[n]; ok {
+			w.again[n] = struct{}{}
+		}
+		w.mark(n)
+	}
+}
+
+// mark notes whether the server has to be told about a name.
+func (w *watch) mark(n string) {
+	_, wanted := w.wanted.names[n]
+	_, told := w.told.names[n]
+	_, again := w.again[n]
+	if wanted != told || again {
+		w.stale[n] = struct{}{}
+	} else {
+		delete(w.stale, n)
+	}
+	if _, ok := w.have[n]; ok && !wanted {
+		w.loose = append(w.loose, n)
+	}
 }
 
 // restart forgets what belongs to a stream.
 func (w *watch) restart() {
-	w.started, w.named, w.told, w.nonce, w.acks = false, false, interest{}, "", nil
+	w.started, w.named, w.told, w.nonce, w.acks = false, false, newInterest([]string{}), "", nil
+	clear(w.stale)
+	clear(w.again)
+	for n := range w.wanted.names {
+		w.mark(n)
+	}
+	w.rescan = true
 	w.doom()
 	if w.partial {
 		w.accepted = ""
@@ -86,14 +141,12 @@ func (w *watch) restart() {
 
 // next is the next request to send, or nil.
 func (w *watch) next() *request {
-	wanted := w.wanted
-	if !w.delta && w.told.wildcard && !w.named && wanted.empty() {
-		wanted = w.told // no names still mean all: there is no way to say "none"
-	}
+	// No names still mean all: there is no way to say "none".
+	silent := !w.delta && w.told.wildcard && !w.named && w.wanted.empty()
 	switch {
-	case !w.started && wanted.empty():
+	case !w.started && w.wanted.empty():
 		return nil
-	case w.started && len(w.acks) == 0 && wanted.equal(w.told):
+	case w.started && len(w.acks) == 0 && (silent || !w.differs()):
 		return nil
 	}
 	r := &request{typeURL: w.typeURL, nonce: w.nonce, version: w.accepted}
@@ -109,9 +162,33 @@ func (w *watch) next() *request {
 	} else {
 		r.names = w.sotwNames()
 	}
-	w.started, w.told = true, wanted
+	w.started = true
+	if !silent {
+		w.tell()
+	}
 	w.doom()
 	return r
+}
+
+// differs reports whether the server does not know what is wanted.
+func (w *watch) differs() bool {
+	return len(w.stale) > 0 || w.wanted.wildcard != w.told.wildcard
+}
+
+// tell notes that the server was told what is wanted.
+func (w *watch) tell() {
+	w.rescan = w.rescan || w.wanted.wildcard != w.told.wildcard
+	w.told.wildcard = w.wanted.wildcard
+	for n := range w.stale {
+		if _, ok := w.wanted.names[n]; ok {
+			w.told.names[n] = struct{}{}
+		} else {
+			delete(w.told.names, n)
+			w.loose = append(w.loose, n)
+		}
+	}
+	clear(w.stale)
+	clear(w.again)
 }
 
 func (w *watch) sotwNames() []string {
@@ -124,13 +201,14 @@ func (w *watch) sotwNames() []string {
 }
 
 func (w *watch) deltaNames(r *request) {
-	for n := range w.wanted.names {
-		if _, ok := w.told.names[n]; !ok {
+	for n := range w.stale {
+		_, wanted := w.wanted.names[n]
+		_, told := w.told.names[n]
+		_, again := w.again[n]
+		switch {
+		case wanted && (!told || again):
 			r.subscribe = append(r.subscribe, n)
-		}
-	}
-	for n := range w.told.names {
-		if _, ok := w.wanted.names[n]; !ok {
+		case told && !wanted:
 			r.unsubscribe = append(r.unsubscribe, n)
 		}
 	}
@@ -162,8 +240,13 @@ func (w *watch) keeps(name string) bool { return w.wanted.has(name) || w.told.ha
 // doom notes what is there but no longer subscribed to. From here on it counts as not
 // there: if it is wanted again, the server sends it again.
 func (w *watch) doom() {
-	for n := range w.have {
-		if !w.keeps(n) {
+	loose := w.loose
+	if w.rescan {
+		loose = slices.Collect(maps.Keys(w.have))
+	}
+	w.loose, w.rescan = nil, false
+	for _, n := range loose {
+		if _, ok := w.have[n]; ok && !w.keeps(n) {
 			delete(w.have, n)
 			w.partial = true
 			w.doomed = append(w.doomed, n)
@@ -190,6 +273,9 @@ func (w *watch) difference(r *response) (u Update, errs map[string]error, give b
 	seen := map[string]bool{}
 	readable := true
 	for _, res := range r.resources {
+		if _, ok := w.wanted.names[res.Name]; res.alias && !ok {
+			continue // somebody else may have asked by it
+		}
 		name, err := w.check(&res)
 		if err != nil {
 			errs[name] = err
@@ -209,8 +295,13 @@ func (w *watch) difference(r *response) (u Update, errs map[string]error, give b
 	u.Changed = slices.DeleteFunc(u.Changed, func(res Resource) bool { return errs[res.Name] != nil })
 	if w.delta {
 		for _, n := range r.removed {
-			if _, ok := w.have[n]; ok && !seen[n] {
+			if seen[n] {
+				continue
+			}
+			if _, ok := w.have[n]; ok {
 				u.Removed = append(u.Removed, n)
+			} else if _, ok := w.wanted.names[n]; ok {
+				u.Absent = append(u.Absent, n)
 			}
 		}
 	} else if fullState(w.typeURL) && readable {
@@ -222,7 +313,7 @@ func (w *watch) difference(r *response) (u Update, errs map[string]error, give b
 	}
 	slices.Sort(u.Removed)
 	u.Removed = slices.Compact(u.Removed)
-	give = len(u.Changed)+len(u.Removed) > 0 || w.wanted.wildcard && !w.known
+	give = len(u.Changed)+len(u.Removed)+len(u.Absent) > 0 || w.wanted.wildcard && !w.known
 	return u, errs, give
 }
 

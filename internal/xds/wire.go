@@ -155,6 +155,9 @@ func (w deltaClient) recv() (*response, error) {
 			continue // a heartbeat of a resource with a time to live: nothing new
 		}
 		r.resources = append(r.resources, Resource{Name: res.Name, Version: res.Version, Body: res.Resource})
+		for _, alias := range res.Aliases { // other names that it was asked for by (VHDS)
+			r.resources = append(r.resources, Resource{Name: alias, Version: res.Version, Body: res.Resource, alias: true})
+		}
 	}
 	return r, nil
 }
