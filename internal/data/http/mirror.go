@@ -71,9 +71,9 @@ func (m *mirrors) close() {
 
 // mirror chooses where copies of the request go. They are sent when its body is
 // complete. Nobody waits for them, and what becomes of them does not matter to the
-// request. Tunnels are not mirrored.
+// request. Tunnels are not mirrored, nor are bodies with transfer codings.
 func (x *exchange) mirror(policies []resource.Mirror) {
-	if x.tunnel {
+	if x.tunnel || x.req.Codings != "" {
 		return
 	}
 	for i := range policies {

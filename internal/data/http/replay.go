@@ -75,9 +75,10 @@ func (t *keeper) end(trailers *http1.Fields) error {
 }
 
 // keep is the sink for a body on its way upstream: one that keeps it, where it may be
-// wanted again and is not known to be too large.
+// wanted again and is not known to be too large. What is sent again has a length, which
+// transfer codings exclude.
 func (x *exchange) keep(to sink) sink {
-	if x.tunnel || x.copies == nil && x.plan.Route.Forward.Retry == nil || x.req.Framing == http1.Length && x.req.Length > maxKept {
+	if x.tunnel || x.req.Codings != "" || x.copies == nil && x.plan.Route.Forward.Retry == nil || x.req.Framing == http1.Length && x.req.Length > maxKept {
 		return to
 	}
 	x.kept.pool = &x.h.buffers

@@ -126,11 +126,15 @@ func (u *upstreamConn) buildRequest(x *exchange) {
 	case x.req.Framing == http1.Length:
 		b = http1.AppendLength(b, x.req.Length)
 	case x.req.Framing == http1.Chunked:
-		b = append(b, "transfer-encoding: chunked\r\n"...)
+		b = append(append(append(b, "transfer-encoding: "...), x.req.Codings...), "chunked\r\n"...)
 	case x.req.Method == "POST" || x.req.Method == "PUT" || x.req.Method == "PATCH":
 		b = append(b, "content-length: 0\r\n"...) // RFC 9110 section 8.6
 	}
 	switch {
+	case x.req.Codings != "":
+		// Who does not know such a list may take the body for requests: none may follow,
+		// and the first line of our own chunks is no request line.
+		b = append(b, "connection: close\r\n"...)
 	case x.upgrade != "":
 		b = append(append(append(b, "connection: upgrade\r\nupgrade: "...), x.req.Upgrade...), "\r\n"...)
 	case x.req.TETrailers:
@@ -162,7 +166,7 @@ func (u *upstreamConn) abandon() { _ = u.conn.Close() }
 func (u *upstreamConn) release(x *exchange, usable bool) {
 	limit := x.cluster.MaxRequestsPerConn
 	old := x.cluster.MaxConnectionAge > 0 && x.ended()-u.born >= x.cluster.MaxConnectionAge
-	if !usable || x.resp.Close || old || limit > 0 && u.requests >= limit || u.reader.Buffered() > 0 {
+	if !usable || x.resp.Close || x.req.Codings != "" || old || limit > 0 && u.requests >= limit || u.reader.Buffered() > 0 {
 		u.close()
 		return
 	}

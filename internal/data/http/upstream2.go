@@ -83,6 +83,9 @@ func (u *upstreamStream) session() *tls.ConnectionState { return u.conn.tls }
 
 // send opens the stream with the request's head.
 func (u *upstreamStream) send(x *exchange, end bool) failure {
+	if x.req.Codings != "" {
+		return failure{kind: finalKind, status: 501, reason: reason.NotSupported, detail: "the upstream speaks HTTP/2, which has no transfer codings (RFC 9113, 8.2.2)"}
+	}
 	if x.upgrade != "" {
 		u.settle(x)
 	}

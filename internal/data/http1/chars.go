@@ -4,10 +4,11 @@ import "unsafe"
 
 // Character classes, as bits of class.
 const (
-	clsToken  = 1 << iota // RFC 9110 section 5.6.2 tchar
-	clsMethod             // A-Z, 0-9, '-', '_': the methods that every parser reads alike
-	clsTarget             // 0x21-0x7e but '#'
-	clsHost               // names and IPv4 literals: A-Z a-z 0-9 . - _
+	clsToken       = 1 << iota // RFC 9110 section 5.6.2 tchar
+	clsMethod                  // A-Z, 0-9, '-', '_': the methods that every parser reads alike
+	clsTarget                  // 0x21-0x7e but '#'
+	clsTargetOther             // '#' and what is not ASCII: see cleanTarget
+	clsHost                    // names and IPv4 literals: A-Z a-z 0-9 . - _
 	clsDigit
 	clsHex
 )
@@ -30,6 +31,9 @@ var class = func() (t [256]uint8) {
 		}
 		if c > 0x20 && c < 0x7f && c != '#' {
 			t[c] |= clsTarget
+		}
+		if c == '#' || c >= 0x80 {
+			t[c] |= clsTargetOther
 		}
 		if alpha || digit || c == '.' || c == '-' || c == '_' {
 			t[c] |= clsHost

@@ -45,15 +45,14 @@ var (
 
 // Refusals of targets and hosts.
 var (
-	errTargetChar     = &Error{"target_character", 400, "the target has a control, space or non-ASCII character"}
-	errTargetFragment = &Error{"target_fragment", 400, "the target has a fragment"}
-	errTargetForm     = &Error{"target_form", 400, "the target has none of the forms that its method allows"}
-	errTargetScheme   = &Error{"target_scheme", 400, "the absolute target's scheme is neither http nor https"}
-	errTargetUser     = &Error{"target_userinfo", 400, "the target or host has user information"}
-	errHostMissing    = &Error{"host_missing", 400, "there is no Host field"}
-	errHostRepeated   = &Error{"host_repeated", 400, "there is more than one Host field"}
-	errHostInvalid    = &Error{"host_invalid", 400, "the host is not a name or address with an optional port"}
-	errHostTarget     = &Error{"host_target_mismatch", 400, "the target's authority differs from the Host field"}
+	errTargetChar   = &Error{"target_character", 400, "the target has a control character or a space"}
+	errTargetForm   = &Error{"target_form", 400, "the target has none of the forms that its method allows"}
+	errTargetScheme = &Error{"target_scheme", 400, "the absolute target's scheme is neither http nor https"}
+	errTargetUser   = &Error{"target_userinfo", 400, "the target or host has user information"}
+	errHostMissing  = &Error{"host_missing", 400, "there is no Host field"}
+	errHostRepeated = &Error{"host_repeated", 400, "there is more than one Host field"}
+	errHostInvalid  = &Error{"host_invalid", 400, "the host is not a name or address with an optional port"}
+	errHostTarget   = &Error{"host_target_mismatch", 400, "the target's authority differs from the Host field"}
 )
 
 // Refusals of header fields.
@@ -74,8 +73,10 @@ var (
 	errLengthConflict   = &Error{"content_length_conflict", 400, "Content-Length fields differ"}
 	errLengthRepeated   = &Error{"content_length_repeated", 400, "Content-Length is there more than once"}
 	errLengthAndCoding  = &Error{"transfer_encoding_and_content_length", 400, "Transfer-Encoding and Content-Length are both there"}
-	errCodingRepeated   = &Error{"transfer_encoding_repeated", 400, "Transfer-Encoding is there more than once"}
-	errCodingUnknown    = &Error{"transfer_encoding_not_chunked", 501, "Transfer-Encoding is not exactly \"chunked\""}
+	errCodingRepeated   = &Error{"transfer_encoding_repeated", 400, "Transfer-Encoding has chunked more than once"}
+	errCodingLast       = &Error{"transfer_encoding_not_last", 400, "Transfer-Encoding does not end with chunked, or has too many codings"}
+	errCodingUnknown    = &Error{"transfer_encoding_unknown", 501, "Transfer-Encoding has a coding that is not registered"}
+	errCodingResponse   = &Error{"transfer_encoding_not_chunked", 501, "Transfer-Encoding is not exactly \"chunked\""}
 	errCodingHTTP10     = &Error{"transfer_encoding_http10", 400, "Transfer-Encoding in HTTP/1.0"}
 	errExpect           = &Error{"expect_unknown", 417, "Expect is not \"100-continue\""}
 	errUpgradeBody      = &Error{"upgrade_with_body", 400, "a request to upgrade has a body"}

@@ -29,7 +29,8 @@ const maxMethod = 32
 // Reader.Release.
 type Request struct {
 	Method string
-	// Target is as on the request line.
+	// Target is as on the request line, but without a fragment, and with bytes that are
+	// not ASCII percent-encoded. It is "" where the line had none.
 	Target string
 	Form   Form
 	// Scheme is the absolute target's in lower case, or "".
@@ -47,6 +48,10 @@ type Request struct {
 	Framing Framing
 	// Length of the body where Framing is Length.
 	Length int64
+	// Codings are the transfer codings of the body besides chunked, in order, each with a
+	// comma and a space behind it: names of the registry in lower case, or "". The body is
+	// as they left it. Who sends it on must say so, or refuse.
+	Codings string
 	// Close: the client wants, or by its version expects, the connection to end; or it
 	// must end unless it becomes a tunnel.
 	Close bool
@@ -113,14 +118,19 @@ func (q *Request) parseLine(line []byte) *Error {
 	}
 	q.Method = text(line[:i])
 	rest := line[i+1:]
-	j := 0
-	for j < len(rest) && class[rest[j]]&clsTarget != 0 {
+	j, plain := 0, true
+	for j < len(rest) && class[rest[j]]&(clsTarget|clsTargetOther) != 0 {
+		plain = plain && class[rest[j]]&clsTarget != 0
 		j++
 	}
-	if j == 0 || j == len(rest) || rest[j] != ' ' {
+	if j == len(rest) || rest[j] != ' ' {
 		return errTargetOrLine(rest, j)
 	}
-	q.Target = text(rest[:j])
+	if q.Target = text(rest[:j]); !plain {
+		if q.Target = cleanTarget(q.Target); q.Target == "" {
+			return errTargetForm
+		}
+	}
 	switch text(rest[j+1:]) {
 	case "HTTP/1.1":
 	case "HTTP/1.0":
@@ -140,8 +150,6 @@ func errMethodOrLine(line []byte, i int) *Error {
 
 func errTargetOrLine(rest []byte, j int) *Error {
 	switch {
-	case j < len(rest) && rest[j] == '#':
-		return errTargetFragment
 	case j < len(rest) && rest[j] == '\r':
 		return errBareCR
 	case j < len(rest) && rest[j] != ' ':
@@ -229,7 +237,10 @@ func fieldNameError(line []byte, i int) *Error {
 type framing struct {
 	length          int64
 	lengths, coding int
-	chunked         bool
+	chunked         bool   // the last coding is chunked
+	listed          bool   // it is said with more than the one word
+	members         int    // codings besides chunked
+	codings         string // each with a comma behind it
 }
 
 func (f *framing) addLength(v string) *Error {
@@ -247,24 +258,14 @@ func (f *framing) addLength(v string) *Error {
 	return nil
 }
 
-func (f *framing) addCoding(v string) *Error {
-	f.coding++
-	if f.coding > 1 {
-		return errCodingRepeated
-	}
-	f.chunked = EqualFold(v, "chunked")
-	if !f.chunked {
-		return errCodingUnknown
-	}
-	return nil
-}
-
 func (f *framing) check(http10 bool) *Error {
 	switch {
 	case f.coding > 0 && f.lengths > 0:
 		return errLengthAndCoding
 	case f.coding > 0 && http10:
 		return errCodingHTTP10
+	case f.coding > 0 && !f.chunked:
+		return errCodingLast
 	}
 	return nil
 }
@@ -301,7 +302,7 @@ func (q *Request) interpret() *Error {
 				return err
 			}
 		case TransferEncoding:
-			if err := fr.addCoding(f.Value); err != nil {
+			if err := fr.addCodings(f.Value); err != nil {
 				return err
 			}
 		case Connection:
@@ -339,7 +340,10 @@ func (q *Request) interpret() *Error {
 func (q *Request) setFraming(fr *framing) *Error {
 	switch {
 	case fr.chunked:
-		q.Framing = Chunked
+		q.Framing, q.Codings = Chunked, fr.codings
+		// Who hands requests to us may have read such a list otherwise: nothing that
+		// follows on the connection is read (RFC 9112 section 6.1).
+		q.Close = q.Close || fr.listed
 	case fr.lengths > 0 && fr.length > 0:
 		q.Framing, q.Length = Length, fr.length
 	case fr.lengths > 0:

@@ -87,8 +87,16 @@ func TestRefusedRequests(t *testing.T) {
 		{"tab in target", "GET /a\tb HTTP/1.1\r\n" + hostLine + "\r\n", "target_character"},
 		{"NUL in target", "GET /a\x00b HTTP/1.1\r\n" + hostLine + "\r\n", "target_character"},
 		{"DEL in target", "GET /a\x7fb HTTP/1.1\r\n" + hostLine + "\r\n", "target_character"},
-		{"UTF-8 in target", "GET /\xc3\xa9 HTTP/1.1\r\n" + hostLine + "\r\n", "target_character"},
-		{"fragment", "GET /a#b HTTP/1.1\r\n" + hostLine + "\r\n", "target_fragment"},
+		{"fragment with NUL", "GET /a#\x00 HTTP/1.1\r\n" + hostLine + "\r\n", "target_character"},
+		{"fragment only", "GET #b HTTP/1.1\r\n" + hostLine + "\r\n", "target_form"},
+		{"fragment with CONNECT", "CONNECT example.com:443#b HTTP/1.1\r\nHost: evil.com:443\r\n\r\n", "host_target_mismatch"},
+		{"fragment that hides the host", "GET http://example.com#@evil.com/ HTTP/1.1\r\nHost: evil.com\r\n\r\n", "host_target_mismatch"},
+		{"non-ASCII host in target", "GET http://\xc3\xa9/ HTTP/1.1\r\n" + hostLine + "\r\n", "host_invalid"},
+		{"non-ASCII first in target", "GET \xc3\xa9 HTTP/1.1\r\n" + hostLine + "\r\n", "target_form"},
+		{"no target with OPTIONS", "OPTIONS  HTTP/1.1\r\n" + hostLine + "\r\n", "target_form"},
+		{"no target with CONNECT", "CONNECT  HTTP/1.1\r\n" + hostLine + "\r\n", "target_form"},
+		{"three spaces for a target", "GET   HTTP/1.1\r\n" + hostLine + "\r\n", "request_line"},
+		{"no target and no version", "GET  \r\n" + hostLine + "\r\n", "version_not_supported"},
 		{"relative target", "GET a HTTP/1.1\r\n" + hostLine + "\r\n", "target_form"},
 		{"asterisk with GET", "GET * HTTP/1.1\r\n" + hostLine + "\r\n", "target_form"},
 		{"authority with GET", "GET example.com:80 HTTP/1.1\r\n" + hostLine + "\r\n", "target_form"},
@@ -156,13 +164,26 @@ func TestRefusedRequests(t *testing.T) {
 		{"CL.TE", post + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "transfer_encoding_and_content_length"},
 		{"TE.CL", post + "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n", "transfer_encoding_and_content_length"},
 		{"TE.TE", post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", "transfer_encoding_repeated"},
-		{"TE list", post + "Transfer-Encoding: gzip, chunked\r\n\r\n", "transfer_encoding_not_chunked"},
-		{"TE twice in list", post + "Transfer-Encoding: chunked, chunked\r\n\r\n", "transfer_encoding_not_chunked"},
-		{"TE identity", post + "Transfer-Encoding: identity\r\n\r\n", "transfer_encoding_not_chunked"},
-		{"TE with parameter", post + "Transfer-Encoding: chunked;a=b\r\n\r\n", "transfer_encoding_not_chunked"},
-		{"TE quoted", post + "Transfer-Encoding: \"chunked\"\r\n\r\n", "transfer_encoding_not_chunked"},
-		{"TE empty", post + "Transfer-Encoding:\r\n\r\n", "transfer_encoding_not_chunked"},
-		{"TE with NBSP", post + "Transfer-Encoding: \xa0chunked\r\n\r\n", "transfer_encoding_not_chunked"},
+		{"TE twice in list", post + "Transfer-Encoding: chunked, chunked\r\n\r\n", "transfer_encoding_repeated"},
+		{"TE twice, not side by side", post + "Transfer-Encoding: chunked, gzip, chunked\r\n\r\n", "transfer_encoding_not_last"},
+		{"TE twice in two fields", post + "Transfer-Encoding: gzip, chunked\r\nTransfer-Encoding: chunked\r\n\r\n", "transfer_encoding_repeated"},
+		{"TE after chunked", post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n", "transfer_encoding_not_last"},
+		{"TE identity", post + "Transfer-Encoding: identity\r\n\r\n", "transfer_encoding_not_last"},
+		{"TE gzip", post + "Transfer-Encoding: gzip\r\n\r\n", "transfer_encoding_not_last"},
+		{"TE very long", post + "Transfer-Encoding: " + strings.Repeat("gzip,", 9) + "chunked\r\n\r\n", "transfer_encoding_not_last"},
+		{"TE list with Content-Length", post + "Transfer-Encoding: gzip, chunked\r\nContent-Length: 3\r\n\r\n", "transfer_encoding_and_content_length"},
+		{"TE list in HTTP/1.0", "POST / HTTP/1.0\r\n" + hostLine + "Transfer-Encoding: gzip, chunked\r\n\r\n", "transfer_encoding_http10"},
+		{"TE not registered", post + "Transfer-Encoding: br, chunked\r\n\r\n", "transfer_encoding_unknown"},
+		{"TE almost chunked", post + "Transfer-Encoding: xchunked\r\n\r\n", "transfer_encoding_unknown"},
+		{"TE with an empty member", post + "Transfer-Encoding: gzip,, chunked\r\n\r\n", "transfer_encoding_unknown"},
+		{"TE with a comma at the end", post + "Transfer-Encoding: chunked,\r\n\r\n", "transfer_encoding_unknown"},
+		{"TE with a quoted comma", post + "Transfer-Encoding: gzip;a=\"b, chunked\"\r\n\r\n", "transfer_encoding_unknown"},
+		{"TE with half a parameter", post + "Transfer-Encoding: chunked;a=\r\n\r\n", "transfer_encoding_unknown"},
+		{"TE with a space in it", post + "Transfer-Encoding: gzip chunked\r\n\r\n", "transfer_encoding_unknown"},
+		{"TE quoted", post + "Transfer-Encoding: \"chunked\"\r\n\r\n", "transfer_encoding_unknown"},
+		{"TE empty", post + "Transfer-Encoding:\r\n\r\n", "transfer_encoding_unknown"},
+		{"TE empty, then chunked", post + "Transfer-Encoding:\r\nTransfer-Encoding: chunked\r\n\r\n", "transfer_encoding_unknown"},
+		{"TE with NBSP", post + "Transfer-Encoding: \xa0chunked\r\n\r\n", "transfer_encoding_unknown"},
 		{"TE in HTTP/1.0", "POST / HTTP/1.0\r\n" + hostLine + "Transfer-Encoding: chunked\r\n\r\n", "transfer_encoding_http10"},
 		{"other expectation", post + "Expect: 200-ok\r\nContent-Length: 1\r\n\r\n", "expect_unknown"},
 		{"CONNECT with body", "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\nContent-Length: 1\r\n\r\n", "connect_with_body"},
@@ -232,7 +253,7 @@ func TestRefusedInPieces(t *testing.T) {
 
 type parsed struct {
 	Method, Authority, Path, Body, Upgrade string
-	Fields                                 string
+	Fields, Codings                        string
 	Close, Expect100, HTTP10               bool
 }
 
@@ -279,6 +300,19 @@ func TestAcceptedRequests(t *testing.T) {
 			parsed{Method: "GET", Authority: "a", Path: "/", Fields: "Host=a|Upgrade=websocket"}},
 		{"h2c is not an upgrade", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
 			parsed{Method: "GET", Authority: "a", Path: "/", Fields: "Host=a|Connection=Upgrade|Upgrade=h2c"}},
+		{"no target", "GET  HTTP/1.1\r\nHost: a\r\n\r\n",
+			parsed{Method: "GET", Authority: "a", Path: "/", Fields: "Host=a"}},
+		{"fragment", "GET /a?b#c?d#e\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+			parsed{Method: "GET", Authority: "a", Path: "/a?b", Fields: "Host=a"}},
+		{"fragment of an absolute target", "GET http://a#@b/c HTTP/1.1\r\nHost: a\r\n\r\n",
+			parsed{Method: "GET", Authority: "a", Path: "/", Fields: "Host=a"}},
+		{"non-ASCII target", "GET /\xc3\xa9?\xff%ff HTTP/1.1\r\nHost: a\r\n\r\n",
+			parsed{Method: "GET", Authority: "a", Path: "/%C3%A9?%FF%ff", Fields: "Host=a"}},
+		{"transfer codings", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: X-GZip;q=1 ,\tidentity, deflate\r\nTransfer-Encoding: compress, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+			parsed{Method: "POST", Authority: "a", Path: "/", Body: "abc", Close: true, Codings: "gzip, deflate, compress, ",
+				Fields: "Host=a|Transfer-Encoding=X-GZip;q=1 ,\tidentity, deflate|Transfer-Encoding=compress, chunked"}},
+		{"chunked with a parameter", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked;a;\t\r\n\r\n0\r\n\r\n",
+			parsed{Method: "POST", Authority: "a", Path: "/", Close: true, Fields: "Host=a|Transfer-Encoding=chunked;a;"}},
 		{"obs-text", "GET / HTTP/1.1\r\nHost: a\r\nB: \xe4\t\xff\r\n\r\n",
 			parsed{Method: "GET", Authority: "a", Path: "/", Fields: "Host=a|B=\xe4\t\xff"}},
 	}
@@ -300,7 +334,7 @@ func TestAcceptedRequests(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got := parsed{q.Method, q.Authority, q.Path, body, q.Upgrade, list(&q.Fields, &b.Trailers), q.Close, q.Expect100, q.HTTP10}
+				got := parsed{q.Method, q.Authority, q.Path, body, q.Upgrade, list(&q.Fields, &b.Trailers), q.Codings, q.Close, q.Expect100, q.HTTP10}
 				if d := cmp.Diff(test.want, got); d != "" {
 					t.Error(d)
 				}

@@ -89,8 +89,11 @@ func (s *Response) interpret(method string) *Error {
 				return err
 			}
 		case TransferEncoding:
-			if err := fr.addCoding(f.Value); err != nil {
-				return err
+			if fr.coding++; fr.coding > 1 {
+				return errCodingRepeated
+			}
+			if fr.chunked = EqualFold(f.Value, "chunked"); !fr.chunked {
+				return errCodingResponse
 			}
 		case Connection:
 			s.Close = s.Close || hasToken(f.Value, "close")

@@ -42,21 +42,25 @@ func CheckMethod(m string) *Error {
 	return nil
 }
 
-// CheckPath is nil when p is the origin form of a target or, with OPTIONS, "*"
-// (RFC 9113 section 8.3.1).
-func CheckPath(method, p string) *Error {
+// CleanPath is p, which is the origin form of a target or, with OPTIONS, "*" (RFC 9113
+// section 8.3.1): without a fragment, and with bytes that are not ASCII percent-encoded.
+func CleanPath(method, p string) (string, *Error) {
+	plain := true
 	for i := 0; i < len(p); i++ {
-		if class[p[i]]&clsTarget == 0 {
-			if p[i] == '#' {
-				return errTargetFragment
-			}
-			return errTargetChar
+		switch class[p[i]] & (clsTarget | clsTargetOther) {
+		case 0:
+			return p, errTargetChar
+		case clsTargetOther:
+			plain = false
 		}
 	}
-	if p == "" || p[0] != '/' && (p != "*" || method != "OPTIONS") {
-		return errTargetForm
+	if !plain {
+		p = cleanTarget(p)
 	}
-	return nil
+	if p == "" || p[0] != '/' && (p != "*" || method != "OPTIONS") {
+		return p, errTargetForm
+	}
+	return p, nil
 }
 
 // CheckAuthority is nil when a is a name or address with an optional port; needPort

@@ -18,6 +18,10 @@ func (q *Request) parseTarget() *Error {
 			}
 			return err
 		}
+	case t == "" && q.Method != "OPTIONS" && q.Method != "PRI":
+		q.Form, q.Path = OriginForm, "/" // RFC 9112 section 3.2.1
+	case t == "":
+		return errTargetForm // "*" and "/" are not the same
 	case t[0] == '/':
 		q.Form, q.Path = OriginForm, t
 	case t == "*":
@@ -29,6 +33,24 @@ func (q *Request) parseTarget() *Error {
 		return q.parseAbsolute()
 	}
 	return nil
+}
+
+// cleanTarget makes a target that has one reading of one that is not plain. A fragment is
+// not sent (RFC 9112 section 3.2); Envoy drops it where Istio configures it
+// (http_reject_path_with_fragment is false in istio-proxy's bootstrap). Bytes that are not
+// ASCII stand for themselves in an IRI, and percent-encoded in a URI (RFC 3987 section 3.1).
+func cleanTarget(t string) string {
+	t, _, _ = strings.Cut(t, "#")
+	const digits = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := 0; i < len(t); i++ {
+		if c := t[i]; c < 0x80 {
+			b.WriteByte(c)
+		} else {
+			b.Write([]byte{'%', digits[c>>4], digits[c&15]})
+		}
+	}
+	return b.String()
 }
 
 func (q *Request) parseAbsolute() *Error {

@@ -235,9 +235,11 @@ func (b *block) target(q *http1.Request, extended bool) *Error {
 	if q.Scheme != "http" && q.Scheme != "https" {
 		return asMalformed(http1.ErrTargetScheme)
 	}
-	if err := http1.CheckPath(q.Method, q.Path); err != nil {
+	path, err := http1.CleanPath(q.Method, q.Path)
+	if err != nil {
 		return asMalformed(err)
 	}
+	q.Path, q.Target = path, path
 	if len(q.Path) > b.limits.RequestLine {
 		return &Error{CodeProtocol, "request_line_too_long", "the path is over the limit", 414}
 	}

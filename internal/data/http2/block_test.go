@@ -65,9 +65,10 @@ func TestRequestRefusals(t *testing.T) {
 		{"target_form", with(":path", "path")},
 		{"target_form", with(":path", "http://example.com/")},
 		{"target_form", with(":path", "*")},
-		{"target_fragment", with(":path", "/a#b")},
 		{"target_character", with(":path", "/a b")},
-		{"target_character", with(":path", "/\x80")},
+		{"target_form", with(":path", "#b")},
+		{"target_form", with(":path", "\x80")},
+		{"target_form", with(":path", "*#b")},
 		{"target_character", with(":path", "/a\r\nx: y")},
 		{"request_line_too_long", with(":path", "/"+strings.Repeat("a", 16<<10))},
 		{"method_invalid", with(":method", "")},
@@ -141,6 +142,8 @@ func TestRequests(t *testing.T) {
 		want        http1.Request
 	}{
 		{"get", getLines, true, http1.Request{Method: "GET", Path: "/"}},
+		{"fragment", strings.Replace(getLines, "path: /", "path: /a?b#c", 1), true, http1.Request{Method: "GET", Path: "/a?b"}},
+		{"non-ASCII", strings.Replace(getLines, "path: /", "path: /\xc3\xa9?\xff", 1), true, http1.Request{Method: "GET", Path: "/%C3%A9?%FF"}},
 		{"unknown length", getLines, false, http1.Request{Method: "GET", Path: "/", Framing: http1.Chunked}},
 		{"length", getLines + "content-length: 7\nexpect: 100-Continue\n", false, http1.Request{Method: "GET", Path: "/", Framing: http1.Length, Length: 7, Expect100: true}},
 		{"no length", getLines + "content-length: 0\nexpect: 100-continue\n", false, http1.Request{Method: "GET", Path: "/"}},
