@@ -2,6 +2,7 @@ package istioapi
 
 import (
 	"math/big"
+	"net/netip"
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
@@ -34,6 +35,9 @@ func (c *checker) destinationRule(r *networking.DestinationRule) {
 		names[s.Name] = true
 		c.labels(at+".labels", s.Labels)
 		c.trafficPolicy(s.TrafficPolicy, at+".trafficPolicy")
+		if r.GetTrafficPolicy().GetTunnel() != nil && s.GetTrafficPolicy().GetTunnel() == nil {
+			c.warn(CodeNoEffect, at, "the rule's tunnel is not for its subsets: as in Istio, a route to the subset %q alone goes without", s.Name)
+		}
 	}
 	c.exportTo("spec.exportTo", r.ExportTo, false)
 }
@@ -46,7 +50,7 @@ func (c *checker) trafficPolicy(p *networking.TrafficPolicy, at string) {
 	c.connections(p.ConnectionPool, at+".connectionPool")
 	c.outlierDetection(p.OutlierDetection, at+".outlierDetection")
 	c.clientTLS(p.Tls, at+".tls")
-	c.refused(p.Tunnel != nil, at+".tunnel", "ignoring it would connect directly, not through the tunnel")
+	c.tunnel(p.Tunnel, at+".tunnel")
 	if b := p.RetryBudget; b != nil && b.Percent != nil && !(b.Percent.Value >= 0 && b.Percent.Value <= 100) {
 		c.fail(CodeInvalid, at+".retryBudget.percent", "%v is not from 0 to 100", b.Percent.Value)
 	}
@@ -62,6 +66,21 @@ func (c *checker) trafficPolicy(p *networking.TrafficPolicy, at string) {
 		c.outlierDetection(l.OutlierDetection, levelAt+".outlierDetection")
 		c.clientTLS(l.Tls, levelAt+".tls")
 	}
+}
+
+func (c *checker) tunnel(t *networking.TrafficPolicy_TunnelSettings, at string) {
+	if t == nil {
+		return
+	}
+	switch t.Protocol {
+	case "", "CONNECT", "POST":
+	default:
+		c.fail(CodeInvalid, at+".protocol", "%q is neither CONNECT nor POST", t.Protocol)
+	}
+	if a, err := netip.ParseAddr(t.TargetHost); err != nil || a.Zone() != "" {
+		c.host(at+".targetHost", checkFQDN(t.TargetHost))
+	}
+	c.port(at+".targetPort", t.TargetPort)
 }
 
 func (c *checker) loadBalancer(l *networking.LoadBalancerSettings, at string) {

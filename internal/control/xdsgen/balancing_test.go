@@ -212,3 +212,43 @@ func TestLocalities(t *testing.T) {
 		})
 	}
 }
+
+// A tunnel is asked for as istiod has it: the subset's own, or the rule's for a route
+// without a subset and for the first of several destinations.
+func TestTunnel(t *testing.T) {
+	const rules = `
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: placed, namespace: default}
+spec:
+  host: placed.example
+  trafficPolicy: {tunnel: {targetHost: 2001:db8::1, targetPort: 8443}}
+  subsets:
+  - {name: plain, labels: {os: x}}
+  - {name: posted, labels: {os: y}, trafficPolicy: {tunnel: {protocol: POST, targetHost: example.com, targetPort: 443}}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: placed, namespace: default}
+spec:
+  hosts: [placed.example]
+  tcp:
+  - match: [{port: 5432}]
+    route: `
+	for routes, want := range map[string]string{
+		`[{destination: {host: placed.example}}]`:                 "[2001:db8::1]:8443",
+		`[{destination: {host: placed.example, subset: plain}}]`:  "",
+		`[{destination: {host: placed.example, subset: posted}}]`: "POST example.com:443",
+		`[{destination: {host: placed.example, subset: posted}, weight: 50}, {destination: {host: placed.example, subset: plain}, weight: 50}]`: "[2001:db8::1]:8443",
+	} {
+		p := tcpProxyOf(t, world{yaml: placed + rules + routes}.generate(t, sidecarNode)).GetTunnelingConfig()
+		got := p.GetHostname()
+		if p.GetUsePost() {
+			got = "POST " + got
+		}
+		if got != want {
+			t.Errorf("%s: %q, not %q", routes, got, want)
+		}
+	}
+}

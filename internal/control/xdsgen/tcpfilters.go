@@ -1,6 +1,7 @@
 package xdsgen
 
 import (
+	"net"
 	"strconv"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -121,6 +122,23 @@ func (b *builder) tcpPolicy(p *tcpproxyv3.TcpProxy, t tcpTarget) {
 	p.MaxDownstreamConnectionDuration = tcp.GetMaxConnectionDuration()
 	if parts := splitCluster(t.clusters[0].name); parts != nil && hashesSource(rule, parts[2]) {
 		p.HashPolicy = []*typev3.HashPolicy{{PolicySpecifier: &typev3.HashPolicy_SourceIp_{SourceIp: &typev3.HashPolicy_SourceIp{}}}}
+	}
+	p.TunnelingConfig = t.tunnel(rule)
+}
+
+// tunnel is what the upstream, a proxy, is asked for. As in Istio a subset has no tunnel
+// but its own, and of several destinations the first one's rule counts, without subsets.
+func (t *tcpTarget) tunnel(rule *mesh.DestinationRule) *tcpproxyv3.TcpProxy_TunnelingConfig {
+	s := rule.TrafficPolicy().GetTunnel()
+	if parts := splitCluster(t.clusters[0].name); len(t.clusters) == 1 && parts != nil && parts[2] != "" {
+		s = rule.Subset(parts[2]).GetTrafficPolicy().GetTunnel()
+	}
+	if s == nil {
+		return nil
+	}
+	return &tcpproxyv3.TcpProxy_TunnelingConfig{
+		Hostname: net.JoinHostPort(s.GetTargetHost(), strconv.FormatUint(uint64(s.GetTargetPort()), 10)),
+		UsePost:  s.GetProtocol() == "POST",
 	}
 }
 

@@ -25,8 +25,8 @@ type carriage struct {
 }
 
 // carry copies both ways until both have ended, or nothing moved for the chain's idle
-// timeout. first is what the client said already.
-func (c *connection) carry(up net.Conn, first []byte) {
+// timeout. first is what the client said already, answered what came from the upstream.
+func (c *connection) carry(up net.Conn, first, answered []byte) {
 	idle := defaultIdleTimeout
 	if t := c.plan.Chain.TCP; t != nil && t.IdleTimeout > 0 {
 		idle = t.IdleTimeout
@@ -55,7 +55,7 @@ func (c *connection) carry(up net.Conn, first []byte) {
 	}
 	var back sync.WaitGroup
 	var sent int64
-	back.Go(func() { sent = k.direction(c.stream, up, k.back) })
+	back.Go(func() { sent = k.answer(c.stream, up, answered) })
 	received := k.direction(up, c.stream, k.there)
 	back.Wait()
 	c.entry.BytesReceived += received
@@ -75,6 +75,20 @@ func (k *carriage) direction(dst, src net.Conn, relay *socket.Relay) int64 {
 		reset(src)
 	}
 	return n
+}
+
+// answer is the direction to the client, which begins with what came already.
+func (k *carriage) answer(client, up net.Conn, answered []byte) int64 {
+	n, err := 0, error(nil)
+	if len(answered) > 0 {
+		n, err = client.Write(answered)
+	}
+	if err != nil {
+		reset(client)
+		reset(up)
+		return int64(n)
+	}
+	return int64(n) + k.direction(client, up, k.back)
 }
 
 func (k *carriage) copy(dst, src net.Conn, relay *socket.Relay) (int64, error) {

@@ -335,6 +335,13 @@ func (c *connection) end() {
 
 // record tells the connection; HTTP requests are told by the HTTP handler.
 func (c *connection) record() {
+	c.describe()
+	c.entry.Objects = c.objects()
+	c.p.recorder.Record(c.entry, c.accessLogs())
+}
+
+// describe tells the entry what is known of the connection so far.
+func (c *connection) describe() {
 	e := c.entry
 	e.DownstreamTLS, e.DownstreamHandshake = c.session, c.handshake
 	e.Start, e.Duration = c.start, time.Since(c.start)
@@ -344,8 +351,6 @@ func (c *connection) record() {
 		e.FilterChain = c.plan.Chain.Name
 	}
 	e.SNI, e.Host = c.info.SNI, c.info.Host()
-	e.Objects = c.objects()
-	c.p.recorder.Record(e, c.accessLogs())
 }
 
 // tooMany ends a connection for which there is no place.

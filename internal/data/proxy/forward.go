@@ -37,6 +37,7 @@ func (c *connection) target(v *verdict, cluster *config.Cluster) *upstream.Targe
 		// As in Envoy: the hash of the address as text, without the port.
 		t.Hash, t.HasHash = xxhash.Sum64String(c.info.Source.Addr().Unmap().String()), true
 	}
+	t.ALPN = tunnelALPN(v.tunnel(), cluster)
 	return t
 }
 
@@ -49,7 +50,7 @@ func (c *connection) forward() {
 		c.refuse()
 		return
 	}
-	up, host := c.dial(v)
+	up, host, answered := c.dial(v)
 	if up == nil {
 		reset(c.net)
 		return
@@ -62,16 +63,25 @@ func (c *connection) forward() {
 	c.p.recorder.Opened(c.entry)
 	first := c.seen.bytes
 	c.seen.bytes = nil
-	c.carry(up, first)
+	c.carry(up, first, answered)
 }
 
-// dial connects to the cluster. It returns nil when that failed, with the failure in
-// the entry, or when the connection was killed meanwhile.
-func (c *connection) dial(v *verdict) (net.Conn, *upstream.Host) {
+// tunnel is what an upstream proxy is asked for; nil: nothing.
+func (v *verdict) tunnel() *resource.Tunnel {
+	if tcp := v.plan.Chain.TCP; tcp != nil {
+		return tcp.Tunnel
+	}
+	return nil
+}
+
+// dial connects to the cluster, and through it where the chain has a tunnel; answered are
+// bytes that came with that. It returns nil when that failed, with the failure in the
+// entry, or when the connection was killed meanwhile.
+func (c *connection) dial(v *verdict) (_ net.Conn, _ *upstream.Host, answered []byte) {
 	cluster := v.cfg.Clusters[v.cluster]
 	if cluster == nil {
 		c.failed(&upstream.Error{Reason: reason.NoCluster, Flag: "NC", Detail: "there is no cluster " + v.cluster})
-		return nil, nil
+		return nil, nil, nil
 	}
 	c.entry.UpstreamObjects = cluster.Objects
 	c.entry.UpstreamConnectBegin = time.Since(c.start)
@@ -80,25 +90,32 @@ func (c *connection) dial(v *verdict) (net.Conn, *upstream.Host) {
 	up, host, err := c.p.upstreams.Connect(ctx, cluster, c.target(v, cluster))
 	if err != nil {
 		c.failed(err)
-		return nil, nil
+		return nil, nil, nil
 	}
 	c.entry.UpstreamHost, c.entry.UpstreamHostName, c.entry.Attempts = host.String(), host.Hostname(), 1
 	c.entry.UpstreamConnected = time.Since(c.start)
-	c.entry.UpstreamReady = c.entry.UpstreamConnected
 	c.entry.UpstreamLocalAddress = addrPort(up.LocalAddr())
 	if t, ok := up.(*tls.Conn); ok {
 		session := t.ConnectionState()
 		c.entry.UpstreamTLS = &session
 	}
+	if asked := v.tunnel(); asked != nil {
+		if up, answered, err = c.openTunnel(ctx, asked, cluster, up, host); err != nil {
+			host.Closed(resource.PriorityDefault)
+			c.failed(err)
+			return nil, nil, nil
+		}
+	}
+	c.entry.UpstreamReady = time.Since(c.start)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ending != nil {
 		reset(up)
 		host.Closed(resource.PriorityDefault)
-		return nil, nil
+		return nil, nil, nil
 	}
 	c.upstream = up
-	return up, host
+	return up, host, answered
 }
 
 func (c *connection) failed(err *upstream.Error) {

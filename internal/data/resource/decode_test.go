@@ -47,6 +47,9 @@ func TestListenerRefused(t *testing.T) {
 	chain := func(fields string) string {
 		return with(`"filterChains":[{` + fields + `"filters":[` + tcp + `]}]`)
 	}
+	tunnelled := func(tunnel string) string {
+		return with(`"filterChains":[{"filters":[` + strings.Replace(tcp, `"cluster":"c"`, `"cluster":"c","tunnelingConfig":`+tunnel, 1) + `]}]`)
+	}
 	filtered := func(filter string) string {
 		return with(`"filterChains":[{"filters":[` + tcp + `]}],"accessLog":[{"name":"f","filter":` + filter + `,"typedConfig":{"@type":"type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog","path":"/dev/stdout"}}]`)
 	}
@@ -77,7 +80,12 @@ func TestListenerRefused(t *testing.T) {
 		{"UDP", `{"name":"l","address":{"socketAddress":{"protocol":"UDP","address":"0.0.0.0","portValue":53}},"filterChains":[{"filters":[` + tcp + `]}]}`, []string{"UDP"}},
 		{"pipe", `{"name":"l","address":{"pipe":{"path":"/x"}},"filterChains":[{"filters":[` + tcp + `]}]}`, []string{"address"}},
 		{"transparent", with(`"transparent":true,"filterChains":[{"filters":[` + tcp + `]}]`), []string{"transparent"}},
-		{"tunneling", with(`"filterChains":[{"filters":[{"name":"tcp","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy","statPrefix":"x","cluster":"c","tunnelingConfig":{"hostname":"h"}}}]}]`), []string{"typed_config.tunneling_config"}},
+		{"tunnel to nowhere", tunnelled(`{}`), []string{"typed_config.tunneling_config.hostname"}},
+		{"tunnel with a break", tunnelled(`{"hostname":"a:1\r\nx: y"}`), []string{"tunneling_config.hostname"}},
+		{"tunnel with a bad operator", tunnelled(`{"hostname":"%NO_SUCH%:1"}`), []string{"tunneling_config.hostname", "NO_SUCH"}},
+		{"tunnel's path without POST", tunnelled(`{"hostname":"a:1","postPath":"/x"}`), []string{"tunneling_config.post_path"}},
+		{"tunnel's headers", tunnelled(`{"hostname":"a:1","headersToAdd":[{"header":{"key":"Transfer-Encoding","value":"x"}}]}`), []string{"tunneling_config.headers_to_add[0]", "transfer-encoding"}},
+		{"tunnel's request id", tunnelled(`{"hostname":"a:1","requestIdHeader":"x"}`), []string{"tunneling_config.request_id_header"}},
 		{"HTTP RBAC", inHCM("", `{"name":"rbac","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"}},`+routerFilter), []string{"filter_chains[0].filters[0].typed_config.http_filters[0]", "rbac"}},
 		{"optional RBAC too", inHCM("", `{"name":"rbac","isOptional":true,"typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"}},`+routerFilter), []string{"rbac"}},
 		{"fault by header", inHCM("", `{"name":"fault","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault","abort":{"headerAbort":{}}}},`+routerFilter), []string{"http_filters[0].typed_config.abort.header_abort"}},

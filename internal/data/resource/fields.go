@@ -75,10 +75,13 @@ envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector
 envoy.extensions.filters.listener.http_inspector.v3.HttpInspector
 +
 envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
-+ cluster weighted_clusters idle_timeout access_log hash_policy metadata_match max_downstream_connection_duration
++ cluster weighted_clusters idle_timeout access_log hash_policy metadata_match max_downstream_connection_duration tunneling_config
 - stat_prefix
 - max_connect_attempts backoff_options max_downstream_connection_duration_jitter_percentage access_log_flush_interval flush_access_log_on_connected access_log_options
 - downstream_idle_timeout upstream_idle_timeout check_drain_close
+envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.TunnelingConfig
++ hostname use_post headers_to_add post_path
+- propagate_response_headers propagate_response_trailers
 envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster
 + clusters
 envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight

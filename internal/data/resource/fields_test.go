@@ -80,6 +80,7 @@ that is not there, ` + "`local_reply_config`" + ` and ` + "`accept_http_10`" + `
 Some used fields are refused for particular values:
 
 * network filters: ` + "`http_connection_manager`" + ` and ` + "`tcp_proxy`" + `, one, at the end; others (RBAC, Lua, Wasm, rate limits, ...) are refused;
+* tunnels (` + "`tunneling_config`" + `): CONNECT or POST over HTTP/1.1 or HTTP/2, as the cluster says, each over a connection of its own; the upstream has a minute to answer. Request IDs for them are refused;
 * HTTP filters: the router, ` + "`fault` and `cors`" + `, with their configuration on routes and virtual hosts (not on weighted clusters and route configurations; a fault that request headers control is refused); RBAC, Lua, Wasm, external processing and all others are refused, also when they are marked optional;
 * hedging (` + "`hedge_policy`" + `) is refused, and so are clusters, hosts and mirrors that a request header chooses, and matches on metadata, TLS or filter state;
 * request headers by which a client tells Envoy's router how to treat its request: ` + "`x-envoy-upstream-rq-timeout-ms`" + ` and ` + "`x-envoy-upstream-rq-per-try-timeout-ms`" + ` count where they are shorter than the route's; those for retries, hedging and names of statistics do nothing. All are taken off;

@@ -1,12 +1,15 @@
 package resource
 
 import (
+	"strings"
 	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/egret-mesh/egret/internal/format"
 )
 
 const (
@@ -47,6 +50,32 @@ func (c *decoding) tcpProxy(p *path, a *anypb.Any) *TCPProxy {
 		}
 	}
 	c.checkWeights(p, t.Clusters)
+	t.Tunnel = c.tunnel(p.field("tunneling_config"), m.GetTunnelingConfig())
+	return t
+}
+
+// tunnel refuses what Envoy does, and an end that could never be one.
+func (c *decoding) tunnel(p *path, m *tcpproxyv3.TcpProxy_TunnelingConfig) *Tunnel {
+	if m == nil {
+		return nil
+	}
+	t := &Tunnel{Authority: m.GetHostname(), Dynamic: strings.Contains(m.GetHostname(), "%"), Post: m.GetUsePost(), Path: m.GetPostPath()}
+	if t.Authority == "" || strings.ContainsFunc(t.Authority, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		c.fail(p.field("hostname"), "%q is not an authority", clip(t.Authority))
+	}
+	if _, err := format.Parse(t.Authority); err != nil && t.Dynamic {
+		c.fail(p.field("hostname"), "%w", err)
+	}
+	switch {
+	case t.Path != "" && !t.Post:
+		c.fail(p.field("post_path"), "set without use_post")
+	case t.Path == "":
+		t.Path = "/"
+	case !strings.HasPrefix(t.Path, "/"):
+		c.fail(p.field("post_path"), "%q is not a path", clip(t.Path))
+	}
+	c.rewrite(p.field("post_path"), t.Path)
+	t.Headers = c.headerEdits(p, "headers", m.GetHeadersToAdd(), nil).Add
 	return t
 }
 

@@ -184,6 +184,21 @@ type TCPProxy struct {
 	MaxDuration time.Duration     // of a connection; 0: unlimited
 	HashSource  bool              // hash_policy: the client's address
 	AccessLogs  []AccessLog
+	// Tunnel, if not nil, has the bytes go through a tunnel that the upstream, an HTTP
+	// proxy, is asked for.
+	Tunnel *Tunnel
+}
+
+// Tunnel is envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.TunnelingConfig.
+type Tunnel struct {
+	// Authority of the tunnel's end, HOST:PORT. It may have command operators; then
+	// Dynamic is set.
+	Authority string
+	Dynamic   bool
+	// Post asks by POST with the bytes as its body instead of by CONNECT; Path is where.
+	Post    bool
+	Path    string
+	Headers []HeaderAdd
 }
 
 // WeightedCluster is one destination with its share.

@@ -54,6 +54,7 @@ type World struct {
 	DNS   netip.Addr
 	Sites []Site
 	TCP   []TCPService
+	Proxy ForwardProxy
 	// Names have addresses where nothing of this world is, or that are not theirs.
 	Names map[string][]netip.Addr
 }
@@ -103,6 +104,7 @@ func Default() World {
 			{Host: "echo.example.com", Addr: netip.MustParseAddr("203.0.113.7"), Port: 7000, Kind: Echo},
 		},
 	}
+	w.Proxy = ForwardProxy{Host: "proxy.example.com", Addr: netip.MustParseAddr("203.0.113.50"), Port: 3128}
 	for i := range w.Sites {
 		switch w.Sites[i].Host {
 		case "api.example.com", "evil.example.net": // answer in plain text, without the redirect
@@ -140,6 +142,9 @@ func (w World) Addresses() []netip.Addr {
 	for _, t := range w.TCP {
 		add(t.Addr)
 	}
+	if w.Proxy.Port != 0 {
+		add(w.Proxy.Addr)
+	}
 	return out
 }
 
@@ -153,6 +158,9 @@ func (w World) hosts() map[string][]netip.Addr {
 		if t.Host != "" {
 			out[t.Host] = append(out[t.Host], t.Addr)
 		}
+	}
+	if w.Proxy.Host != "" {
+		out[w.Proxy.Host] = append(out[w.Proxy.Host], w.Proxy.Addr)
 	}
 	for name, addrs := range w.Names {
 		out[name] = append(out[name], addrs...)
@@ -198,6 +206,11 @@ func (s *Server) start(w World, ca *authority) error {
 	for _, t := range w.TCP {
 		if err := s.serveTCP(t); err != nil {
 			return fmt.Errorf("tcp service %q: %w", t.Host, err)
+		}
+	}
+	if w.Proxy.Port != 0 {
+		if err := s.serveProxy(w.Proxy, w.hosts()); err != nil {
+			return fmt.Errorf("proxy %q: %w", w.Proxy.Host, err)
 		}
 	}
 	return nil
