@@ -118,13 +118,25 @@ func (x *exchange) run() {
 			x.route()
 		}
 		if !x.watch.clear() {
-			x.close, x.broken = true, true
+			x.interruptedLate()
 		}
 	}
 	if !x.preface {
 		x.finish()
 	}
 	x.releaseUpstream()
+}
+
+// interruptedLate is for an exchange that has been interrupted and does not wait any more.
+// A client that has its whole answer and sends nothing more may have sent another request
+// before.
+func (x *exchange) interruptedLate() {
+	x.broken = true
+	if x.complete && x.watch.interrupted() == causeGone {
+		x.watch.resume()
+		return
+	}
+	x.close = true
 }
 
 // readHead reads and parses the head, and answers when that is not possible.

@@ -93,3 +93,54 @@ func mixedClient(t *testing.T, w *world, prefix string, sent *atomic.Int64) {
 		expect(t, r, path)
 	}
 }
+
+// lastWords is a connection whose client sends another request and no more as soon as it
+// has its first answer; the proxy sees that it says no more before it is back from Write.
+type lastWords struct {
+	net.Conn
+	client    net.Conn
+	wrote     sync.Once
+	seen      sync.Once
+	interrupt chan struct{}
+}
+
+func (c *lastWords) NetConn() net.Conn { return c.Conn }
+
+func (c *lastWords) SetDeadline(t time.Time) error {
+	if t.Equal(longAgo) {
+		c.seen.Do(func() { close(c.interrupt) })
+	}
+	return c.Conn.SetDeadline(t)
+}
+
+func (c *lastWords) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.wrote.Do(func() {
+		_, _ = io.WriteString(c.client, get("/2"))
+		_ = c.client.(*net.TCPConn).CloseWrite()
+		<-c.interrupt
+	})
+	return n, err
+}
+
+// A request that was sent after an answer is served although the client was seen to close
+// before the proxy had finished with that answer.
+func TestLastRequestOfAClientThatCloses(t *testing.T) {
+	o := answering(t, okHello)
+	w := newWorld(t, o.addr)
+	near, far := tcpPair(t)
+	defer near.Close()
+	c := &lastWords{Conn: far, client: near, interrupt: make(chan struct{})}
+	if _, err := io.WriteString(near, get("/1")); err != nil {
+		t.Fatal(err)
+	}
+	w.served.Go(func() {
+		defer far.Close()
+		w.handler.Serve(w.ctx, w.conn(c))
+	})
+	for _, path := range []string{"/1", "/2"} {
+		if e := w.next(); e.Path != path {
+			t.Errorf("recorded %+v, want %s", e, path)
+		}
+	}
+}
