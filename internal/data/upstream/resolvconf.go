@@ -78,7 +78,8 @@ func (c *resolvConf) option(o string) {
 // hostsFile is name -> addresses, names in lower case.
 type hostsFile map[string][]netip.Addr
 
-// parseHosts reads hosts(5); lines that make no sense are skipped.
+// parseHosts reads hosts(5); lines that make no sense are skipped, and so are names that no
+// host can have.
 func parseHosts(data []byte) (hostsFile, error) {
 	hosts := hostsFile{}
 	for line := range strings.Lines(string(data)) {
@@ -92,8 +93,9 @@ func parseHosts(data []byte) (hostsFile, error) {
 			continue
 		}
 		for _, name := range fields[1:] {
-			name = match.CanonicalName(name)
-			hosts[name] = append(hosts[name], addr)
+			if name = match.CanonicalName(name); match.IsHostName(name) {
+				hosts[name] = append(hosts[name], addr)
+			}
 		}
 	}
 	return hosts, nil
