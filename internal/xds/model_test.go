@@ -101,9 +101,15 @@ func (m *models) event(e byte) {
 		m.watch.want(newInterest(subset(arg)))
 	case 1:
 		m.old, m.current = m.current, m.content(arg)
-		if m.sub != nil {
-			m.sub.review()
+		if m.sub == nil {
+			break
 		}
+		if arg&1 == 0 {
+			m.sub.review()
+			break
+		}
+		names, _ := changedNames(Snapshot{m.typeURL: m.old}, Snapshot{m.typeURL: m.current})
+		m.sub.reviewNames(names[m.typeURL])
 	case 2:
 		m.serve()
 	case 3:
@@ -167,7 +173,8 @@ func (m *models) serve() bool {
 			if n > 100 {
 				m.t.Fatal("take never ends")
 			}
-			r, _ := m.sub.take(m.current, m.old, p, "1", 300)
+			now, old := &Whole{all: Snapshot{m.typeURL: m.current}}, &Whole{all: Snapshot{m.typeURL: m.old}}
+			r, _ := m.sub.take(typeState{now, m.typeURL}, typeState{old, m.typeURL}, p, "1", 300)
 			if r == nil {
 				break
 			}

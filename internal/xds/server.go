@@ -11,9 +11,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -50,6 +53,7 @@ type Server struct {
 	log        *slog.Logger
 	maxStreams int
 	parallel   chan struct{}
+	turns      chan struct{}
 	changes    atomic.Uint64
 	closed     chan struct{}
 	closeOnce  sync.Once
@@ -67,6 +71,7 @@ func NewServer(g Generator, o ServerOptions) *Server {
 		generator: g, log: o.Logger,
 		maxStreams: cmp.Or(o.MaxStreams, 10_000),
 		parallel:   make(chan struct{}, cmp.Or(o.Parallel, runtime.GOMAXPROCS(0))),
+		turns:      make(chan struct{}, turns),
 		closed:     make(chan struct{}),
 		streams:    map[*stream]struct{}{},
 	}
@@ -74,24 +79,38 @@ func NewServer(g Generator, o ServerOptions) *Server {
 	return s
 }
 
-// GRPCOptions are the options that a gRPC server for ADS should have: bounded
-// requests, and pings that find peers that went away without a word.
+// view is the view of a node.
+func (s *Server) view(node *corev3.Node) (View, error) {
+	if v, ok := s.generator.(Viewer); ok {
+		return v.View(node)
+	}
+	return &ownView{server: s, node: node}, nil
+}
+
+// GRPCOptions are the options that a gRPC server for ADS must have: the form that the
+// responses are sent in, bounded requests, small buffers (a connection of a proxy rests
+// nearly always), and pings that find peers that went away without a word.
 func GRPCOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}),
+		grpc.ReadBufferSize(4 << 10), grpc.WriteBufferSize(4 << 10),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 15 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	}
 }
 
-// Register adds the ADS service to a gRPC server.
+// Register adds the ADS service to a gRPC server, which must have GRPCOptions.
 func (s *Server) Register(r grpc.ServiceRegistrar) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(r, s)
 }
 
-// Changed says that the generator's input changed: every stream computes anew what its
-// node should have, and sends what differs. It returns at once; calls while a stream is
-// still busy with an earlier one become one.
+// Changed says that the generator's input changed: every stream looks at what changed of
+// what its client subscribed to, and sends that. It returns at once; calls while a stream
+// is still busy with an earlier one become one.
+//
+// It does not wait for more changes to come: who calls it has done so (the file source
+// waits until nothing changed for 50 ms, at most 200 ms).
 func (s *Server) Changed() {
 	s.changes.Add(1)
 	s.mu.Lock()

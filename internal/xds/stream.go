@@ -18,7 +18,7 @@ import (
 // stream is one client's stream at the server. One goroutine reads and changes the
 // subscriptions, one computes and sends; so a client that does not read holds up
 // only itself, and what it misses meanwhile costs no memory: the next response is
-// made when it can be sent.
+// made when the client has answered enough of those before (window).
 type stream struct {
 	server *Server
 	wire   serverWire
@@ -30,11 +30,15 @@ type stream struct {
 	mu     sync.Mutex // guards what follows
 	node   *corev3.Node
 	subs   map[string]*subscription
+	order  []string // the types of subs, in push order
 	failed string
+	turn   *turn // nil: it has none
 
 	// Only the sending goroutine uses these.
-	snapshot, replaced Snapshot
-	generation         uint64 // of the server's changes, that snapshot has
+	view     View
+	sequence uint64 // of the view's state that the subscriptions have looked at
+	replaced State  // what state took the place of, for a state-of-the-world client
+	state    State
 }
 
 func newStream(s *Server, wire serverWire, delta bool) *stream {
@@ -52,6 +56,7 @@ func (s *stream) poke() {
 }
 
 func (s *stream) run(ctx context.Context) error {
+	defer s.leave()
 	ended := make(chan error, 1)
 	go func() { ended <- s.read() }()
 	for {
@@ -80,34 +85,38 @@ func (s *stream) read() error {
 		if err != nil {
 			return err
 		}
-		if err := s.handle(r); err != nil {
+		more, err := s.handle(r)
+		if err != nil {
 			return err
 		}
-		s.poke()
+		if more {
+			s.poke()
+		}
 	}
 }
 
-// handle takes one request into the subscriptions. An error is a violation of the
-// protocol, as a gRPC status; it ends the stream.
-func (s *stream) handle(r *request) error {
+// handle takes one request into the subscriptions; true when there may be something to
+// send. An error is a violation of the protocol, as a gRPC status; it ends the stream.
+func (s *stream) handle(r *request) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.node == nil {
 		if r.node.GetId() == "" {
-			return status.Error(codes.InvalidArgument, "the first request of a stream must have a node with an id")
+			return false, status.Error(codes.InvalidArgument, "the first request of a stream must have a node with an id")
 		}
 		s.node = r.node
 	}
 	if r.typeURL == "" {
-		return status.Error(codes.InvalidArgument, "type_url is required on an aggregated stream")
+		return false, status.Error(codes.InvalidArgument, "type_url is required on an aggregated stream")
 	}
 	sub := s.subs[r.typeURL]
 	if sub == nil {
 		if len(s.subs) >= maxTypes {
-			return status.Errorf(codes.ResourceExhausted, "no more than %d types on one stream", maxTypes)
+			return false, status.Errorf(codes.ResourceExhausted, "no more than %d types on one stream", maxTypes)
 		}
 		sub = newSubscription(r.typeURL, s.delta)
 		s.subs[r.typeURL] = sub
+		s.order = slices.SortedFunc(maps.Keys(s.subs), comparePushOrder)
 		sub.open(r)
 		s.forgetWarming(sub)
 	} else {
@@ -118,9 +127,19 @@ func (s *stream) handle(r *request) error {
 			"nonce", r.nonce, "message", truncate(r.problem, maxMessage))
 	}
 	if len(r.names)+len(r.subscribe)+len(r.unsubscribe)+len(r.initial) > 0 && s.size() > maxNamed {
-		return status.Errorf(codes.ResourceExhausted, "names and versions take more than %d bytes", maxNamed)
+		return false, status.Errorf(codes.ResourceExhausted, "names and versions take more than %d bytes", maxNamed)
 	}
-	return nil
+	more := false
+	flying := false
+	for _, sub := range s.subs {
+		more = more || sub.isDue()
+		flying = flying || len(sub.flight) > 0
+	}
+	if !flying && !more {
+		s.turn.end()
+		s.turn = nil
+	}
+	return more, nil
 }
 
 func (s *stream) size() int {
@@ -158,89 +177,171 @@ func (s *stream) rewarm(clusters []string) {
 	for _, n := range clusters {
 		delete(endpoints.held, n)
 	}
-	if len(clusters) > 0 {
-		endpoints.review()
-	}
+	endpoints.reviewNames(clusters)
 }
 
 // push brings the client up to date: first, in order, what is new and changed; then what
-// is removed and may still be referred to until then.
+// is removed and may still be referred to until then. It ends early where the client has
+// too much to answer; its answer is what goes on with it.
 func (s *stream) push(ctx context.Context) error {
-	if err := s.refresh(ctx); err != nil {
+	if err := s.awaitTurn(ctx); err != nil {
 		return err
 	}
-	if s.snapshot == nil {
-		return nil
+	ready, err := s.refresh(ctx)
+	if err != nil || !ready {
+		return err
 	}
+	for {
+		if err := s.server.slot(ctx); err != nil {
+			return err
+		}
+		out := s.next()
+		s.server.free()
+		if out == nil {
+			return nil
+		}
+		if err := s.wire.send(out); err != nil {
+			return err
+		}
+	}
+}
+
+// next is the next response; nil when there is none, or it has to wait.
+func (s *stream) next() *response {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, p := range []phase{phaseUpdate, phaseRemove} {
-		for _, typeURL := range s.types() {
-			for out := s.take(typeURL, p); out != nil; out = s.take(typeURL, p) {
-				if err := s.wire.send(out); err != nil {
-					return err
-				}
+		held := ""
+		for _, typeURL := range s.order {
+			// Nothing may refer to what has not arrived. But endpoints go on: Envoy answers for
+			// clusters only when they are warm, which takes their endpoints.
+			if held != "" && typeURL != EndpointType {
+				break
 			}
+			out, wait := s.take(typeURL, p)
+			if out != nil {
+				return out
+			}
+			if wait {
+				held = typeURL
+			}
+		}
+		if held != "" {
+			s.state, s.replaced = nil, nil // nothing old is kept for who answers late
+			return nil
 		}
 	}
 	s.replaced = nil
+	if s.delta {
+		s.state = nil
+	}
 	return nil
 }
 
-func (s *stream) types() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.SortedFunc(maps.Keys(s.subs), comparePushOrder)
-}
-
-func (s *stream) take(typeURL string, p phase) *response {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *stream) take(typeURL string, p phase) (out *response, wait bool) {
 	sub := s.subs[typeURL]
-	generation := strconv.FormatUint(s.generation, 10)
-	out, changed := sub.take(s.snapshot[typeURL], s.replaced[typeURL], p, generation, responseLimit)
+	if !sub.due[p] {
+		return nil, false
+	}
+	now, old := typeState{s.state, typeURL}, typeState{s.replaced, typeURL}
+	out, changed := sub.take(now, old, p, strconv.FormatUint(s.sequence, 10), responseLimit)
 	if typeURL == ClusterType {
 		s.rewarm(changed)
 	}
-	return out
+	return out, out == nil && sub.due[p]
 }
 
-// refresh makes the snapshot anew when the generator's input changed. When the
-// generator fails, the client keeps what it has, and the status tells why.
-func (s *stream) refresh(ctx context.Context) error {
-	generation := s.server.changes.Load()
-	if generation == s.generation {
-		return nil
+// refresh takes the view's present state. When it cannot be made, the client keeps what it
+// has, and the status tells why; ready is false then, and before the first request.
+func (s *stream) refresh(ctx context.Context) (ready bool, err error) {
+	if err := s.server.slot(ctx); err != nil {
+		return false, err
 	}
-	select {
-	case s.server.parallel <- struct{}{}:
-	case <-ctx.Done():
-		return status.FromContextError(ctx.Err()).Err()
-	}
+	defer s.server.free()
 	s.mu.Lock()
 	node := s.node
 	s.mu.Unlock()
-	if node == nil { // woken by Changed before the first request
-		<-s.server.parallel
-		return nil
+	if node == nil {
+		return false, nil
 	}
-	snapshot, err := s.server.generator.Generate(node)
-	<-s.server.parallel
-	s.generation = generation
+	state, err := s.look(node)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failed = ""
 	if err != nil {
 		s.failed = err.Error()
 		s.server.log.Error("cannot make the configuration of a node", "node", node.GetId(), "error", err)
-		return nil
+		return false, nil
 	}
-	if snapshot == nil {
-		snapshot = Snapshot{}
+	if s.sequence != state.Sequence() {
+		for _, sub := range s.subs {
+			if names, known := state.Changed(sub.typeURL, s.sequence); known && s.sequence != 0 {
+				sub.reviewNames(names)
+			} else {
+				sub.review()
+			}
+		}
+		s.sequence = state.Sequence()
 	}
-	s.replaced, s.snapshot = s.snapshot, snapshot
+	if s.state != state && !s.delta {
+		s.replaced = s.state
+	}
+	s.state = state
+	return true, nil
+}
+
+// look finds the view of the node and its state, and tells it what the client subscribes to.
+func (s *stream) look(node *corev3.Node) (State, error) {
+	if s.view != nil && s.view.Stale() {
+		s.leave()
+	}
+	fresh := s.view == nil
+	if fresh {
+		view, err := s.server.view(node)
+		if err != nil {
+			return nil, err
+		}
+		s.view, s.sequence = view, 0
+	}
+	s.mu.Lock()
 	for _, sub := range s.subs {
-		sub.review()
+		if fresh {
+			sub.added, sub.dropped = nil, nil
+			s.view.Hold(sub.typeURL, slices.Collect(maps.Keys(sub.names)))
+			continue
+		}
+		s.tell(sub)
 	}
-	return nil
+	s.mu.Unlock()
+	return s.view.State()
+}
+
+// tell tells the view which names were added and dropped.
+func (s *stream) tell(sub *subscription) {
+	if len(sub.added) > 0 {
+		s.view.Hold(sub.typeURL, sub.added)
+	}
+	if len(sub.dropped) > 0 {
+		s.view.Release(sub.typeURL, sub.dropped)
+	}
+	sub.added, sub.dropped = nil, nil
+}
+
+// leave ends the use of the view, and the turn.
+func (s *stream) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.turn.end()
+	s.turn = nil
+	if s.view == nil {
+		return
+	}
+	for _, sub := range s.subs {
+		s.tell(sub)
+		s.view.Release(sub.typeURL, slices.Collect(maps.Keys(sub.names)))
+	}
+	s.view.Leave()
+	s.view, s.sequence = nil, 0
 }
 
 func (s *stream) nodeID() string {
@@ -256,7 +357,7 @@ func (s *stream) status() NodeStatus {
 		NodeID: s.node.GetId(), Remote: s.remote, Delta: s.delta,
 		Connected: s.since, Error: s.failed,
 	}
-	for _, typeURL := range slices.SortedFunc(maps.Keys(s.subs), comparePushOrder) {
+	for _, typeURL := range s.order {
 		n.Types = append(n.Types, s.subs[typeURL].status(n.NodeID))
 	}
 	return n

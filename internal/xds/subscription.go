@@ -1,11 +1,8 @@
 package xds
 
 import (
-	"iter"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
 )
 
 // phase of a push: everything that is new or changed is sent before anything that
@@ -50,10 +47,17 @@ type subscription struct {
 	names    map[string]struct{}
 	held     map[string]holding
 	answered bool
-	// due says of a phase that there may be something to say: the resources or what the
-	// client wants or has changed since nothing was left. An ACK alone changes nothing.
+	// due says of a phase that there may be something to say: about the names to look at, or
+	// about every one. An ACK alone changes nothing.
 	due     [phases]bool
+	every   bool
+	look    map[string]struct{}
 	claimed string // the version that a state-of-the-world client brought along
+	// added and dropped are names that the stream's view was not told of yet.
+	added, dropped []string
+
+	flight []flight            // responses without an answer, oldest first
+	bad    map[string]struct{} // names that were refused
 
 	seq               uint64 // of the last response; 0: none on this stream
 	version, accepted string
@@ -65,12 +69,50 @@ func newSubscription(typeURL string, delta bool) *subscription {
 	return &subscription{
 		typeURL: typeURL, delta: delta,
 		names: map[string]struct{}{}, held: map[string]holding{},
-		due: [phases]bool{true, true},
+		look: map[string]struct{}{}, bad: map[string]struct{}{},
+		due: [phases]bool{true, true}, every: true,
 	}
 }
 
+// flight is a response that was sent and not answered.
+type flight struct {
+	seq   uint64
+	names []string
+	bytes int
+}
+
+// inFlight is the size of what was not answered, in bytes.
+func (s *subscription) inFlight() int {
+	n := 0
+	for _, f := range s.flight {
+		n += f.bytes
+	}
+	return n
+}
+
+func (s *subscription) isDue() bool { return s.due[phaseUpdate] || s.due[phaseRemove] }
+
 // review makes both phases look at all resources again.
-func (s *subscription) review() { s.due = [phases]bool{true, true} }
+func (s *subscription) review() {
+	s.due, s.every = [phases]bool{true, true}, true
+	clear(s.look)
+}
+
+// reviewNames makes both phases look at these, where the client wants them.
+func (s *subscription) reviewNames(names []string) {
+	if s.every {
+		if len(names) > 0 {
+			s.due = [phases]bool{true, true}
+		}
+		return
+	}
+	for _, n := range names {
+		if s.wants(n) {
+			s.look[n] = struct{}{}
+			s.due = [phases]bool{true, true}
+		}
+	}
+}
 
 // open takes the first request of the type on a stream.
 func (s *subscription) open(r *request) {
@@ -94,9 +136,6 @@ func (s *subscription) open(r *request) {
 // is not answered, for the client will answer the newer one too; but what it
 // no longer names is forgotten, so that it is sent when a later one names it again.
 func (s *subscription) next(r *request) {
-	if !s.delta || r.refused || len(r.subscribe)+len(r.unsubscribe) > 0 {
-		s.review()
-	}
 	seq, version, ok := parseNonce(r.nonce)
 	ok = ok && seq <= s.seq
 	switch {
@@ -115,7 +154,10 @@ func (s *subscription) next(r *request) {
 // replace sets the names, as a state-of-the-world request does.
 func (s *subscription) replace(names []string) {
 	if len(names) == 0 && !s.named {
-		s.wildcard = legacyWildcard(s.typeURL)
+		if wildcard := legacyWildcard(s.typeURL); wildcard != s.wildcard {
+			s.wildcard = wildcard
+			s.review()
+		}
 		return
 	}
 	s.shrink(names)
@@ -159,7 +201,10 @@ func (s *subscription) change(subscribe, unsubscribe []string) {
 			s.prune()
 			continue
 		}
-		delete(s.names, n)
+		if _, ok := s.names[n]; ok {
+			delete(s.names, n)
+			s.dropped = append(s.dropped, n)
+		}
 		if s.wildcard {
 			s.doubt(n)
 		} else if s.held[n].settled() {
@@ -171,7 +216,10 @@ func (s *subscription) change(subscribe, unsubscribe []string) {
 		if n == wildcardName {
 			continue
 		}
-		s.names[n] = struct{}{}
+		if _, ok := s.names[n]; !ok {
+			s.names[n] = struct{}{}
+			s.added = append(s.added, n)
+		}
 		s.doubt(n)
 	}
 }
@@ -181,6 +229,7 @@ func (s *subscription) doubt(name string) {
 	h := s.held[name]
 	h.version = unknownVersion
 	s.held[name] = h
+	s.reviewNames([]string{name})
 }
 
 // widen subscribes to everything. What was on its way when it was dropped is sent again:
@@ -195,6 +244,7 @@ func (s *subscription) widen() {
 		}
 	}
 	s.wildcard, s.answered = true, false
+	s.review()
 }
 
 func (s *subscription) wants(name string) bool {
@@ -221,23 +271,31 @@ func (s *subscription) size() int {
 	return n
 }
 
-// settle notes an ACK or NACK of the response seq.
+// settle notes an ACK or NACK of the response seq. The responses before it are not
+// waited for any longer.
 func (s *subscription) settle(seq uint64, version string, r *request) {
-	state := ackAccepted
-	if r.refused {
-		state = ackRefused
-	}
-	remain := false
-	for n, h := range s.held {
-		if h.seq == seq && seq != 0 {
-			h.state = state
-			s.held[n] = h
-			if !s.wants(n) {
-				delete(s.held, n)
-				continue
-			}
+	var names []string
+	s.flight = slices.DeleteFunc(s.flight, func(f flight) bool {
+		if f.seq == seq {
+			names = f.names
 		}
-		remain = remain || h.state == ackRefused
+		return f.seq <= seq
+	})
+	for _, n := range names {
+		h, ok := s.held[n]
+		if !ok || h.seq != seq {
+			continue
+		}
+		if h.state = ackAccepted; r.refused {
+			h.state = ackRefused
+			s.bad[n] = struct{}{}
+		} else {
+			delete(s.bad, n)
+		}
+		s.held[n] = h
+		if !s.wants(n) {
+			delete(s.held, n)
+		}
 	}
 	switch {
 	case r.refused:
@@ -245,193 +303,14 @@ func (s *subscription) settle(seq uint64, version string, r *request) {
 		s.nackSeq = seq
 	default:
 		s.accepted = version
-		if seq > s.nackSeq && !remain {
+		if seq > s.nackSeq && !s.remains() {
 			s.nack = nil
 		}
 	}
 }
 
-// wanted is the part of current that the client subscribed to.
-func (s *subscription) wanted(current map[string]Resource) iter.Seq[Resource] {
-	if s.wildcard {
-		return maps.Values(current)
-	}
-	return func(yield func(Resource) bool) {
-		for n := range s.names {
-			if r, ok := current[n]; ok && !yield(r) {
-				return
-			}
-		}
-	}
-}
-
-// difference is what the client lacks and what it has too much, sorted by name. What
-// it refused is sent again together with the next change, for with a NACK it
-// may have thrown away the good resources of that response too.
-func (s *subscription) difference(current map[string]Resource) (changed []Resource, removed []string) {
-	var refused []Resource
-	for r := range s.wanted(current) {
-		h, ok := s.held[r.Name]
-		switch {
-		case !ok || h.version != r.Version:
-			changed = append(changed, r)
-		case h.state == ackRefused:
-			refused = append(refused, r)
-		}
-	}
-	if len(changed) > 0 {
-		changed = append(changed, refused...)
-	}
-	for n, h := range s.held {
-		if _, ok := current[n]; !ok && h.version != "" && s.wants(n) {
-			removed = append(removed, n)
-		}
-	}
-	slices.SortFunc(changed, func(a, b Resource) int { return strings.Compare(a.Name, b.Name) })
-	slices.Sort(removed)
-	return changed, removed
-}
-
-// take is the next response of the phase, or nil when there is nothing to say. What it
-// returns counts as sent. old is what current replaced; generation is the version of
-// delta responses; limit bounds the bytes of one response where the form allows it.
-// changed are the names of resources that the client did not have like that.
-func (s *subscription) take(current, old map[string]Resource, p phase, generation string, limit int) (out *response, changed []string) {
-	if !s.due[p] {
-		return nil, nil
-	}
-	s.due[p] = false
-	if s.isClaimed(current) {
-		return nil, nil
-	}
-	news, gone := s.difference(current)
-	var lingering []Resource
-	switch {
-	case !removedLate(s.typeURL) && p == phaseRemove:
-		return nil, nil
-	case removedLate(s.typeURL) && p == phaseRemove:
-		news = nil
-	case removedLate(s.typeURL):
-		s.due[phaseRemove] = s.due[phaseRemove] && len(gone) > 0
-		for _, n := range gone {
-			if r, ok := old[n]; ok && s.held[n].version != unknownVersion {
-				lingering = append(lingering, r)
-			}
-		}
-		gone = nil
-	}
-	first := !s.answered && p == phaseUpdate && (s.wildcard || !s.delta && fullState(s.typeURL))
-	if len(news) == 0 && len(gone) == 0 && !first {
-		return nil, nil
-	}
-	out = &response{typeURL: s.typeURL, version: generation}
-	if s.delta || !fullState(s.typeURL) {
-		if fit := fitting(news, limit); fit < len(news) {
-			news, gone = news[:fit], nil
-			s.due[p] = true // for the rest
-		}
-		out.resources, out.removed = news, gone
-	} else {
-		out.resources = append(slices.Collect(s.wanted(current)), lingering...)
-		slices.SortFunc(out.resources, func(a, b Resource) int { return strings.Compare(a.Name, b.Name) })
-	}
-	if !s.delta {
-		out.removed = nil
-		if len(out.resources) == 0 && !fullState(s.typeURL) {
-			s.mark(nil, current, gone, 0) // only removals: this form cannot tell them
-			return nil, nil
-		}
-		if fullState(s.typeURL) {
-			out.version = setVersion(out.resources)
-		}
-	}
-	s.seq++
-	s.mark(out.resources, current, gone, s.seq)
-	out.nonce = makeNonce(out.version, s.seq)
-	s.version, s.answered = out.version, true
-	for _, r := range news {
-		changed = append(changed, r.Name)
-	}
-	return out, changed
-}
-
-// mark notes that the client is about to get a response.
-func (s *subscription) mark(sent []Resource, current map[string]Resource, gone []string, seq uint64) {
-	for _, r := range sent {
-		if _, ok := current[r.Name]; ok {
-			s.held[r.Name] = holding{version: r.Version, seq: seq}
-		}
-	}
-	for _, n := range gone {
-		if _, named := s.names[n]; named {
-			s.held[n] = holding{seq: seq}
-		} else {
-			delete(s.held, n)
-		}
-	}
-}
-
-// isClaimed reports whether a state-of-the-world client brought along, from an earlier
-// stream, exactly what it would be sent; then nothing is. A version tells that only
-// for types whose responses are complete.
-func (s *subscription) isClaimed(current map[string]Resource) bool {
-	claimed := s.claimed
-	s.claimed = ""
-	if s.delta || s.answered || claimed == "" || !fullState(s.typeURL) {
-		return false
-	}
-	wanted := slices.Collect(s.wanted(current))
-	if len(wanted) == 0 || setVersion(wanted) != claimed {
-		return false
-	}
-	for _, r := range wanted {
-		s.held[r.Name] = holding{version: r.Version, state: ackAccepted}
-	}
-	s.answered, s.accepted = true, claimed
-	return true
-}
-
-// fitting is how many of the resources go into a response of limit bytes; at least one.
-func fitting(resources []Resource, limit int) int {
-	size := 0
-	for i, r := range resources {
-		size += len(r.Body.GetValue()) + len(r.Name) + len(r.Version) + 128
-		if size > limit && i > 0 {
-			return i
-		}
-	}
-	return len(resources)
-}
-
-// A nonce is "version/sequence", so that a NACK of any earlier response still tells
-// which version was refused, with nothing kept for it.
-func makeNonce(version string, seq uint64) string {
-	return version + "/" + strconv.FormatUint(seq, 10)
-}
-
-func parseNonce(nonce string) (seq uint64, version string, ok bool) {
-	version, digits, ok := cutLast(nonce, "/")
-	if !ok {
-		return 0, "", false
-	}
-	seq, err := strconv.ParseUint(digits, 10, 64)
-	return seq, version, err == nil && seq > 0
-}
-
-func cutLast(s, sep string) (before, after string, ok bool) {
-	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+len(sep):], true
-}
-
-// maxMessage bounds the text of an error that is sent or kept, in bytes.
-const maxMessage = 8 << 10
-
-func truncate(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return strings.ToValidUTF8(s[:n], "") + "…"
+// remains says whether something that was refused is still the last that was sent of it.
+func (s *subscription) remains() bool {
+	maps.DeleteFunc(s.bad, func(n string, _ struct{}) bool { return s.held[n].state != ackRefused })
+	return len(s.bad) > 0
 }

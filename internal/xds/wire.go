@@ -73,13 +73,7 @@ func (w sotwServer) recv() (*request, error) {
 	}, nil
 }
 
-func (w sotwServer) send(r *response) error {
-	m := &discoveryv3.DiscoveryResponse{TypeUrl: r.typeURL, Nonce: r.nonce, VersionInfo: r.version}
-	for _, res := range r.resources {
-		m.Resources = append(m.Resources, res.Body)
-	}
-	return w.stream.Send(m)
-}
+func (w sotwServer) send(r *response) error { return w.stream.SendMsg(sotwFrame(r)) }
 
 func (w deltaServer) recv() (*request, error) {
 	m, err := w.stream.Recv()
@@ -94,15 +88,7 @@ func (w deltaServer) recv() (*request, error) {
 	}, nil
 }
 
-func (w deltaServer) send(r *response) error {
-	m := &discoveryv3.DeltaDiscoveryResponse{
-		TypeUrl: r.typeURL, Nonce: r.nonce, SystemVersionInfo: r.version, RemovedResources: r.removed,
-	}
-	for _, res := range r.resources {
-		m.Resources = append(m.Resources, &discoveryv3.Resource{Name: res.Name, Version: res.Version, Resource: res.Body})
-	}
-	return w.stream.Send(m)
-}
+func (w deltaServer) send(r *response) error { return w.stream.SendMsg(deltaFrame(r)) }
 
 func (w sotwClient) send(r *request) error {
 	return w.stream.Send(&discoveryv3.DiscoveryRequest{

@@ -1,0 +1,196 @@
+package xds
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+)
+
+// Viewer is a Generator that makes what nodes get once for all nodes that get the same.
+type Viewer interface {
+	Generator
+	// View is the view that a node belongs to now. Leave ends its use.
+	View(node *corev3.Node) (View, error)
+}
+
+// View is what a group of nodes gets. It is safe for concurrent use.
+type View interface {
+	// State is what they get now, made anew when the input changed.
+	State() (State, error)
+	// Stale says that the node may belong to another view since the input changed.
+	Stale() bool
+	// Hold says that a stream subscribes to resources of a type by name, Release that it
+	// does so no longer. What nobody holds need not be kept.
+	Hold(typeURL string, names []string)
+	Release(typeURL string, names []string)
+	Leave()
+}
+
+// State is a view at one moment. It never changes.
+type State interface {
+	// Sequence counts up with each change of the view's content; it is never 0.
+	Sequence() uint64
+	// All are the resources that a wildcard subscription gets, by name.
+	All(typeURL string) map[string]Resource
+	// Find is a resource by its name; it may be one that All does not have.
+	Find(typeURL, name string) (Resource, bool)
+	// Changed are the names of the resources that have changed, appeared or gone since an
+	// earlier sequence of the view, each once; all that was held then is judged.
+	// False: that is not known, or nearly everything has changed.
+	Changed(typeURL string, since uint64) ([]string, bool)
+}
+
+// typeState is the resources of one type in a state; without one there are none.
+type typeState struct {
+	state   State
+	typeURL string
+}
+
+func (c typeState) all() map[string]Resource {
+	if c.state == nil {
+		return nil
+	}
+	return c.state.All(c.typeURL)
+}
+
+func (c typeState) find(name string) (Resource, bool) {
+	if c.state == nil {
+		return Resource{}, false
+	}
+	return c.state.Find(c.typeURL, name)
+}
+
+// Whole is a State that has all resources, and knows what changed since the one before it.
+type Whole struct {
+	sequence uint64
+	all      Snapshot
+	history  []difference // the newest is the last
+}
+
+// difference is what one change did to a view: type -> names. Everything has changed where
+// names is nil.
+type difference struct {
+	sequence uint64
+	names    map[string][]string
+}
+
+// maxHistory bounds the changes that a state can tell of one by one.
+const maxHistory = 64
+
+// Next is the state after before, which may be nil: the first one. Where the content is the
+// same, it is before itself.
+func Next(before *Whole, all Snapshot) *Whole {
+	if before == nil {
+		return &Whole{sequence: 1, all: all}
+	}
+	names, few := changedNames(before.all, all)
+	if few && len(names) == 0 {
+		return before
+	}
+	d := difference{sequence: before.sequence + 1, names: names}
+	return &Whole{sequence: d.sequence, all: all, history: remember(before.history, d)}
+}
+
+// remember adds to a history, which others may still read.
+func remember(history []difference, d difference) []difference {
+	return append(slices.Clone(history[max(0, len(history)+1-maxHistory):]), d)
+}
+
+// changedNames compares; few is false when most has changed, and names is nil then.
+func changedNames(before, after Snapshot) (names map[string][]string, few bool) {
+	names = map[string][]string{}
+	changed, total := 0, 0
+	for typeURL, resources := range after {
+		old := before[typeURL]
+		total += len(resources)
+		for name, r := range resources {
+			if was, ok := old[name]; !ok || was.Version != r.Version {
+				names[typeURL] = append(names[typeURL], name)
+				changed++
+			}
+		}
+	}
+	for typeURL, resources := range before {
+		for name := range resources {
+			if _, ok := after[typeURL][name]; !ok {
+				names[typeURL] = append(names[typeURL], name)
+				changed++
+			}
+		}
+	}
+	if changed > 100 && changed > total/2 {
+		return nil, false
+	}
+	return names, true
+}
+
+// Sequence implements State.
+func (w *Whole) Sequence() uint64 { return w.sequence }
+
+// All implements State.
+func (w *Whole) All(typeURL string) map[string]Resource { return w.all[typeURL] }
+
+// Find implements State.
+func (w *Whole) Find(typeURL, name string) (Resource, bool) {
+	r, ok := w.all[typeURL][name]
+	return r, ok
+}
+
+// Changed implements State.
+func (w *Whole) Changed(typeURL string, since uint64) ([]string, bool) {
+	return changedSince(w.history, w.sequence, typeURL, since)
+}
+
+// changedSince joins the changes of a history after since.
+func changedSince(history []difference, now uint64, typeURL string, since uint64) ([]string, bool) {
+	steps := now - since
+	if since > now || steps > uint64(len(history)) {
+		return nil, false
+	}
+	recent := history[uint64(len(history))-steps:]
+	if len(recent) == 1 {
+		return recent[0].names[typeURL], recent[0].names != nil
+	}
+	seen := map[string]struct{}{}
+	for _, d := range recent {
+		if d.names == nil {
+			return nil, false
+		}
+		for _, n := range d.names[typeURL] {
+			seen[n] = struct{}{}
+		}
+	}
+	return slices.Collect(maps.Keys(seen)), true
+}
+
+// ownView is the view of one stream, for generators whose nodes share nothing.
+type ownView struct {
+	server *Server
+	node   *corev3.Node
+
+	mu      sync.Mutex
+	made    *Whole
+	changes uint64 // of the server, that made has
+}
+
+func (v *ownView) State() (State, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	changes := v.server.changes.Load()
+	if v.made != nil && v.changes == changes {
+		return v.made, nil
+	}
+	all, err := v.server.generator.Generate(v.node)
+	if err != nil {
+		return nil, err
+	}
+	v.made, v.changes = Next(v.made, all), changes
+	return v.made, nil
+}
+
+func (v *ownView) Stale() bool              { return false }
+func (v *ownView) Hold(string, []string)    {}
+func (v *ownView) Release(string, []string) {}
+func (v *ownView) Leave()                   {}
