@@ -69,6 +69,9 @@ func (h *Handler) serveStream(c *Conn, s *http2.Stream) {
 	x.begin(h, record.ProtocolHTTP2)
 	cs.x = x
 	x.cfg, x.cplan, x.hcm = planOf(c)
+	if x.hcm != nil && x.hcm.MaxRequestsPerConn > 0 && c.streams.Add(1) >= x.hcm.MaxRequestsPerConn {
+		c.Drain()
+	}
 	x.run()
 	if !x.complete {
 		s.Reset(http2.CodeInternal)

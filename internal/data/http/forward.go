@@ -299,6 +299,10 @@ func (x *exchange) obtain(home *hostPool, key string) *upstream.Error {
 
 func (x *exchange) takeIdle(home *hostPool, key string) bool {
 	u := home.get(key)
+	for u != nil && u.expires > 0 && u.old(x.h.now()) {
+		u.close()
+		u = home.get(key)
+	}
 	if u == nil {
 		return false
 	}

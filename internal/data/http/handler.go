@@ -55,6 +55,7 @@ type Conn struct {
 	Ended func()
 
 	draining atomic.Bool
+	streams  atomic.Uint32 // of HTTP/2, where their number is limited
 	mu       sync.Mutex
 	onDrain  func() // of the session; nil before Serve and after it
 }

@@ -151,7 +151,7 @@ func (hp *hostPool) sweep(now time.Duration) int {
 	var dead []*upstreamConn
 	kept := hp.idle[:0]
 	for _, u := range hp.idle {
-		if now-u.since > u.idle || closedByPeer(u.conn) {
+		if now-u.since > u.idle || u.old(now) || closedByPeer(u.conn) {
 			dead = append(dead, u)
 		} else {
 			kept = append(kept, u)

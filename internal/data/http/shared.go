@@ -2,6 +2,7 @@ package http
 
 import (
 	"sync"
+	"time"
 
 	"github.com/egret-mesh/egret/internal/data/http2"
 )
@@ -109,11 +110,28 @@ func (p *pool) share(hp *hostPool, c *sharedConn) {
 	p.shared.Add(1)
 	hp.shared.put(c)
 	p.watching.Go(func() {
-		<-c.client.Done()
+		hp.shared.await(c)
 		hp.shared.drop(c)
 		p.shared.Add(-1)
 		c.host.Closed(c.priority)
 	})
+}
+
+// await waits for the end of a connection. One that has reached its age takes no new
+// streams, and ends when it has none.
+func (sp *sharedPool) await(c *sharedConn) {
+	if c.age > 0 {
+		old := time.NewTimer(c.age)
+		defer old.Stop()
+		select {
+		case <-c.client.Done():
+			return
+		case <-old.C:
+			sp.drop(c)
+			c.client.Shutdown()
+		}
+	}
+	<-c.client.Done()
 }
 
 // returned looks whether a connection that just lost a stream is to be kept idle. It is

@@ -26,7 +26,7 @@ type upstreamConn struct {
 	requests uint32
 	idle     time.Duration        // how long it may be idle
 	since    time.Duration        // idle since, on the handler's clock
-	born     time.Duration        // on the handler's clock
+	expires  time.Duration        // when it has reached its age, on the handler's clock; 0: never
 	local    netip.AddrPort       // %UPSTREAM_LOCAL_ADDRESS%
 	tls      *tls.ConnectionState // nil: plain text
 }
@@ -38,7 +38,9 @@ func newUpstreamConn(x *exchange, conn net.Conn, home *hostPool, key string) *up
 	if u.idle <= 0 {
 		u.idle = defaultUpstreamIdle
 	}
-	u.born = x.h.now()
+	if age := x.cluster.MaxConnectionAge; age > 0 {
+		u.expires = x.h.now() + age
+	}
 	u.wire.init(conn, &x.h.buffers)
 	u.reader = http1.NewReader(u, &x.h.buffers, x.h.limits.Limits)
 	return u
@@ -161,11 +163,14 @@ func (u *upstreamConn) tunnel(x *exchange) (body, sink) {
 	return &x.respRaw, &x.reqMessage
 }
 
+// old: it has been there as long as the cluster lets connections be.
+func (u *upstreamConn) old(now time.Duration) bool { return u.expires > 0 && now >= u.expires }
+
 func (u *upstreamConn) abandon() { _ = u.conn.Close() }
 
 func (u *upstreamConn) release(x *exchange, usable bool) {
 	limit := x.cluster.MaxRequestsPerConn
-	old := x.cluster.MaxConnectionAge > 0 && x.ended()-u.born >= x.cluster.MaxConnectionAge
+	old := u.old(x.ended())
 	if !usable || x.resp.Close || x.req.Codings != "" || old || limit > 0 && u.requests >= limit || u.reader.Buffered() > 0 {
 		u.close()
 		return

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"github.com/egret-mesh/egret/internal/data/http1"
 	"github.com/egret-mesh/egret/internal/data/http2"
@@ -41,9 +42,10 @@ type sharedConn struct {
 	// host and priority are those that the connection counts for.
 	host     *upstream.Host
 	priority resource.RoutingPriority
-	limit    uint32      // of requests; 0: none
-	requests uint32      // guarded by sharedPool.mu
-	full     atomic.Bool // there have been as many requests as there may be
+	limit    uint32        // of requests; 0: none
+	age      time.Duration // after which it takes no new ones; 0: none
+	requests uint32        // guarded by sharedPool.mu
+	full     atomic.Bool   // there have been as many requests as there may be
 	local    netip.AddrPort
 	tls      *tls.ConnectionState // nil: plain text
 }
@@ -64,7 +66,7 @@ func newSharedConn(x *exchange, conn net.Conn, key string) (*sharedConn, error) 
 		return nil, err
 	}
 	return &sharedConn{client: client, key: key, host: x.host, priority: x.target.Priority,
-		limit: c.MaxRequestsPerConn, local: localOf(conn), tls: sessionOf(conn)}, nil
+		limit: c.MaxRequestsPerConn, age: c.MaxConnectionAge, local: localOf(conn), tls: sessionOf(conn)}, nil
 }
 
 // upstreamStream is the upstream's side of an attempt over HTTP/2.

@@ -51,6 +51,7 @@ type connection struct {
 	upstream net.Conn           // of a TCP connection, once dialled
 	cancel   context.CancelFunc // of what it waits for; see context
 	serving  *http.Conn         // of an HTTP connection
+	longest  *time.Timer        // drains it (max_connection_duration); nil: no limit
 	ending   *ending            // why it was killed
 }
 
@@ -232,11 +233,17 @@ func (c *connection) serve() {
 	if c.p.serving.Err() != nil {
 		conn.Drain()
 	}
+	if ch := c.plan.Chain; ch != nil && ch.HTTP != nil && ch.HTTP.MaxDuration > 0 {
+		c.longest = time.AfterFunc(ch.HTTP.MaxDuration, conn.Drain)
+	}
 	c.p.http.Serve(context.Background(), conn)
 }
 
 // served is the end of an HTTP connection.
 func (c *connection) served() {
+	if c.longest != nil {
+		c.longest.Stop()
+	}
 	c.end()
 	c.p.handlers.Done()
 }

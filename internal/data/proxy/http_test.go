@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/resource"
@@ -132,4 +133,26 @@ func TestStreamEndsWithThePolicy(t *testing.T) {
 	eventually(t, "the record", func() bool {
 		return slices.ContainsFunc(r.logs.lines(), func(l string) bool { return strings.HasPrefix(l, "policy_changed ") })
 	})
+}
+
+// A connection of that age is closed where it is idle, without waiting for a request.
+func TestHTTPConnectionDuration(t *testing.T) {
+	cfg := httpConfig(serve(t, echo))
+	for _, l := range cfg.Listeners {
+		for _, chain := range l.FilterChains {
+			if chain.HTTP != nil {
+				chain.HTTP.MaxDuration = 50 * time.Millisecond
+			}
+		}
+	}
+	r := start(t, cfg, "10.1.2.3:80")
+	c := r.dial()
+	br := bufio.NewReader(c)
+	if got := ask(t, c, br, "nowhere.example"); !strings.HasPrefix(got, "502") {
+		t.Errorf("%q", got)
+	}
+	if rest, err := io.ReadAll(br); err != nil || len(rest) != 0 {
+		t.Errorf("%q, %v", rest, err)
+	}
+	r.connections(0)
 }

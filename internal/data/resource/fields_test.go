@@ -73,9 +73,7 @@ bytes go), or **refused**: then the resource is answered with a NACK that names 
 field and its value, and the last good version stays in force. A refused listener that never was good refuses the
 connections that would have come to it. What a newer Envoy adds is refused until it is in the table.
 
-Left out, and worth knowing: the choice of curves and signature algorithms in TLS,
-limits on how long a connection or stream may live, ` + "`append_x_forwarded_host`" + `, the response code for a cluster
-that is not there, ` + "`local_reply_config`" + ` and ` + "`accept_http_10`" + ` (HTTP/1.0 is always served).
+Left out, and worth knowing: the choice of curves and signature algorithms in TLS, ` + "`local_reply_config`" + ` and ` + "`accept_http_10`" + ` (HTTP/1.0 is always served).
 
 Some used fields are refused for particular values:
 

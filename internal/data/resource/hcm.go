@@ -41,6 +41,7 @@ func (c *decoding) connectionManager(p *path, a *anypb.Any) *HTTPConnectionManag
 		PreserveExternalRequestID: m.GetPreserveExternalRequestId(),
 		AlwaysRequestID:           m.GetAlwaysSetRequestIdInResponse(),
 		MaxRequestsPerConn:        m.GetCommonHttpProtocolOptions().GetMaxRequestsPerConnection().GetValue(),
+		MaxDuration:               c.duration(p.field("common_http_protocol_options").field("max_connection_duration"), m.GetCommonHttpProtocolOptions().GetMaxConnectionDuration(), 0),
 		StripPort:                 stripPort(&m),
 	}
 	h.Codec = c.codec(p, m.GetCodecType())

@@ -134,6 +134,8 @@ type HTTPConnectionManager struct {
 	AlwaysRequestID bool
 	// MaxRequestsPerConn after which a connection is closed; 0: unlimited.
 	MaxRequestsPerConn uint32
+	// MaxDuration after which a connection takes no new requests; 0: unlimited.
+	MaxDuration time.Duration
 	// StripPort takes the port off the authority before it is matched and sent on.
 	StripPort StripPort
 	// SuppressEnvoyHeaders: the router adds no x-envoy headers of its own.
