@@ -25,6 +25,7 @@ import (
 	"github.com/egret-mesh/egret/internal/data/http2"
 	"github.com/egret-mesh/egret/internal/data/record"
 	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/data/socket"
 	"github.com/egret-mesh/egret/internal/data/upstream"
 )
 
@@ -179,6 +180,7 @@ type Handler struct {
 	limits    Limits
 	started   time.Time // zero of the monotonic clock of all deadlines
 	buffers   http1.Pool
+	pipes     socket.Pool // of large bodies
 	workers   http2.Workers
 	exchanges sync.Pool
 	streams   sync.Pool // of *clientStream
@@ -221,6 +223,7 @@ func (h *Handler) Close() {
 	h.pool.close()
 	h.workers.Close()
 	h.rests.close()
+	h.pipes.Close()
 }
 
 // Serve serves one downstream connection to its end and closes it. When ctx ends, the

@@ -13,7 +13,7 @@ const flushAt = 16 << 10
 // stream1 is a body on an HTTP/1 connection.
 type stream1 struct {
 	http1.Body
-	tcp *net.TCPConn // that the rest may be spliced from; nil: none
+	wire *wire // of its connection
 }
 
 func (b *stream1) trailers() *http1.Fields { return &b.Trailers }
@@ -31,11 +31,11 @@ type message struct {
 	// chunked: the body is framed in chunks; else its bytes are written as they are.
 	chunked bool
 	// tunnel: the end of the body is the end of the sending direction.
-	tunnel    bool
-	out       []byte // written before the next piece
-	vectors   [3][]byte
-	unwritten net.Buffers // a view of vectors
+	tunnel bool
+	out    []byte // written before the next piece
 }
+
+var crlf = []byte("\r\n")
 
 // reset keeps the memory of out unless it has grown large.
 func (m *message) reset() { *m = message{out: scratch(m.out)} }
@@ -71,14 +71,12 @@ func (m *message) add(piece []byte, _ bool) error {
 
 // addLarge writes what waits and the piece in one system call.
 func (m *message) addLarge(piece []byte) error {
-	m.vectors[2] = nil
+	var after []byte
 	if m.chunked {
 		m.out = http1.AppendChunkHead(m.out, len(piece))
-		m.vectors[2] = []byte("\r\n")
+		after = crlf
 	}
-	m.vectors[0], m.vectors[1] = m.out, piece
-	m.unwritten = m.vectors[:]
-	_, err := m.unwritten.WriteTo(m.wire.conn)
+	err := m.wire.writeParts(m.out, piece, after)
 	m.out = m.out[:0]
 	return asWriteError(err)
 }

@@ -157,7 +157,7 @@ func (y *exchange) runMirror(ctx context.Context) {
 		f = y.try()
 	}
 	if f.kind == answeredKind {
-		y.download.start(y.respBody, discarded{}, &y.moved)
+		y.download.start(y.respBody, discarded{}, &y.moved, &y.h.pipes)
 		y.broken = y.download.run() != nil
 	}
 	if !w.clear() {

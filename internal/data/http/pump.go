@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/egret-mesh/egret/internal/data/http1"
+	"github.com/egret-mesh/egret/internal/data/socket"
 )
 
 const (
@@ -27,17 +28,17 @@ type pump struct {
 	// frames, if any, counts the messages of a gRPC body.
 	frames *frames
 
-	// Where both sides are HTTP/1 over TCP; else nil.
-	from    *stream1
-	into    *message
-	limited io.LimitedReader
+	// Where both sides are HTTP/1 over plain sockets; else nil.
+	from  *stream1
+	into  *message
+	pipes *socket.Pool
 }
 
 // start gets the pump ready.
-func (p *pump) start(from body, to sink, moved *atomic.Uint64) {
-	*p = pump{body: from, to: to, moved: moved}
+func (p *pump) start(from body, to sink, moved *atomic.Uint64, pipes *socket.Pool) {
+	*p = pump{body: from, to: to, moved: moved, pipes: pipes}
 	b, _ := from.(*stream1)
-	if m, ok := to.(*message); ok && b != nil && b.tcp != nil && m.wire.tcp != nil && !m.chunked {
+	if m, ok := to.(*message); ok && b != nil && b.wire != nil && b.wire.raw != nil && m.wire.raw != nil && !m.chunked {
 		p.from, p.into = b, m
 	}
 }
@@ -48,11 +49,11 @@ func (p *pump) run() error {
 		if p.body.Done() {
 			return p.end()
 		}
-		if !p.body.Ready() {
+		if !p.body.Ready() && !p.more() {
 			if err := p.to.flush(); err != nil {
 				return err
 			}
-			if p.from != nil && (p.body.Left() >= spliceFrom || p.from.UntilEnd()) {
+			if p.splices() {
 				if err := p.splice(); err != nil {
 					return err
 				}
@@ -85,6 +86,17 @@ func (p *pump) run() error {
 	}
 }
 
+// splices reports whether the kernel is to move what comes next.
+func (p *pump) splices() bool {
+	return p.from != nil && (p.body.Left() >= spliceFrom || p.from.UntilEnd())
+}
+
+// more takes what has come meanwhile, so that it goes out with what is collected. It
+// does not wait.
+func (p *pump) more() bool {
+	return p.from != nil && !p.splices() && p.from.More(p.from.wire.tryRead)
+}
+
 func (p *pump) end() error {
 	if p.beforeLast != nil {
 		p.beforeLast()
@@ -101,19 +113,19 @@ func (p *pump) splice() error {
 			p.beforeLast()
 		}
 	}
-	p.limited = io.LimitedReader{R: p.from.tcp, N: n}
-	moved, err := p.into.wire.tcp.ReadFrom(&p.limited)
+	moved, err, writeErr := socket.Move(p.into.wire.raw, p.from.wire.raw, n, p.pipes, p.moved)
 	p.total += moved
 	p.from.Took(moved)
-	p.moved.Add(1)
 	switch {
-	case err != nil:
-		return err // of either side: the connections tell which
-	case moved == n:
+	case writeErr != nil:
+		return writeError{writeErr}
+	case err == nil:
 		return nil
-	case p.from.UntilEnd():
+	case err == io.EOF && p.from.UntilEnd():
 		p.from.Finish()
 		return nil
+	case err == io.EOF:
+		return http1.ErrUnexpectedEOF
 	}
-	return http1.ErrUnexpectedEOF
+	return err
 }

@@ -23,7 +23,7 @@ func (x *exchange) respond() {
 	}
 	x.editHead()
 	p := &x.download
-	p.start(x.respBody, x.client.begin(x), &x.moved)
+	p.start(x.respBody, x.client.begin(x), &x.moved, &x.h.pipes)
 	x.answered = true
 	if x.grpc {
 		p.frames = &x.answerFrames

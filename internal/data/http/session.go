@@ -65,7 +65,7 @@ func (s *session) Read(p []byte) (int, error) {
 	if size := s.reader.Memory(); s.reading && size > http1.SmallBuffer {
 		s.h.heads.grow(s, size)
 	}
-	return s.c.Net.Read(p)
+	return s.wire.read(p)
 }
 
 // close ends the connection; there is nothing to do about an error.
@@ -253,7 +253,7 @@ func (s *session) readRequest(x *exchange) error {
 	}
 	if err == nil {
 		x.reqStream.Start(s.reader, x.req.Framing, x.req.Length, true)
-		x.reqStream.tcp = s.wire.tcp
+		x.reqStream.wire = &s.wire
 	}
 	return err
 }

@@ -23,8 +23,8 @@ func (x *exchange) runTunnel() {
 		return
 	}
 	var up pump
-	up.start(fromClient, toServer, &x.moved)
-	x.download.start(fromServer, toClient, &x.moved)
+	up.start(fromClient, toServer, &x.moved, &x.h.pipes)
+	x.download.start(fromServer, toClient, &x.moved, &x.h.pipes)
 	done := make(chan bool)
 	go func() { done <- x.carry(&up) }()
 	whole := x.carry(&x.download)

@@ -35,7 +35,7 @@ func (x *exchange) startUpload(to sink) {
 	u := &x.upload
 	u.done = make(chan struct{})
 	u.active.Store(true)
-	u.pump.start(x.reqBody, to, &x.moved)
+	u.pump.start(x.reqBody, to, &x.moved, &x.h.pipes)
 	if x.grpc {
 		u.pump.frames = &x.requestFrames
 	}

@@ -65,7 +65,7 @@ func sessionOf(conn net.Conn) *tls.ConnectionState {
 }
 
 // Read is for the reader: later reads than the first.
-func (u *upstreamConn) Read(p []byte) (int, error) { return u.conn.Read(p) }
+func (u *upstreamConn) Read(p []byte) (int, error) { return u.wire.read(p) }
 
 // close ends the connection; there is nothing to do about an error.
 func (u *upstreamConn) close() {
@@ -152,7 +152,7 @@ func (u *upstreamConn) readResponse(x *exchange) error {
 	}
 	if !x.resp.Interim() {
 		x.respStream.Start(u.reader, x.resp.Framing, x.resp.Length, false)
-		x.respStream.tcp = u.tcp
+		x.respStream.wire = &u.wire
 	}
 	return nil
 }

@@ -17,20 +17,21 @@ import (
 // connections (TLS, in memory) do the same with more memory or fewer checks.
 type wire struct {
 	conn net.Conn
-	tcp  *net.TCPConn    // nil unless it can be spliced
+	tcp  *net.TCPConn    // nil unless it is one
 	raw  syscall.RawConn // nil unless conn itself is a socket
 	pool *http1.Pool
 
 	// Arguments and results of the callbacks below, which are made once: a closure
 	// per call would allocate.
-	receive, exchange, send func(fd uintptr) bool
-	buf                     []byte
-	n                       int
-	err                     error
-	out                     []byte
-	sent                    bool
+	receive, exchange, fill, look, send func(fd uintptr) bool
+	buf                                 []byte
+	n                                   int
+	err                                 error
+	out                                 []byte
+	sent                                bool
+	one                                 [1]byte // for quiet
 	// Of write, which another goroutine may be in than those above.
-	pending []byte
+	pending [3][]byte
 	sendErr error
 }
 
@@ -39,6 +40,7 @@ func (w *wire) init(conn net.Conn, pool *http1.Pool) {
 	w.tcp, _ = conn.(*net.TCPConn)
 	if w.raw = socket.Raw(conn); w.raw != nil {
 		w.receive, w.exchange, w.send = w.tryReceive, w.tryExchange, w.trySend
+		w.fill, w.look = w.tryFill, w.tryLook
 	}
 }
 
@@ -100,6 +102,61 @@ func (w *wire) tryReceive(fd uintptr) bool {
 	return true
 }
 
+// read waits for bytes, as the connection's Read does.
+func (w *wire) read(p []byte) (int, error) {
+	if w.raw == nil || len(p) == 0 {
+		return w.conn.Read(p)
+	}
+	n, err := w.readRaw(w.fill, p)
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// tryRead reads once without waiting; 0 where nothing is there or the read fails, which
+// the next read finds out.
+func (w *wire) tryRead(p []byte) int {
+	n, _ := w.readRaw(w.look, p)
+	return n
+}
+
+// quiet reports whether a kept connection is as it was left: the peer neither closed it
+// nor sent something unasked. What it sent is lost, so the connection is not to be used.
+func (w *wire) quiet() bool {
+	if w.raw == nil {
+		return !closedByPeer(w.conn)
+	}
+	_, err := w.readRaw(w.look, w.one[:])
+	return err == unix.EAGAIN
+}
+
+func (w *wire) readRaw(try func(fd uintptr) bool, p []byte) (int, error) {
+	w.buf = p
+	err := w.raw.Read(try)
+	if err == nil {
+		err = w.err
+	}
+	n := w.n
+	w.buf, w.n, w.err = nil, 0, nil
+	return n, err
+}
+
+// tryFill reads once into what is there for it; false means that nothing is there yet.
+func (w *wire) tryFill(fd uintptr) bool {
+	return w.tryLook(fd) && w.err != unix.EAGAIN
+}
+
+// tryLook is tryFill, but it does not wait.
+func (w *wire) tryLook(fd uintptr) bool {
+	n, errno := socket.Recv(fd, w.buf)
+	w.n, w.err = max(n, 0), nil
+	if errno != 0 {
+		w.err = errno
+	}
+	return true
+}
+
 // ask sends a request and waits for the first bytes of the answer. When unasked is
 // true the peer had closed, or sent something, before anything was sent: then the
 // request is as good as not made.
@@ -154,9 +211,23 @@ func (w *wire) write(p []byte) error {
 		_, err := w.conn.Write(p)
 		return err
 	}
-	w.pending, w.sendErr = p, nil
+	return w.writeRaw([3][]byte{p})
+}
+
+// writeParts writes three parts as one.
+func (w *wire) writeParts(a, b, c []byte) error {
+	if w.raw == nil || len(b) > rawWrite {
+		_, err := (&net.Buffers{a, b, c}).WriteTo(w.conn)
+		return err
+	}
+	return w.writeRaw([3][]byte{a, b, c})
+}
+
+// writeRaw writes all parts past the runtime.
+func (w *wire) writeRaw(parts [3][]byte) error {
+	w.pending, w.sendErr = parts, nil
 	err := w.raw.Write(w.send)
-	w.pending = nil
+	w.pending = [3][]byte{}
 	if err == nil {
 		err = w.sendErr
 	}
@@ -164,13 +235,13 @@ func (w *wire) write(p []byte) error {
 }
 
 // rawWrite is the largest write that goes past the runtime: it copies at most this
-// many bytes while the processor cannot do anything else.
+// many bytes, and a head, while the processor cannot do anything else.
 const rawWrite = 64 << 10
 
 // trySend writes as much as the socket takes; false means that it is full.
 func (w *wire) trySend(fd uintptr) bool {
-	for len(w.pending) > 0 {
-		n, errno := socket.Send(fd, w.pending)
+	for {
+		n, errno := w.sendPending(fd)
 		switch {
 		case errno == unix.EAGAIN:
 			return false
@@ -178,9 +249,24 @@ func (w *wire) trySend(fd uintptr) bool {
 			w.sendErr = errno
 			return true
 		}
-		w.pending = w.pending[n:]
+		left := 0
+		for i, p := range w.pending {
+			sent := min(n, len(p))
+			w.pending[i], n = p[sent:], n-sent
+			left += len(p) - sent
+		}
+		if left == 0 {
+			return true
+		}
 	}
-	return true
+}
+
+// sendPending sends once.
+func (w *wire) sendPending(fd uintptr) (int, syscall.Errno) {
+	if p := &w.pending; len(p[1]) > 0 || len(p[2]) > 0 {
+		return socket.SendParts(fd, p)
+	}
+	return socket.Send(fd, w.pending[0])
 }
 
 // netConn is what TLS connections have, and others that read ahead.

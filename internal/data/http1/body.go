@@ -163,6 +163,32 @@ func (r *Reader) more(want int64) error {
 	return r.fill(minimalSpace)
 }
 
+// More takes bytes of the source that are there already, without waiting: read reads once
+// and returns 0 where there is nothing, or what there is is for Next to find out. It
+// reports whether Next can go on. It is for a body of known length of which nothing is
+// buffered.
+func (b *Body) More(read func(p []byte) int) bool {
+	r := b.r
+	if b.done || b.framing != Length || r.r != r.w {
+		return false
+	}
+	buf := r.pool.Get(int(min(b.left, largeBuffer)))
+	n := read(buf)
+	if n <= 0 {
+		r.pool.put(buf)
+		return false
+	}
+	switch {
+	case r.headInBuf:
+		r.pinned, r.headInBuf = r.buf, false
+	case r.buf != nil:
+		r.pool.put(r.buf)
+	}
+	r.buf, r.r, r.w = buf, 0, n
+	r.scan, r.line = 0, 0
+	return true
+}
+
 func unexpected(err error) error {
 	if err == io.EOF {
 		return ErrUnexpectedEOF

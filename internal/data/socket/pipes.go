@@ -20,6 +20,7 @@ const (
 // zero value is ready. Close it when no relay uses it any more.
 type Pool struct {
 	buffers sync.Pool
+	relays  sync.Pool // of *Relay, for Move
 
 	mu     sync.Mutex
 	idle   []pipe
@@ -45,6 +46,22 @@ func (p *Pool) buffer() *[bufferSize]byte {
 		return b
 	}
 	return new([bufferSize]byte)
+}
+
+// relay takes a relay for Move.
+func (p *Pool) relay() *Relay {
+	if r, ok := p.relays.Get().(*Relay); ok {
+		return r
+	}
+	return newRelay(p)
+}
+
+// giveRelayBack keeps a relay for later, without what it held.
+func (p *Pool) giveRelayBack(r *Relay) {
+	r.release()
+	r.in, r.out, r.errno, r.eof = nil, nil, 0, false
+	r.total, r.spliced, r.left = 0, 0, 0
+	p.relays.Put(r)
 }
 
 // pipe takes an empty pipe.

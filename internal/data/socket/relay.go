@@ -2,7 +2,9 @@ package socket
 
 import (
 	"io"
+	"math"
 	"net"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +27,7 @@ type Relay struct {
 	moved   func() // after each piece; may be nil
 	total   int64
 	spliced int64 // of total
+	left    int64 // bytes that may still be moved
 
 	// Of the callbacks below, which are made once: a closure per call would allocate.
 	receive, send, fill, drain func(fd uintptr) bool
@@ -46,9 +49,15 @@ func NewRelay(dst, src net.Conn, pool *Pool, moved func()) (*Relay, bool) {
 	if in == nil || out == nil {
 		return nil, false
 	}
-	r := &Relay{in: in, out: out, pool: pool, moved: moved}
-	r.receive, r.send, r.fill, r.drain = r.tryReceive, r.trySend, r.tryFill, r.tryDrain
+	r := newRelay(pool)
+	r.in, r.out, r.moved, r.left = in, out, moved, math.MaxInt64
 	return r, true
+}
+
+func newRelay(pool *Pool) *Relay {
+	r := &Relay{pool: pool}
+	r.receive, r.send, r.fill, r.drain = r.tryReceive, r.trySend, r.tryFill, r.tryDrain
+	return r
 }
 
 // Total is how many bytes were moved.
@@ -72,11 +81,38 @@ func (r *Relay) Run() error {
 	}
 }
 
+// Move moves the next n bytes from src to dst, which are sockets, by splice(2) where they
+// come in large pieces. It returns how many it moved: fewer only with an error of either
+// side, which for src is io.EOF at its end. moved counts the pieces.
+func Move(dst, src syscall.RawConn, n int64, pool *Pool, moved *atomic.Uint64) (total int64, srcErr, dstErr error) {
+	r := pool.relay()
+	defer pool.giveRelayBack(r)
+	r.in, r.out, r.left, r.bulk = src, dst, n, true
+	for r.left > 0 {
+		if err := r.take(); err != nil {
+			return r.total, err, nil
+		}
+		if err := r.give(); err != nil {
+			return r.total, nil, err
+		}
+		moved.Add(1)
+	}
+	return r.total, nil, nil
+}
+
 // piece waits for bytes and moves them.
 func (r *Relay) piece() error {
-	get, put := r.receive, r.send
+	if err := r.take(); err != nil {
+		return err
+	}
+	return r.give()
+}
+
+// take waits for bytes. It may take none, where there was no pipe to be had: copy.
+func (r *Relay) take() error {
+	get := r.receive
 	if r.bulk {
-		get, put = r.fill, r.drain
+		get = r.fill
 	}
 	r.errno = 0
 	if err := r.in.Read(get); err != nil {
@@ -88,8 +124,16 @@ func (r *Relay) piece() error {
 	if r.eof {
 		return io.EOF
 	}
-	if len(r.pending) == 0 && r.inPipe == 0 {
-		return nil // there was no pipe to be had: copy
+	return nil
+}
+
+// give sends what take took.
+func (r *Relay) give() error {
+	put := r.send
+	if r.inPipe > 0 {
+		put = r.drain
+	} else if len(r.pending) == 0 {
+		return nil
 	}
 	if err := r.out.Write(put); err != nil {
 		return err
@@ -107,7 +151,7 @@ func (r *Relay) tryReceive(fd uintptr) bool {
 	if r.buffer == nil {
 		r.buffer = r.pool.buffer()
 	}
-	n, errno := Recv(fd, r.buffer[:])
+	n, errno := Recv(fd, r.buffer[:min(bufferSize, r.left)])
 	if errno == unix.EAGAIN {
 		r.release()
 		return false
@@ -130,7 +174,7 @@ func (r *Relay) trySend(fd uintptr) bool {
 			r.errno = errno
 			return true
 		}
-		r.total += int64(n)
+		r.count(n)
 		r.pending = r.pending[n:]
 	}
 	return true
@@ -146,7 +190,7 @@ func (r *Relay) tryFill(fd uintptr) bool {
 		}
 		r.holds = true
 	}
-	n, errno := splice(uintptr(r.pipe.w), fd, pipeSize)
+	n, errno := splice(uintptr(r.pipe.w), fd, int(min(pipeSize, r.left)))
 	if errno == unix.EAGAIN {
 		r.release()
 		return false
@@ -173,11 +217,17 @@ func (r *Relay) tryDrain(fd uintptr) bool {
 			r.errno = errno
 			return true
 		}
-		r.total += int64(n)
+		r.count(n)
 		r.spliced += int64(n)
 		r.inPipe -= n
 	}
 	return true
+}
+
+// count takes bytes that dst has into the totals.
+func (r *Relay) count(n int) {
+	r.total += int64(n)
+	r.left -= int64(n)
 }
 
 // release gives back what is held. A pipe with bytes in it is closed.

@@ -36,6 +36,23 @@ func Send(fd uintptr, p []byte) (int, syscall.Errno) {
 	}
 }
 
+// SendParts is Send of several parts, one behind the other, as one message: sendmsg(2).
+func SendParts(fd uintptr, parts *[3][]byte) (int, syscall.Errno) {
+	var iov [len(parts)]unix.Iovec
+	for i, p := range parts {
+		iov[i].Base = unsafe.SliceData(p)
+		iov[i].SetLen(len(p))
+	}
+	m := unix.Msghdr{Iov: &iov[0]}
+	m.SetIovlen(len(iov))
+	for {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&m)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		if errno != unix.EINTR {
+			return int(n), errno
+		}
+	}
+}
+
 // splice is splice(2) of at most n bytes, that does not wait. One of the two is a pipe.
 func splice(to, from uintptr, n int) (int, syscall.Errno) {
 	for {
