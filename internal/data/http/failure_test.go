@@ -163,8 +163,17 @@ func TestStaleConnection(t *testing.T) {
 }
 
 // TestUnaskedBytes: an upstream that sends a second response to one request must not
-// have it given to the next request.
+// have it given to the next request, be that sent in one piece or with a body that follows.
 func TestUnaskedBytes(t *testing.T) {
+	for name, second := range map[string]string{
+		"in one piece": get("/"),
+		"streamed":     "POST / HTTP/1.1\r\nHost: example.com\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) { unasked(t, second) })
+	}
+}
+
+func unasked(t *testing.T, second string) {
 	sent := make(chan struct{})
 	o := newOrigin(t, func(n int, c net.Conn, r *bufio.Reader) {
 		for {
@@ -182,8 +191,8 @@ func TestUnaskedBytes(t *testing.T) {
 	w := newWorld(t, o.addr)
 	c := w.dial()
 	r := bufio.NewReader(c)
-	for i := range 2 {
-		if _, err := io.WriteString(c, get("/")); err != nil {
+	for i, raw := range []string{get("/"), second} {
+		if _, err := io.WriteString(c, raw); err != nil {
 			t.Fatal(err)
 		}
 		headOf(t, r)

@@ -104,7 +104,7 @@ func (u *upstreamConn) ask(x *exchange) failure {
 }
 
 func (u *upstreamConn) begin(x *exchange) (sink, failure) {
-	if x.reused && closedByPeer(u.conn) {
+	if x.reused && !u.quiet() {
 		return nil, failure{kind: staleKind}
 	}
 	u.buildRequest(x)
