@@ -8,6 +8,7 @@ import (
 
 	"github.com/egret-mesh/egret/internal/data/dns"
 	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/data/socket"
 )
 
 // sockets stands for the capture. The listener that takes captured connections gets one
@@ -45,10 +46,9 @@ func (s *sockets) Listen(ctx context.Context, l *resource.Listener) ([]net.Liste
 			addresses = append(addresses, c.listen)
 		}
 	}
-	var lc net.ListenConfig
 	var out []net.Listener
 	for _, a := range addresses {
-		ln, err := lc.Listen(ctx, "tcp", a.String())
+		ln, err := socket.Listen(ctx, a)
 		if err != nil {
 			for _, open := range out {
 				_ = open.Close()

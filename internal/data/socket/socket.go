@@ -1,6 +1,7 @@
-// Package socket moves bytes of sockets with fewer system calls, and with less around
-// them, than package net: recv and send that never wait, and one direction of a
-// connection relayed by copy while it says little and by splice(2) while it says much.
+// Package socket opens sockets and moves their bytes with fewer system calls, and with
+// less around them, than package net: listening and connecting with options that are set
+// once, recv and send that never wait, and one direction of a connection relayed by copy
+// while it says little and by splice(2) while it says much.
 //
 // It must not know protocols, decide, time or close anything: who waits here is woken
 // by a deadline or a close of the net.Conn, as in package net.

@@ -11,6 +11,7 @@ import (
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/data/socket"
 )
 
 const (
@@ -110,13 +111,23 @@ func (m *Manager) open(ctx context.Context, cluster *config.Cluster, h *Host) (n
 }
 
 // NetDialer is a Dialer and SourceDialer of the machine's own network.
-type NetDialer struct{ net.Dialer }
+type NetDialer struct{}
+
+// DialContext implements Dialer.
+func (NetDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return NetDialer{}.DialFrom(ctx, netip.Addr{}, network, address)
+}
 
 // DialFrom implements SourceDialer.
-func (d *NetDialer) DialFrom(ctx context.Context, source netip.Addr, network, address string) (net.Conn, error) {
-	from := d.Dialer
-	from.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
-	return from.DialContext(ctx, network, address)
+func (NetDialer) DialFrom(ctx context.Context, source netip.Addr, network, address string) (net.Conn, error) {
+	if network == "tcp" {
+		return socket.Dial(ctx, source, address)
+	}
+	var d net.Dialer
+	if source.IsValid() {
+		d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
+	}
+	return d.DialContext(ctx, network, address)
 }
 
 // failure makes the Error of a failed attempt; a caller who gave up does not make

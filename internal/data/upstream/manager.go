@@ -89,7 +89,7 @@ func NewManager(o Options) *Manager {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Dialer == nil {
-		o.Dialer = &NetDialer{}
+		o.Dialer = NetDialer{}
 	}
 	if o.Resolver == nil {
 		o.Resolver = noResolver{}
