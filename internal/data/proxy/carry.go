@@ -22,6 +22,11 @@ type carriage struct {
 	// there goes to the upstream, back to the client; nil where they are not both sockets.
 	there, back *socket.Relay
 	ended       atomic.Int32 // directions that came to their end
+
+	client, upstream net.Conn
+	answered         []byte // what came from the upstream already
+	sent             int64  // to the client; once over is done
+	over             sync.WaitGroup
 }
 
 // carry copies both ways until both have ended, or nothing moved for the chain's idle
@@ -41,7 +46,7 @@ func (c *connection) carry(up net.Conn, first, answered []byte) {
 		})
 		defer longest.Stop()
 	}
-	k := &carriage{watch: w}
+	k := &carriage{watch: w, client: c.stream, upstream: up, answered: answered}
 	k.there, _ = socket.NewRelay(plain(up), plain(c.stream), &c.p.relays, w.moved)
 	k.back, _ = socket.NewRelay(plain(c.stream), plain(up), &c.p.relays, w.moved)
 	if len(first) > 0 {
@@ -53,13 +58,17 @@ func (c *connection) carry(up net.Conn, first, answered []byte) {
 			return
 		}
 	}
-	var back sync.WaitGroup
-	var sent int64
-	back.Go(func() { sent = k.answer(c.stream, up, answered) })
-	received := k.direction(up, c.stream, k.there)
-	back.Wait()
-	c.entry.BytesReceived += received
-	c.entry.BytesSent = sent
+	k.over.Add(1)
+	c.p.workers.run(k)
+	c.entry.BytesReceived += k.direction(up, c.stream, k.there)
+	k.over.Wait()
+	c.entry.BytesSent = k.sent
+}
+
+// work is the way back to the client.
+func (k *carriage) work() {
+	defer k.over.Done()
+	k.sent = k.answer()
 }
 
 // direction copies src to dst to its end, and passes that end on. Between two sockets of
@@ -78,17 +87,18 @@ func (k *carriage) direction(dst, src net.Conn, relay *socket.Relay) int64 {
 }
 
 // answer is the direction to the client, which begins with what came already.
-func (k *carriage) answer(client, up net.Conn, answered []byte) int64 {
+func (k *carriage) answer() int64 {
 	n, err := 0, error(nil)
-	if len(answered) > 0 {
-		n, err = client.Write(answered)
+	if len(k.answered) > 0 {
+		n, err = k.client.Write(k.answered)
+		k.answered = nil
 	}
 	if err != nil {
-		reset(client)
-		reset(up)
+		reset(k.client)
+		reset(k.upstream)
 		return int64(n)
 	}
-	return int64(n) + k.direction(client, up, k.back)
+	return int64(n) + k.direction(k.client, k.upstream, k.back)
 }
 
 func (k *carriage) copy(dst, src net.Conn, relay *socket.Relay) (int64, error) {

@@ -19,7 +19,7 @@ import (
 )
 
 // connection is one accepted connection. Its methods stand in the order of its life:
-// run, identify, settle (sniff and decide), then one of refuse, serve and forward, and
+// work, identify, settle (sniff and decide), then one of refuse, serve and forward, and
 // end, which records it.
 type connection struct {
 	p        *Proxy
@@ -92,11 +92,13 @@ func (p *Proxy) begin(conn net.Conn, a *acceptor) {
 		return
 	}
 	p.enter(c)
-	p.handlers.Go(c.run)
+	p.handlers.Add(1)
+	p.workers.run(c)
 }
 
-// run is the whole life, but for what the HTTP handler does in its own time.
-func (c *connection) run() {
+// work is the whole life, but for what the HTTP handler does in its own time.
+func (c *connection) work() {
+	defer c.p.handlers.Done()
 	c.live()
 	if c.serving == nil {
 		c.end()

@@ -97,6 +97,7 @@ type Proxy struct {
 	ids       atomic.Uint64
 	handlers  sync.WaitGroup // one per connection
 	relays    socket.Pool
+	workers   workers
 
 	// serving ends when draining begins.
 	serving context.Context
@@ -148,6 +149,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 			stopServing()
 			p.drain()
 			p.relays.Close()
+			p.workers.close()
 			return nil
 		}
 	}
