@@ -48,8 +48,9 @@ type Gateway struct {
 // Plane is a running control plane.
 type Plane struct {
 	options   Options
-	generator *xdsgen.Generator
+	generator *recorded
 	last      *mesh.Snapshot
+	snapshots map[string]*mesh.Snapshot // by the YAML
 	server    *xds.Server
 	grpc      *grpc.Server
 	listener  net.Listener
@@ -61,13 +62,13 @@ func Start(o Options) (*Plane, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Plane{options: o}
+	p := &Plane{options: o, snapshots: map[string]*mesh.Snapshot{}}
 	snapshot, err := p.snapshot(o.YAML)
 	if err != nil {
 		return nil, err
 	}
-	p.generator = xdsgen.NewGenerator(snapshot)
-	p.server = xds.NewServer(binder{p.generator, o.Binds, o.Gateway.Address}, xds.ServerOptions{Logger: o.Log})
+	p.generator = newRecorded(snapshot, o)
+	p.server = xds.NewServer(p.generator, xds.ServerOptions{Logger: o.Log})
 	if p.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
 	}
@@ -80,18 +81,22 @@ func Start(o Options) (*Plane, error) {
 // Address is where ADS is served.
 func (p *Plane) Address() string { return p.listener.Addr().String() }
 
-// Change replaces the Istio objects. It returns when the proxies are being told.
+// Change replaces the Istio objects. It returns when the proxies are being told. What it
+// made of the same objects before it uses again: see recorded.
 func (p *Plane) Change(yaml string) error {
 	s, err := p.snapshot(yaml)
 	if err != nil {
 		return err
 	}
-	p.generator.Set(s)
+	p.generator.set(s)
 	p.server.Changed()
 	return nil
 }
 
 func (p *Plane) snapshot(yaml string) (*mesh.Snapshot, error) {
+	if s := p.snapshots[yaml]; s != nil {
+		return s, nil
+	}
 	objects, problems := istioapi.Decode("bench.yaml", []byte(yaml))
 	options := mesh.Options{
 		DefaultPolicy: mesh.RegistryOnly, AccessLogFile: p.options.AccessLog,
@@ -106,7 +111,7 @@ func (p *Plane) snapshot(yaml string) (*mesh.Snapshot, error) {
 			return nil, errors.New(problem.String())
 		}
 	}
-	p.last = s
+	p.last, p.snapshots[yaml] = s, s
 	return s, nil
 }
 
