@@ -13,7 +13,7 @@ FUZZTIME ?= 10s
 .PHONY: build lab test check fuzz bench clean
 
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X github.com/egret-mesh/egret/internal/cli.version=$(VERSION)" -o bin/egret ./cmd/egret
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X github.com/egret-mesh/egret/internal/cli.version=$(VERSION)" -o bin/ ./cmd/...
 
 lab: build
 	bin/egret lab

@@ -64,8 +64,13 @@ executed; 127: the command was not found.`,
 
 // pathFlags adds the flags that say which objects govern which workload.
 func pathFlags(cmd *cobra.Command, paths *[]string, w *standalone.Workload) {
+	cmd.Flags().StringArrayVarP(paths, "filename", "f", nil, "`path` of a file or folder of Istio YAML; may be repeated")
+	workloadFlags(cmd, w)
+}
+
+// workloadFlags adds the flags that say who a workload is.
+func workloadFlags(cmd *cobra.Command, w *standalone.Workload) {
 	f := cmd.Flags()
-	f.StringArrayVarP(paths, "filename", "f", nil, "`path` of a file or folder of Istio YAML; may be repeated")
 	f.StringVarP(&w.Namespace, "namespace", "n", "default", "`namespace` of the workload")
 	f.StringVar(&w.Name, "name", "workload", "`name` of the workload")
 	f.StringToStringVarP(&w.Labels, "labels", "l", nil, "labels of the workload: `k=v,...`")

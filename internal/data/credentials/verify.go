@@ -1,3 +1,7 @@
+// Package credentials judges what a peer proves its identity with in TLS, for either side
+// of a connection.
+//
+// It must not open connections, or decide whether a peer must be verified.
 package credentials
 
 import (

@@ -16,6 +16,7 @@ import (
 	"os"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/grpc"
@@ -33,15 +34,17 @@ import (
 // output. Denials that no access log has written go there.
 const StandardLog = "/dev/stdout"
 
-// Options of New. ControlPlane, Node, OpenLog and Dialer are needed.
+// Options of New. ControlPlane, Node and Dialer are needed.
 type Options struct {
 	// ControlPlane is the connection to the ADS server.
 	ControlPlane grpc.ClientConnInterface
+	// SotW speaks the state-of-the-world form of ADS; else the incremental one is spoken.
+	SotW bool
 	// Node is who the proxy says that it is.
 	Node *corev3.Node
 	// Workload is whose calls the metrics tell.
 	Workload record.Workload
-	// OpenLog opens a log by the path that the configuration has; see record.Options.
+	// OpenLog opens a log by the path that the configuration has; nil: record.OpenFile.
 	OpenLog func(path string) (io.WriteCloser, error)
 	// Dialer opens connections to endpoints; Resolver looks their names up, nil: clusters
 	// with names have no endpoints.
@@ -56,6 +59,9 @@ type Options struct {
 	// MaxConnections bounds those that are served, and those that are kept idle. 0: the
 	// defaults of data/proxy and data/http.
 	MaxConnections int
+	// DrainTimeout is how long Serve lets connections end; 0: the default of data/proxy,
+	// negative: not at all.
+	DrainTimeout time.Duration
 }
 
 // Instance is one proxy. Configure and Serve run it, Close ends it.
@@ -79,7 +85,7 @@ func New(o Options) (*Instance, error) {
 	}
 	i := &Instance{options: o, store: config.NewStore(config.StoreOptions{Logger: o.Logger})}
 	i.client = xds.NewClient(o.ControlPlane, xds.ClientOptions{
-		Node: o.Node, Delta: true, Handler: refusals{i.store, o.Refused}, Logger: o.Logger,
+		Node: o.Node, Delta: !o.SotW, Handler: refusals{i.store, o.Refused}, Logger: o.Logger,
 	})
 	i.store.Attach(i.client)
 	var err error
@@ -153,7 +159,7 @@ func (i *Instance) Serve(ctx context.Context, sockets proxy.Sockets, binder prox
 	server := proxy.New(proxy.Options{
 		Source: i.store, Sockets: sockets, Upstreams: i.manager, HTTP: i.handler,
 		Recorder: i.recorder, Binder: binder, Logger: i.options.Logger,
-		MaxConnections: i.options.MaxConnections,
+		MaxConnections: i.options.MaxConnections, DrainTimeout: i.options.DrainTimeout,
 	})
 	i.serving.Store(server)
 	return server.Run(ctx)

@@ -12,8 +12,8 @@ import (
 
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/credentials"
-	"github.com/egret-mesh/egret/internal/data/file"
 	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/file"
 )
 
 // servers are the TLS servers of the filter chains that end TLS, one for each context:
@@ -67,24 +67,24 @@ func (s *servers) keep(cfg *config.Config) {
 type tlsServer struct {
 	spec  *resource.DownstreamTLS
 	log   *slog.Logger
-	certs []*credentials.Pair
+	certs []*file.Pair
 	roots func() (*x509.CertPool, error)
 
 	http, tcp *tls.Config
 
 	mu     sync.Mutex
-	failed map[*credentials.Pair]string // what was logged last
+	failed map[*file.Pair]string // what was logged last
 }
 
 func newTLSServer(spec *resource.DownstreamTLS, log *slog.Logger) (*tlsServer, error) {
-	s := &tlsServer{spec: spec, log: log, failed: map[*credentials.Pair]string{}}
+	s := &tlsServer{spec: spec, log: log, failed: map[*file.Pair]string{}}
 	for i := range spec.Certificates {
 		c := &spec.Certificates[i]
 		if c.CertFile != "" {
-			s.certs = append(s.certs, credentials.NewPair(c.CertFile, c.KeyFile))
+			s.certs = append(s.certs, file.NewPair(c.CertFile, c.KeyFile))
 			continue
 		}
-		pair, err := credentials.FixedPair(c.InlineCert, c.InlineKey)
+		pair, err := file.FixedPair(c.InlineCert, c.InlineKey)
 		if err != nil {
 			return nil, err
 		}
@@ -202,7 +202,7 @@ func (s *tlsServer) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 }
 
 // tell logs what is wrong with a certificate's files, once per problem.
-func (s *tlsServer) tell(pair *credentials.Pair, err error) {
+func (s *tlsServer) tell(pair *file.Pair, err error) {
 	text := ""
 	if err != nil {
 		text = err.Error()

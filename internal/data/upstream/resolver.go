@@ -15,8 +15,8 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/egret-mesh/egret/internal/data/file"
 	"github.com/egret-mesh/egret/internal/data/match"
+	"github.com/egret-mesh/egret/internal/file"
 )
 
 const (

@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 
-	"github.com/egret-mesh/egret/internal/data/file"
+	"github.com/egret-mesh/egret/internal/file"
 )
 
 // nameServer is a real DNS server on loopback, UDP and TCP on the same port.

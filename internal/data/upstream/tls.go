@@ -11,9 +11,9 @@ import (
 
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/credentials"
-	"github.com/egret-mesh/egret/internal/data/file"
 	"github.com/egret-mesh/egret/internal/data/match"
 	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/file"
 )
 
 // tlsContext originates TLS with one UpstreamTLS. Its files are read again when

@@ -1,16 +1,10 @@
-// Package credentials holds what proves an identity in TLS: certificates with their
-// keys, and how a peer's certificate is judged, for either side of a connection.
-//
-// It must not open connections, or decide whether a peer must be verified.
-package credentials
+package file
 
 import (
 	"crypto/tls"
 	"fmt"
 	"os"
 	"sync"
-
-	"github.com/egret-mesh/egret/internal/data/file"
 )
 
 // Pair is a certificate chain with its key, in PEM.
@@ -52,7 +46,7 @@ func (p *Pair) Get() (*tls.Certificate, error) {
 	if err != nil {
 		return p.cert, err
 	}
-	if p.ci != nil && file.Same(ci, p.ci) && file.Same(ki, p.ki) {
+	if p.ci != nil && Same(ci, p.ci) && Same(ki, p.ki) {
 		return p.cert, p.failedAs
 	}
 	p.ci, p.ki = ci, ki
@@ -64,11 +58,11 @@ func (p *Pair) Get() (*tls.Certificate, error) {
 }
 
 func (p *Pair) read() (*tls.Certificate, error) {
-	certPEM, err := file.Read(p.certFile)
+	certPEM, err := Read(p.certFile)
 	if err != nil {
 		return nil, err
 	}
-	keyPEM, err := file.Read(p.keyFile)
+	keyPEM, err := Read(p.keyFile)
 	if err != nil {
 		return nil, err
 	}

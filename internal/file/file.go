@@ -1,5 +1,5 @@
-// Package file reads files that may change while the proxy runs: certificates,
-// resolv.conf, hosts.
+// Package file reads files that may change while a program runs: certificates with their
+// keys, resolv.conf, hosts.
 //
 // It must not watch anything or run by itself: a file is looked at when it is asked for.
 package file

@@ -1,0 +1,99 @@
+// Package egretproxy is the proxy as a program of its own, sidecar or gateway: started with
+// a bootstrap in Envoy's form, it takes all else from a control plane by ADS, listens on
+// the machine's addresses and dials from its network.
+//
+// It has no part of a control plane, and knows neither Istio nor Kubernetes; it puts
+// data/instance on the network.
+package egretproxy
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/egret-mesh/egret/internal/bootstrap"
+	"github.com/egret-mesh/egret/internal/data/record"
+)
+
+// Options of Run. Bootstrap is needed.
+type Options struct {
+	Bootstrap *bootstrap.Bootstrap
+	// DNSAddress serves the workload's DNS, UDP and TCP; "": not served. Istio's agent
+	// has it at 127.0.0.1:15053.
+	DNSAddress string
+	// DrainTimeout is how long live connections may go on when the proxy ends.
+	DrainTimeout time.Duration
+	Logger       *slog.Logger
+}
+
+// readBootstrap reads a file, or standard input for "-".
+func readBootstrap(path string) (*bootstrap.Bootstrap, error) {
+	in := io.Reader(os.Stdin)
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = f.Close() }()
+		in = f
+	}
+	text, err := io.ReadAll(io.LimitReader(in, bootstrap.MaxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("bootstrap: %w", err)
+	}
+	return bootstrap.Parse(text)
+}
+
+// workload is whose calls the metrics tell, from the node's metadata as Istio's proxies
+// have it (WORKLOAD_NAME, NAMESPACE, CLUSTER_ID, LABELS).
+func workload(n *corev3.Node) record.Workload {
+	fields := n.GetMetadata().GetFields()
+	labels := fields["LABELS"].GetStructValue().GetFields()
+	text := func(m map[string]*structpb.Value, keys ...string) string {
+		for _, key := range keys {
+			if s := m[key].GetStringValue(); s != "" {
+				return s
+			}
+		}
+		return ""
+	}
+	return record.Workload{
+		Name:      text(fields, "WORKLOAD_NAME", "NAME"),
+		Namespace: text(fields, "NAMESPACE"),
+		Cluster:   text(fields, "CLUSTER_ID"),
+		App:       text(labels, "service.istio.io/canonical-name", "app.kubernetes.io/name", "app"),
+		Version:   text(labels, "service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"),
+	}
+}
+
+// Open files that egret-proxy reckons with.
+const (
+	// filesPerConnection is the most that one connection costs: two sockets, a pipe (two
+	// files) in each direction, and one idle connection to an upstream.
+	filesPerConnection = 2 + 4 + 1
+	reservedFiles      = 512
+	mostConnections    = 65536 // where memory is the bound
+)
+
+// maxConnections is how many connections there may be at a time, for a limit of open
+// files. A quarter of a low limit is reserved.
+func maxConnections(files uint64) int {
+	free := files - min(reservedFiles, files/4)
+	return int(min(max(free/filesPerConnection, 1), mostConnections))
+}
+
+// openFilesLimit is this process's soft limit (RLIMIT_NOFILE), which the Go runtime has
+// raised to the hard limit.
+func openFilesLimit() uint64 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 1024
+	}
+	return limit.Cur
+}

