@@ -84,13 +84,7 @@ func milliseconds(r *Request, name string) time.Duration {
 // IsGRPC reports whether a request speaks gRPC by its content type.
 func IsGRPC(r *Request) bool {
 	v, _ := header(r, "content-type")
-	return IsGRPCType(v)
-}
-
-// IsGRPCType reports whether a content type is "application/grpc", alone or with "+" or ";".
-func IsGRPCType(v string) bool {
-	const grpc = "application/grpc"
-	return len(v) >= len(grpc) && match.EqualFold(v[:len(grpc)], grpc) && (len(v) == len(grpc) || v[len(grpc)] == '+' || v[len(grpc)] == ';')
+	return match.IsGRPC(v)
 }
 
 // ParseGRPCTimeout reads grpc-timeout: up to eight digits and a unit (the gRPC protocol

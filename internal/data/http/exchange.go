@@ -161,7 +161,7 @@ func (x *exchange) readHead() bool {
 	}
 	x.entry.Method, x.entry.Path, x.entry.Authority = x.req.Method, x.req.Path, x.req.Authority
 	x.entry.RequestHeaders = &x.req.Fields
-	x.grpc = isGRPC(x.entry.Protocol, &x.req.Fields)
+	x.grpc = x.entry.IsGRPC()
 	x.entry.Host, _ = http1.SplitPort(x.req.Authority)
 	if err != nil {
 		x.failRead(err)

@@ -3,14 +3,14 @@ package http
 import (
 	"strconv"
 
-	"github.com/egret-mesh/egret/internal/data/decide"
+	"github.com/egret-mesh/egret/internal/data/match"
 	"github.com/egret-mesh/egret/internal/data/reason"
 )
 
 // asksGRPC reports whether an answer of ours is for a gRPC client.
 func (x *exchange) asksGRPC() bool {
 	v, _ := x.req.Fields.Original().Get("content-type")
-	return decide.IsGRPCType(v)
+	return match.IsGRPC(v)
 }
 
 // answerGRPC answers with nothing but a head, which gRPC takes for trailers: HTTP

@@ -1,12 +1,6 @@
 package http
 
-import (
-	"encoding/binary"
-	"strings"
-
-	"github.com/egret-mesh/egret/internal/data/http1"
-	"github.com/egret-mesh/egret/internal/data/record"
-)
+import "encoding/binary"
 
 // frames counts the messages of a gRPC body as it passes: each has a prefix of a flag
 // and its length in four bytes (gRPC over HTTP2, Length-Prefixed-Message). It keeps
@@ -34,14 +28,4 @@ func (f *frames) add(p []byte) {
 			f.messages++
 		}
 	}
-}
-
-// isGRPC goes by the content type, as Envoy does. gRPC needs HTTP/2.
-func isGRPC(p record.Protocol, f *http1.Fields) bool {
-	if p != record.ProtocolHTTP2 {
-		return false
-	}
-	value, _ := f.Get("content-type")
-	rest, ok := strings.CutPrefix(value, "application/grpc")
-	return ok && (rest == "" || rest[0] == '+')
 }

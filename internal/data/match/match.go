@@ -176,3 +176,10 @@ func lowered(s string) string {
 	}
 	return string(b)
 }
+
+// IsGRPC reports whether a content type is gRPC's: "application/grpc", alone or followed
+// by "+" (Envoy's Grpc::Common::hasGrpcContentType). gRPC-Web is not.
+func IsGRPC(contentType string) bool {
+	rest, ok := strings.CutPrefix(contentType, "application/grpc")
+	return ok && (rest == "" || rest[0] == '+')
+}

@@ -276,3 +276,14 @@ func TestIsHostName(t *testing.T) {
 		t.Errorf("canonical name %q", got)
 	}
 }
+
+func TestIsGRPC(t *testing.T) {
+	for contentType, want := range map[string]bool{
+		"application/grpc": true, "application/grpc+proto": true, "application/grpc+": true,
+		"": false, "application/grpc-web": false, "application/grpc;a=b": false, "Application/grpc": false, "application/grp": false, " application/grpc": false,
+	} {
+		if got := IsGRPC(contentType); got != want {
+			t.Errorf("%q: %v", contentType, got)
+		}
+	}
+}

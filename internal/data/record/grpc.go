@@ -2,7 +2,8 @@ package record
 
 import (
 	"strconv"
-	"strings"
+
+	"github.com/egret-mesh/egret/internal/data/match"
 )
 
 // grpcNames are the status codes of gRPC by number: as %GRPC_STATUS% prints them, and
@@ -16,21 +17,17 @@ var grpcNames = [...][2]string{
 	{"DataLoss", "DATA_LOSS"}, {"Unauthenticated", "UNAUTHENTICATED"},
 }
 
-// isGRPC reports whether the request is gRPC by its content type
+// IsGRPC reports whether the request is gRPC by its content type
 // (Envoy's Grpc::Common::isGrpcRequestHeaders). gRPC needs HTTP/2.
-func isGRPC(e *Entry) bool {
-	if e.Protocol != ProtocolHTTP2 {
-		return false
-	}
-	rest, ok := strings.CutPrefix(get(e.RequestHeaders, "content-type"), "application/grpc")
-	return ok && (rest == "" || rest[0] == '+')
+func (e *Entry) IsGRPC() bool {
+	return e.Protocol == ProtocolHTTP2 && match.IsGRPC(get(e.RequestHeaders, "content-type"))
 }
 
 // grpcStatus is the status of a gRPC call: of the trailers, else of the headers, else
 // what the HTTP status means (Envoy's Grpc::Common::getGrpcStatus). A status that is
 // no number is -1.
 func grpcStatus(e *Entry) (code int, ok bool) {
-	if !isGRPC(e) {
+	if !e.IsGRPC() {
 		return 0, false
 	}
 	for _, h := range []Headers{e.ResponseTrailers, e.ResponseHeaders} {

@@ -139,7 +139,7 @@ func httpKeyOf(e *Entry) httpKey {
 	if e.Status > 0 && e.Status <= 999 {
 		k.status = int16(e.Status)
 	}
-	if isGRPC(e) {
+	if e.IsGRPC() {
 		k.grpc = unsetGRPC
 		if n, ok := grpcStatus(e); ok && n >= 0 && n < len(grpcNames) { // others would be chosen by the server
 			k.grpc = int16(n)
