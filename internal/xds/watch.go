@@ -84,7 +84,23 @@ func (w *watch) want(i interest) {
 		w.mark(n)
 	}
 	for n := range i.names {
+		// Dropped by ask before, and the server was not told yet: as in ask.
+		if _, before := old[n]; w.delta && !before && !w.holds(n) {
+			w.repeat(n)
+		}
 		w.mark(n)
+	}
+}
+
+func (w *watch) holds(n string) bool {
+	_, ok := w.have[n]
+	return ok
+}
+
+// repeat makes the server send a name again that it was told already.
+func (w *watch) repeat(n string) {
+	if _, ok := w.told.names[n]; ok {
+		w.again[n] = struct{}{}
 	}
 }
 
@@ -102,9 +118,7 @@ func (w *watch) ask(more, less []string) {
 	for _, n := range more {
 		w.wanted.names[n] = struct{}{}
 		delete(w.have, n) // what was on its way the handler did not take
-		if _, ok := w.told.names[n]; ok {
-			w.again[n] = struct{}{}
-		}
+		w.repeat(n)
 		w.mark(n)
 	}
 }

@@ -159,11 +159,15 @@ func (n *jsonNode) appendParts(dst []byte, r *Recorder, e *Entry) []byte {
 			continue
 		}
 		v := o.value(r, e)
-		switch v.kind {
-		case kindNone:
+		switch {
+		case v.kind == kindNone:
 			dst = append(dst, '-')
-		case kindWord, kindForeign:
+		case v.kind == kindWord || v.kind == kindForeign:
 			dst = appendJSONInner(dst, v.s)
+		case v.kind == kindTime && o.time != nil: // a custom format may hold anything
+			start := len(dst)
+			dst = v.appendPlain(dst, e, o)
+			dst = appendJSONInner(dst[:start], string(dst[start:]))
 		default:
 			dst = v.appendPlain(dst, e, o)
 		}
