@@ -193,11 +193,11 @@ func parseOurselves(b []byte) ([]onWire, error) {
 }
 
 // everywhere lets every host go to the same place.
-func everywhere(t testing.TB, dial upstream.Dialer) (*Handler, func(net.Conn) *Conn) {
+func everywhere(t testing.TB, protocol resource.UpstreamProtocol, dial upstream.Dialer) (*Handler, func(net.Conn) *Conn) {
 	t.Helper()
 	l := &resource.Listener{Name: "l", Address: netip.MustParseAddrPort("0.0.0.0:80")}
 	to := netip.MustParseAddrPort("192.0.2.1:80")
-	c := &resource.Cluster{Name: "c", ConnectTimeout: patient, Endpoints: &resource.Endpoints{ClusterName: "c",
+	c := &resource.Cluster{Name: "c", ConnectTimeout: patient, Protocol: protocol, Endpoints: &resource.Endpoints{ClusterName: "c",
 		Localities: []resource.Locality{{Endpoints: []resource.Endpoint{{Host: "192.0.2.1", Port: 80, Address: to, Weight: 1}}}}}}
 	m := &resource.HTTPConnectionManager{UpgradeTypes: []string{"websocket"}, UseRemoteAddress: true, GenerateRequestID: true,
 		Inline: &resource.RouteConfiguration{Name: "80", VirtualHosts: []*resource.VirtualHost{{Name: "all", Domains: []string{"*"},
@@ -268,7 +268,7 @@ func FuzzForward(f *testing.F) {
 		f.Add([]byte(s), uint16(1))
 	}
 	d := &tapped{}
-	h, conn := everywhere(f, d)
+	h, conn := everywhere(f, resource.UpstreamHTTP1, d)
 	f.Fuzz(func(t *testing.T, data []byte, step uint16) {
 		h.Close() // the idle connections of the last run
 		d.take()
