@@ -57,6 +57,7 @@ type Conn struct {
 
 	draining atomic.Bool
 	streams  atomic.Uint32 // of HTTP/2, where their number is limited
+	cert     atomic.Pointer[clientCert]
 	mu       sync.Mutex
 	onDrain  func() // of the session; nil before Serve and after it
 }

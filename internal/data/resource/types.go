@@ -111,9 +111,14 @@ type HTTPConnectionManager struct {
 	// untrusted x-envoy headers are removed.
 	UseRemoteAddress bool
 	SkipXFFAppend    bool
-	// KeepForwardedClientCert: x-forwarded-client-cert of the client is kept; else
-	// it is removed.
-	KeepForwardedClientCert bool
+	// ForwardClientCert is what becomes of x-forwarded-client-cert, and
+	// ClientCertDetails what is told of a client's certificate in it.
+	ForwardClientCert ForwardClientCert
+	ClientCertDetails ClientCertDetails
+	// Via is appended to the via header of requests and responses; "": nothing.
+	Via string
+	// AppendForwardedPort sets x-forwarded-port.
+	AppendForwardedPort bool
 	// ServerName is set as the response's "server" header; "": passed through.
 	ServerName         string
 	ServerNameIfAbsent bool // only where the upstream gave none
@@ -146,6 +151,22 @@ type HTTPConnectionManager struct {
 	// Fault is what the fault filter does where the route does not say; may be nil.
 	Fault *Fault
 }
+
+// ForwardClientCert is forward_client_cert_details. Without a certificate of the client
+// all but ClientCertAlwaysForward remove the header.
+type ForwardClientCert uint8
+
+// Modes, with Envoy's meaning.
+const (
+	ClientCertSanitize ForwardClientCert = iota
+	ClientCertForward                    // as the client sent it
+	ClientCertAppend                     // and the client's own certificate
+	ClientCertSet                        // the client's own certificate only
+	ClientCertAlwaysForward
+)
+
+// ClientCertDetails is set_current_client_cert_details: what is told beside the hash.
+type ClientCertDetails struct{ Cert, Chain, Subject, URI, DNS bool }
 
 // EscapedSlashes is what becomes of %2F and %5C in a path
 // (path_with_escaped_slashes_action), before it is normalised.
