@@ -56,6 +56,9 @@ type Listener struct {
 	ContinueOnTimeout  bool
 	FilterChains       []*FilterChain
 	DefaultFilterChain *FilterChain
+	// OnDemand, when not "", is the name under which further filter chains are asked for
+	// by server name (fcds_config).
+	OnDemand string
 	// AccessLogs record connections that match no filter chain.
 	AccessLogs []AccessLog
 	Objects    []Object
@@ -85,6 +88,8 @@ type FilterChain struct {
 	// Unsupported, when not "", says why connections of this chain cannot be
 	// served; they are refused.
 	Unsupported string
+
+	alone *chainIndex // of a chain that was asked for by server name
 }
 
 // FilterChainMatch is envoy.config.listener.v3.FilterChainMatch.
@@ -145,6 +150,9 @@ type HTTPConnectionManager struct {
 	StripPort StripPort
 	// SuppressEnvoyHeaders: the router adds no x-envoy headers of its own.
 	SuppressEnvoyHeaders bool
+	// OnDemand: a virtual host that is not there is asked for where the route
+	// configuration has VHDS (the on_demand filter); OnDemandClusters: clusters are, too.
+	OnDemand, OnDemandClusters bool
 	// Filters are the HTTP filters before the router that act by the route's
 	// configuration, in their order.
 	Filters []HTTPFilter
@@ -206,7 +214,9 @@ type TCPProxy struct {
 	IdleTimeout time.Duration     // 0 means Envoy's default of 1 h
 	MaxDuration time.Duration     // of a connection; 0: unlimited
 	HashSource  bool              // hash_policy: the client's address
-	AccessLogs  []AccessLog
+	// OnDemandClusters: a cluster that is not there is asked for (on_demand).
+	OnDemandClusters bool
+	AccessLogs       []AccessLog
 	// Tunnel, if not nil, has the bytes go through a tunnel that the upstream, an HTTP
 	// proxy, is asked for.
 	Tunnel *Tunnel
