@@ -252,6 +252,7 @@ func explainHop(p Proxy, c *Call, dst netip.AddrPort, b decide.Binding) (Hop, ne
 	if plan.Chain.HTTP != nil {
 		return explainRequest(p, c, &conn, plan, hop)
 	}
+	hop.tunnel(plan.Chain.TCP)
 	return forward(p, &conn, conn.SNI, hop, plan.Clusters)
 }
 

@@ -27,6 +27,18 @@ func (h *Hop) filters(m *resource.HTTPConnectionManager, route *resource.Route, 
 	return false
 }
 
+// tunnel tells what the endpoint, a proxy, is asked for.
+func (h *Hop) tunnel(t *resource.TCPProxy) {
+	if t == nil || t.Tunnel == nil {
+		return
+	}
+	method := "CONNECT"
+	if t.Tunnel.Post {
+		method = "POST"
+	}
+	h.Notes = append(h.Notes, fmt.Sprintf("tunnel: the endpoint is asked by %s for a way to %s", method, t.Tunnel.Authority))
+}
+
 // fault tells what is injected into some requests; into all is an end.
 func (h *Hop) fault(m *resource.HTTPConnectionManager, route *resource.Route, r *decide.Request) bool {
 	cluster := ""
