@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/data/socket"
 	"github.com/egret-mesh/egret/internal/host/intercept"
 )
 
@@ -17,12 +18,7 @@ type machine struct{}
 func (machine) Listen(ctx context.Context, l *resource.Listener) ([]net.Listener, error) {
 	var out []net.Listener
 	for _, at := range append([]netip.AddrPort{l.Address}, l.AdditionalAddresses...) {
-		network := "tcp4"
-		if at.Addr().Is6() {
-			network = "tcp6"
-		}
-		var config net.ListenConfig
-		ln, err := config.Listen(ctx, network, at.String())
+		ln, err := socket.Listen(ctx, at)
 		if err != nil {
 			for _, open := range out {
 				err = errors.Join(err, open.Close())

@@ -20,7 +20,7 @@ const (
 	keepAliveCount    = 9
 )
 
-// Listen listens on a TCP address. What accepted connections need is set on the listening
+// Listen listens on a TCP address, for its family only. What accepted connections need is set on the listening
 // socket, once: they inherit it (tcp(7)), where package net would make four calls for
 // each. It is plain TCP, not Multipath TCP: a connection of that kind could not be spliced
 // or looked at, and accepting costs more also where clients do not speak it.
@@ -29,7 +29,11 @@ func Listen(ctx context.Context, address netip.AddrPort) (net.Listener, error) {
 		return control(c, keepAlive)
 	}}
 	lc.SetMultipathTCP(false)
-	return lc.Listen(ctx, "tcp", address.String())
+	network := "tcp6"
+	if address.Addr().Unmap().Is4() {
+		network = "tcp4"
+	}
+	return lc.Listen(ctx, network, address.String())
 }
 
 // Dial connects to a TCP address, IP and port, from source where that is valid.
