@@ -27,6 +27,9 @@ type Options struct {
 	// DNSAddress serves the workload's DNS, UDP and TCP; "": not served. Istio's agent
 	// has it at 127.0.0.1:15053.
 	DNSAddress string
+	// Copy is the file where the configuration is kept, to start with when the control
+	// plane is away; "": none.
+	Copy string
 	// DrainTimeout is how long live connections may go on when the proxy ends.
 	DrainTimeout time.Duration
 	Logger       *slog.Logger

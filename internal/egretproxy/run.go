@@ -34,7 +34,7 @@ func Run(ctx context.Context, o Options) error {
 	}()
 	lookup := upstream.NewResolver(upstream.ResolverOptions{Logger: o.Logger})
 	p, err := instance.New(instance.Options{
-		ControlPlane: servers[0], SotW: !o.Bootstrap.Delta,
+		ControlPlanes: controlPlanes(servers), Copy: o.Copy, SotW: !o.Bootstrap.Delta,
 		Node: o.Bootstrap.Node, Workload: workload(o.Bootstrap.Node),
 		Dialer: &upstream.NetDialer{}, Resolver: lookup, Logger: o.Logger,
 		Refused: func(err error) {
@@ -67,6 +67,13 @@ func dial(servers []bootstrap.Server) (out []*grpc.ClientConn, err error) {
 		return nil, err
 	}
 	return out, nil
+}
+
+func controlPlanes(servers []*grpc.ClientConn) (out []grpc.ClientConnInterface) {
+	for _, s := range servers {
+		out = append(out, s)
+	}
+	return out
 }
 
 func serve(ctx context.Context, o Options, p *instance.Instance, lookup *upstream.DNSResolver) error {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"github.com/egret-mesh/egret/internal/control/discovery"
 	"github.com/egret-mesh/egret/internal/control/istioapi"
@@ -85,7 +86,7 @@ func newRunning(o meshOptions) (*running, error) {
 		return nil, err
 	}
 	r.resolver = dns.New(dns.Options{
-		Source: r.sidecar.Store(), OnDemand: r.sidecar.Store(), Resolver: lookup, Recorder: r.sidecar.Recorder(),
+		Source: r.sidecar.Store(), Resolver: lookup, Recorder: r.sidecar.Recorder(),
 		Logger: o.logger.With("part", "dns"),
 	})
 	return r, nil
@@ -98,7 +99,7 @@ func (r *running) newProxy(o meshOptions, name string, lookup upstream.Resolver,
 		return nil, fmt.Errorf("access log: %w", err)
 	}
 	return instance.New(instance.Options{
-		ControlPlane:   r.pipe,
+		ControlPlanes:  []grpc.ClientConnInterface{r.pipe},
 		Node:           xdsgen.EncodeNode(node, meshDomain),
 		Workload:       w,
 		OpenLog:        open,

@@ -32,9 +32,19 @@ type ClientOptions struct {
 	Handler Handler
 	Logger  *slog.Logger // nil: discard
 	// MinBackoff and MaxBackoff bound the pause before a new stream: it doubles with
-	// each stream that brought nothing, and a random part of up to half is taken off. 0
-	// means 100 ms and 15 s.
+	// each stream that brought nothing or did not last for MaxBackoff, and a random part
+	// of up to half is taken off. 0 means 100 ms and 15 s.
 	MinBackoff, MaxBackoff time.Duration
+	// Others are further servers: each is asked when those before it did not answer. A
+	// stream stays where it is until it ends.
+	Others []grpc.ClientConnInterface
+	// AnswerTimeout is how long a server may be silent on a new stream, while the client
+	// has nothing; 0 means 15 s. When it has something, silence may mean that nothing
+	// changed.
+	AnswerTimeout time.Duration
+	// Copy is the path of a file where what the server sent is kept, without keys; when
+	// no server answers at the start, the client begins with it. "": none.
+	Copy string
 }
 
 // Client keeps one ADS stream to a server and hands what comes to a handler. It
@@ -42,7 +52,7 @@ type ClientOptions struct {
 // sent again on a delta stream. On a state-of-the-world stream what did not change
 // is not handed on again.
 type Client struct {
-	ads     discoveryv3.AggregatedDiscoveryServiceClient
+	servers []discoveryv3.AggregatedDiscoveryServiceClient // in the order in which they are asked
 	opts    ClientOptions
 	log     *slog.Logger
 	wake    chan struct{} // for Run: names may have been dropped
@@ -51,12 +61,16 @@ type Client struct {
 	mu      sync.Mutex // guards what follows
 	watches map[string]*watch
 	status  ClientStatus
+	keeping *keeping // nil without a copy
 }
 
 // ClientStatus is the state of a client's connection.
 type ClientStatus struct {
 	// Connected: the server has answered on the present stream.
 	Connected bool
+	// Server is the one of the present or the last stream: 0 is the first, others follow
+	// in the order of ClientOptions.Others.
+	Server int
 	// Streams counts the streams that were begun.
 	Streams int
 	// LastError is why the last stream ended; "" for none.
@@ -71,11 +85,19 @@ func NewClient(cc grpc.ClientConnInterface, o ClientOptions) *Client {
 	}
 	o.MinBackoff = cmp.Or(o.MinBackoff, 100*time.Millisecond)
 	o.MaxBackoff = max(o.MinBackoff, cmp.Or(o.MaxBackoff, 15*time.Second))
-	return &Client{
-		ads: discoveryv3.NewAggregatedDiscoveryServiceClient(cc), opts: o, log: o.Logger,
+	o.AnswerTimeout = cmp.Or(o.AnswerTimeout, 15*time.Second)
+	c := &Client{
+		opts: o, log: o.Logger,
 		wake: make(chan struct{}, 1), sending: make(chan struct{}, 1),
 		watches: map[string]*watch{},
 	}
+	for _, server := range append([]grpc.ClientConnInterface{cc}, o.Others...) {
+		c.servers = append(c.servers, discoveryv3.NewAggregatedDiscoveryServiceClient(server))
+	}
+	if o.Copy != "" {
+		c.keeping = newKeeping()
+	}
+	return c
 }
 
 // Subscribe replaces the names that are wanted of a type; nil means all of them, an
@@ -129,24 +151,64 @@ func (c *Client) Run(ctx context.Context) error {
 	if c.opts.Node.GetId() == "" {
 		return errors.New("xds client: the node has no id")
 	}
-	failures := 0
-	for ctx.Err() == nil {
-		progress, err := c.stream(ctx)
+	var copying sync.WaitGroup
+	defer copying.Wait()
+	if c.keeping != nil {
+		copying.Go(func() { c.keepCopy(ctx) })
+	}
+	told := ""
+	for failures := 0; ctx.Err() == nil; failures++ {
+		began := time.Now()
+		progress, err := c.round(ctx)
 		if ctx.Err() != nil {
 			break
 		}
-		if progress {
-			failures = 0
+		if progress && time.Since(began) >= c.opts.MaxBackoff {
+			failures, told = 0, "" // it lasted
+		} else if !progress && failures == 0 && c.keeping != nil && !c.holds() {
+			c.restore()
 		}
 		pause := backoff(failures, c.opts.MinBackoff, c.opts.MaxBackoff, rand.Float64())
-		failures++
-		c.log.Warn("xDS stream ended; will try again", "error", err, "pause", pause.Round(time.Millisecond))
+		level := slog.LevelDebug // the same again is not told again
+		if err.Error() != told {
+			level, told = slog.LevelWarn, err.Error()
+		}
+		c.log.Log(ctx, level, "xDS stream ended; will try again", "error", err, "pause", pause.Round(time.Millisecond))
 		c.pause(ctx, pause)
 	}
 	return nil
 }
 
-// backoff is the pause after so many streams without an answer; random is in [0, 1).
+// round asks the servers, one after the other, until one answers and its stream ends.
+// progress: one did. The error is never nil.
+func (c *Client) round(ctx context.Context) (progress bool, err error) {
+	var errs []error
+	for i := range c.servers {
+		progress, err = c.stream(ctx, i)
+		if progress || ctx.Err() != nil {
+			return progress, err
+		}
+		if len(c.servers) > 1 {
+			err = fmt.Errorf("server %d: %w", i+1, err)
+		}
+		errs = append(errs, err)
+	}
+	return false, errors.Join(errs...)
+}
+
+// holds reports whether the client has any resource.
+func (c *Client) holds() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.watches {
+		if len(w.have) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// backoff is the pause after so many failures; random is in [0, 1).
 func backoff(failures int, least, most time.Duration, random float64) time.Duration {
 	d := least
 	for range failures {
@@ -177,14 +239,14 @@ func (c *Client) pause(ctx context.Context, d time.Duration) {
 
 // stream runs one stream to its end, which is always an error. progress: the server
 // answered.
-func (c *Client) stream(ctx context.Context) (progress bool, err error) {
+func (c *Client) stream(ctx context.Context, server int) (progress bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
-	c.begin()
+	c.begin(server)
 	defer func() { c.end(err) }()
-	wire, err := c.open(ctx)
+	wire, err := c.open(ctx, server)
 	if err != nil {
 		return false, err
 	}
@@ -196,11 +258,19 @@ func (c *Client) stream(ctx context.Context) (progress bool, err error) {
 			ended <- err
 		}
 	})
+	silent := time.NewTimer(c.opts.AnswerTimeout)
+	defer silent.Stop()
+	if c.holds() {
+		silent.Stop()
+	}
 	for {
 		select {
 		case err := <-ended:
 			return progress, err
+		case <-silent.C:
+			return false, fmt.Errorf("the server has not answered for %v", c.opts.AnswerTimeout)
 		case r := <-responses:
+			silent.Stop()
 			if err := c.take(r); err != nil {
 				return progress, err
 			}
@@ -211,20 +281,21 @@ func (c *Client) stream(ctx context.Context) (progress bool, err error) {
 	}
 }
 
-func (c *Client) open(ctx context.Context) (clientWire, error) {
+func (c *Client) open(ctx context.Context, server int) (clientWire, error) {
 	size := grpc.MaxCallRecvMsgSize(maxResponse)
 	if c.opts.Delta {
-		st, err := c.ads.DeltaAggregatedResources(ctx, size)
+		st, err := c.servers[server].DeltaAggregatedResources(ctx, size)
 		return deltaClient{st}, err
 	}
-	st, err := c.ads.StreamAggregatedResources(ctx, size)
+	st, err := c.servers[server].StreamAggregatedResources(ctx, size)
 	return sotwClient{st}, err
 }
 
-func (c *Client) begin() {
+func (c *Client) begin(server int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.status.Streams++
+	c.status.Server = server
 	for _, w := range c.watches {
 		w.restart()
 	}
@@ -315,6 +386,9 @@ func (c *Client) take(r *response) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w.applied(r, u, errs)
+	if c.keeping != nil {
+		c.keeping.note(u, errs)
+	}
 	if len(errs) > 0 {
 		c.log.Warn("xDS resource refused", "type", r.typeURL, "version", r.version, "error", problem(errs))
 	}
@@ -329,6 +403,9 @@ func (c *Client) take(r *response) error {
 func (c *Client) drop() {
 	for _, u := range c.drops() {
 		c.opts.Handler.Apply(u)
+		if c.keeping != nil {
+			poke(c.keeping.changed)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ package instance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,10 +35,14 @@ import (
 // output. Denials that no access log has written go there.
 const StandardLog = "/dev/stdout"
 
-// Options of New. ControlPlane, Node and Dialer are needed.
+// Options of New. ControlPlanes, Node and Dialer are needed.
 type Options struct {
-	// ControlPlane is the connection to the ADS server.
-	ControlPlane grpc.ClientConnInterface
+	// ControlPlanes are the connections to ADS servers, at least one: each is asked when
+	// those before it do not answer.
+	ControlPlanes []grpc.ClientConnInterface
+	// Copy is the file where the configuration is kept, to start with when no control
+	// plane answers; "": none.
+	Copy string
 	// SotW speaks the state-of-the-world form of ADS; else the incremental one is spoken.
 	SotW bool
 	// Node is who the proxy says that it is.
@@ -83,9 +88,13 @@ func New(o Options) (*Instance, error) {
 	if o.Refused == nil {
 		o.Refused = func(error) {}
 	}
-	i := &Instance{options: o, store: config.NewStore(config.StoreOptions{Logger: o.Logger, OnDemand: onDemand(o.Node)})}
-	i.client = xds.NewClient(o.ControlPlane, xds.ClientOptions{
+	i := &Instance{options: o, store: config.NewStore(config.StoreOptions{Logger: o.Logger})}
+	if len(o.ControlPlanes) == 0 {
+		return nil, errors.New("a proxy needs a control plane")
+	}
+	i.client = xds.NewClient(o.ControlPlanes[0], xds.ClientOptions{
 		Node: o.Node, Delta: !o.SotW, Handler: refusals{i.store, o.Refused}, Logger: o.Logger,
+		Others: o.ControlPlanes[1:], Copy: o.Copy,
 	})
 	i.store.Attach(i.client)
 	var err error
@@ -104,15 +113,10 @@ func New(o Options) (*Instance, error) {
 	}
 	i.manager = upstream.NewManager(upstream.Options{Source: i.store, Dialer: o.Dialer, Resolver: o.Resolver, Logger: o.Logger})
 	i.handler = http.NewHandler(http.Options{
-		Upstreams: i.manager, Recorder: i.recorder, OnDemand: i.store, Logger: o.Logger,
+		Upstreams: i.manager, Recorder: i.recorder, Logger: o.Logger,
 		Limits: http.Limits{IdleTotal: o.MaxConnections},
 	})
 	return i, nil
-}
-
-// onDemand reports whether the node says that it asks by name for what it uses.
-func onDemand(n *corev3.Node) bool {
-	return n.GetMetadata().GetFields()[xds.OnDemandMetadata].GetStringValue() == "true"
 }
 
 // refusals tells what of an update the proxy refuses, besides the NACK.
@@ -147,7 +151,7 @@ func (i *Instance) Ready(ctx context.Context, names bool) error {
 	changed, unsubscribe := i.store.Subscribe()
 	defer unsubscribe()
 	for {
-		if c := i.store.Current(); c != nil && (!names || c.Names != nil || c.NamesOnDemand) {
+		if c := i.store.Current(); c != nil && (!names || c.Names != nil) {
 			return nil
 		}
 		select {
@@ -163,7 +167,7 @@ func (i *Instance) Ready(ctx context.Context, names bool) error {
 func (i *Instance) Serve(ctx context.Context, sockets proxy.Sockets, binder proxy.Binder) error {
 	server := proxy.New(proxy.Options{
 		Source: i.store, Sockets: sockets, Upstreams: i.manager, HTTP: i.handler,
-		Recorder: i.recorder, OnDemand: i.store, Binder: binder, Logger: i.options.Logger,
+		Recorder: i.recorder, Binder: binder, Logger: i.options.Logger,
 		MaxConnections: i.options.MaxConnections, DrainTimeout: i.options.DrainTimeout,
 	})
 	i.serving.Store(server)

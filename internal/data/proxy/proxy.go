@@ -61,9 +61,8 @@ type Options struct {
 	Upstreams Upstreams
 	HTTP      HTTP
 	Recorder  *record.Recorder
-	OnDemand  config.OnDemand // where filter chains and names are asked for; nil: nowhere
-	Binder    Binder          // nil: no address was handed out by a DNS proxy
-	Logger    *slog.Logger    // nil discards
+	Binder    Binder       // nil: no address was handed out by a DNS proxy
+	Logger    *slog.Logger // nil discards
 	// MaxConnections bounds the live connections; more are closed at once and recorded
 	// as too_many_connections. 0: 16384.
 	MaxConnections int
@@ -88,7 +87,6 @@ type Proxy struct {
 	http           HTTP
 	recorder       *record.Recorder
 	binder         Binder
-	onDemand       config.OnDemand
 	log            *slog.Logger
 	maxConnections int
 	drainTimeout   time.Duration
@@ -104,8 +102,6 @@ type Proxy struct {
 	// serving ends when draining begins.
 	serving context.Context
 
-	judged *config.Config // that live connections were judged by last; of Run
-
 	mu   sync.Mutex
 	live map[*connection]struct{}
 }
@@ -116,9 +112,6 @@ func New(o Options) *Proxy {
 		source: o.Source, sockets: o.Sockets, upstreams: o.Upstreams, http: o.HTTP, recorder: o.Recorder,
 		binder: o.Binder, log: o.Logger, maxConnections: o.MaxConnections, drainTimeout: o.DrainTimeout,
 		live: map[*connection]struct{}{},
-	}
-	if p.onDemand = o.OnDemand; p.onDemand == nil {
-		p.onDemand = config.Offline{}
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -169,10 +162,7 @@ func (p *Proxy) follow(cfg *config.Config, retry *time.Timer) {
 	}
 	failed := p.acceptors.set(p.serving, cfg, p)
 	p.servers.keep(cfg)
-	if !cfg.DecidesAs(p.judged) {
-		p.judgeAll(cfg)
-		p.judged = cfg
-	}
+	p.judgeAll(cfg)
 	retry.Stop()
 	if failed {
 		retry.Reset(listenRetry)

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -34,15 +35,15 @@ func withArguments(command string) func(args string) operator {
 	case "COALESCE":
 		return firstOf
 	case "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT":
-		return masked(upstreamLocal)
+		return masked(func(e *Entry) *netip.AddrPort { return &e.UpstreamLocalAddress })
 	case "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":
-		return masked(upstreamRemote)
+		return masked(upstreamAddress)
 	case "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT":
-		return masked(downstreamLocal)
+		return masked(func(e *Entry) *netip.AddrPort { return &e.DownstreamLocal })
 	case "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT":
-		return masked(downstreamDirectLocal)
+		return masked(directLocal)
 	case "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT":
-		return masked(downstreamRemote)
+		return masked(func(e *Entry) *netip.AddrPort { return &e.DownstreamRemote })
 	}
 	return nil
 }
@@ -58,15 +59,22 @@ func codeDetails(how string) operator {
 	}
 }
 
+func upstreamAddress(e *Entry) *netip.AddrPort {
+	host, _ := splitPort(e.UpstreamHost)
+	a, _ := netip.ParseAddr(host)
+	ap := netip.AddrPortFrom(a, 0)
+	return &ap
+}
+
 // masked is an address without its port, or the network of that prefix length that it
 // is in. A length that is too long for the address leaves nothing to print.
-func masked(p place) func(string) operator {
+func masked(of func(*Entry) *netip.AddrPort) func(string) operator {
 	return func(length string) operator {
 		bits, err := strconv.Atoi(length)
 		return func(_ *Recorder, e *Entry) value {
-			a := p.of(e)
+			a := of(e)
 			if err != nil && a.IsValid() { // no length was given
-				return value{kind: kindAddr, n: int64(p)}
+				return value{kind: kindAddr, addr: a}
 			}
 			network, err := a.Addr().Prefix(bits)
 			if err != nil || !a.IsValid() {

@@ -97,20 +97,18 @@ func compileOperator(p *format.Part) operator {
 }
 
 // value asks an op that is not a literal.
-func (o *op) value(r *Recorder, e *Entry) (v value) {
+func (o *op) value(r *Recorder, e *Entry) value {
 	switch o.from {
 	case fromRequest, fromResponse, fromTrailer:
-		v = header(e, o.from, o.text)
+		v := header(e, o.from, o.text)
 		if v.kind == kindNone && o.alt != "" {
 			v = header(e, o.from, o.alt)
 		}
+		return v.cut(o.max)
 	case fromOperator:
-		v = o.call(r, e)
+		return o.call(r, e).cut(o.max)
 	}
-	if o.max > 0 && len(v.s) > o.max {
-		v.s = v.s[:o.max]
-	}
-	return v
+	return value{}
 }
 
 // appendText prints the ops of a text format.
