@@ -108,7 +108,7 @@ func (m *models) event(e byte) {
 			m.sub.review()
 			break
 		}
-		names, _ := changedNames(Snapshot{m.typeURL: m.old}, Snapshot{m.typeURL: m.current})
+		names := Compare(Snapshot{m.typeURL: m.old}, Snapshot{m.typeURL: m.current})
 		m.sub.reviewNames(names[m.typeURL])
 	case 2:
 		m.serve()

@@ -66,18 +66,41 @@ func (c typeState) find(name string) (Resource, bool) {
 type Whole struct {
 	sequence uint64
 	all      Snapshot
-	history  []difference // the newest is the last
+	history  History
 }
 
-// difference is what one change did to a view: type -> names. Everything has changed where
-// names is nil.
-type difference struct {
-	sequence uint64
-	names    map[string][]string
-}
+// History is what the last changes of a view did: for each, type -> names. It is a value:
+// it never changes. The zero value is empty.
+type History struct{ steps []map[string][]string }
 
 // maxHistory bounds the changes that a state can tell of one by one.
 const maxHistory = 64
+
+// Add is the history with one more step. Nil names mean that everything has changed.
+func (h History) Add(names map[string][]string) History {
+	return History{append(slices.Clone(h.steps[max(0, len(h.steps)+1-maxHistory):]), names)}
+}
+
+// Since joins the last steps; see State.Changed.
+func (h History) Since(steps uint64, typeURL string) ([]string, bool) {
+	if steps > uint64(len(h.steps)) {
+		return nil, false
+	}
+	recent := h.steps[uint64(len(h.steps))-steps:]
+	if len(recent) == 1 {
+		return recent[0][typeURL], recent[0] != nil
+	}
+	seen := map[string]struct{}{}
+	for _, names := range recent {
+		if names == nil {
+			return nil, false
+		}
+		for _, n := range names[typeURL] {
+			seen[n] = struct{}{}
+		}
+	}
+	return slices.Collect(maps.Keys(seen)), true
+}
 
 // Next is the state after before, which may be nil: the first one. Where the content is the
 // same, it is before itself.
@@ -85,22 +108,16 @@ func Next(before *Whole, all Snapshot) *Whole {
 	if before == nil {
 		return &Whole{sequence: 1, all: all}
 	}
-	names, few := changedNames(before.all, all)
-	if few && len(names) == 0 {
+	names := Compare(before.all, all)
+	if names != nil && len(names) == 0 {
 		return before
 	}
-	d := difference{sequence: before.sequence + 1, names: names}
-	return &Whole{sequence: d.sequence, all: all, history: remember(before.history, d)}
+	return &Whole{sequence: before.sequence + 1, all: all, history: before.history.Add(names)}
 }
 
-// remember adds to a history, which others may still read.
-func remember(history []difference, d difference) []difference {
-	return append(slices.Clone(history[max(0, len(history)+1-maxHistory):]), d)
-}
-
-// changedNames compares; few is false when most has changed, and names is nil then.
-func changedNames(before, after Snapshot) (names map[string][]string, few bool) {
-	names = map[string][]string{}
+// Compare gives the names of what differs, by type; nil when that is most of it.
+func Compare(before, after Snapshot) map[string][]string {
+	names := map[string][]string{}
 	changed, total := 0, 0
 	for typeURL, resources := range after {
 		old := before[typeURL]
@@ -121,9 +138,9 @@ func changedNames(before, after Snapshot) (names map[string][]string, few bool) 
 		}
 	}
 	if changed > 100 && changed > total/2 {
-		return nil, false
+		return nil
 	}
-	return names, true
+	return names
 }
 
 // Sequence implements State.
@@ -140,29 +157,10 @@ func (w *Whole) Find(typeURL, name string) (Resource, bool) {
 
 // Changed implements State.
 func (w *Whole) Changed(typeURL string, since uint64) ([]string, bool) {
-	return changedSince(w.history, w.sequence, typeURL, since)
-}
-
-// changedSince joins the changes of a history after since.
-func changedSince(history []difference, now uint64, typeURL string, since uint64) ([]string, bool) {
-	steps := now - since
-	if since > now || steps > uint64(len(history)) {
+	if since > w.sequence {
 		return nil, false
 	}
-	recent := history[uint64(len(history))-steps:]
-	if len(recent) == 1 {
-		return recent[0].names[typeURL], recent[0].names != nil
-	}
-	seen := map[string]struct{}{}
-	for _, d := range recent {
-		if d.names == nil {
-			return nil, false
-		}
-		for _, n := range d.names[typeURL] {
-			seen[n] = struct{}{}
-		}
-	}
-	return slices.Collect(maps.Keys(seen)), true
+	return w.history.Since(w.sequence-since, typeURL)
 }
 
 // ownView is the view of one stream, for generators whose nodes share nothing.

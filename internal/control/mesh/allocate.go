@@ -27,41 +27,53 @@ func slotAddress(slot uint32) netip.Addr {
 // the keys, so that the result depends on the set of services only, not on its order.
 // Addresses that the previous snapshot allocated stay.
 func (r *registry) allocate(previous *Snapshot) {
-	byKey := make(map[string][]*Service, len(r.services))
-	for _, s := range r.services {
-		if len(s.Addresses) == 0 && s.Resolution != ResolutionNone && !IsWildcard(s.Host) {
-			key := s.Namespace + "/" + s.Host
-			byKey[key] = append(byKey[key], s)
+	before := map[string]netip.Addr{}
+	if previous != nil {
+		before = previous.auto
+	}
+	auto := make(map[string]netip.Addr, max(len(before), len(r.services)))
+	used := make(map[netip.Addr]bool, len(auto))
+	keys := make([]string, len(r.services)) // by place in services; "": it gets none
+	fresh := map[string]*Service{}
+	for i, s := range r.services {
+		if len(s.Addresses) > 0 || s.Resolution == ResolutionNone || IsWildcard(s.Host) {
+			continue
+		}
+		keys[i] = s.Namespace + "/" + s.Host
+		if a, ok := before[keys[i]]; ok {
+			auto[keys[i]], used[a] = a, true
+		} else if fresh[keys[i]] == nil {
+			fresh[keys[i]] = s
 		}
 	}
-	auto := make(map[string]netip.Addr, len(byKey))
-	used := make(map[netip.Addr]bool, len(byKey))
-	keys := sortedKeys(byKey)
-	if previous != nil {
-		keys = slices.DeleteFunc(keys, func(key string) bool {
-			a, ok := previous.auto[key]
-			if ok {
-				auto[key], used[a] = a, true
-			}
-			return ok
-		})
-	}
-	for _, key := range keys {
+	for _, key := range sortedKeys(fresh) {
 		a, ok := freeSlot(key, used)
 		if !ok {
-			r.exhausted(byKey[key][0])
+			r.exhausted(fresh[key])
 			break
 		}
 		auto[key], used[a] = a, true
 	}
-	for key, services := range byKey {
-		if a, ok := auto[key]; ok {
-			for _, s := range services {
-				s.AutoAddresses = []netip.Addr{a}
-			}
-		}
+	for i, key := range keys {
+		r.setAuto(i, auto[key])
 	}
 	r.snapshot.auto = auto
+}
+
+// setAuto gives the service at a place its address; the zero one is none.
+func (r *registry) setAuto(at int, a netip.Addr) {
+	s := r.services[at]
+	var want []netip.Addr
+	if a.IsValid() {
+		want = []netip.Addr{a}
+	}
+	if slices.Equal(s.AutoAddresses, want) {
+		return
+	}
+	if !r.fresh[s] {
+		s = r.writable(at)
+	}
+	s.AutoAddresses = want
 }
 
 func freeSlot(key string, used map[netip.Addr]bool) (netip.Addr, bool) {

@@ -18,21 +18,35 @@ type serviceKey struct{ namespace, host string }
 type registry struct {
 	snapshot *Snapshot
 	objects  istioapi.Objects
+	previous *Snapshot
 	services []*Service
-	byKey    map[serviceKey]*Service
-	problems []istioapi.Problem
+	byKey    map[serviceKey]int // place in services
+	entries  map[*networking.ServiceEntry]*madeEntry
+	// fresh services were made for this snapshot, and own ones are copies made for it that
+	// no entry has.
+	fresh, own map[*Service]bool
+	problems   []istioapi.Problem
 	// workloads: namespace -> "key=value" -> entries with that label.
 	workloads map[string]map[string][]*istioapi.WorkloadEntry
 }
 
+// madeEntry are the services of an entry before any is merged with those of others.
+type madeEntry struct {
+	ref      istioapi.Ref
+	services []*Service
+}
+
 func (r *registry) build(builtIn []*Service) {
+	r.fresh, r.own = map[*Service]bool{}, map[*Service]bool{}
+	r.entries = make(map[*networking.ServiceEntry]*madeEntry, len(r.objects.ServiceEntries))
 	for _, s := range builtIn {
 		c := *s
 		c.Host = strings.ToLower(c.Host)
 		c.Sources = []istioapi.Ref{s.Source}
 		c.visible = newVisibility(s.ExportTo, nil, s.Namespace)
+		r.own[&c] = true
+		r.byKey[serviceKey{c.Namespace, c.Host}] = len(r.services)
 		r.services = append(r.services, &c)
-		r.byKey[serviceKey{c.Namespace, c.Host}] = &c
 	}
 	entries := byAge(r.objects.ServiceEntries, func(e *istioapi.ServiceEntry) *istioapi.Meta { return &e.Meta })
 	r.services = slices.Grow(r.services, len(entries))
@@ -41,12 +55,41 @@ func (r *registry) build(builtIn []*Service) {
 	}
 }
 
-// addEntry makes one service per host of the entry.
+// addEntry adds one service per host of the entry.
 func (r *registry) addEntry(e *istioapi.ServiceEntry) {
+	for _, s := range r.made(e) {
+		key := serviceKey{s.Namespace, s.Host}
+		at, ok := r.byKey[key]
+		if !ok {
+			r.byKey[key] = len(r.services)
+			r.services = append(r.services, s)
+			continue
+		}
+		old := r.services[at]
+		if !old.visible.equal(s.visible) || old.Resolution != s.Resolution {
+			r.services = append(r.services, s)
+			continue
+		}
+		merge(r.writable(at), s)
+	}
+}
+
+// made are the entry's services, those of the previous snapshot where it had the same
+// entry and nothing else that they are made of can have changed.
+func (r *registry) made(e *istioapi.ServiceEntry) []*Service {
+	exportTo := r.snapshot.config.GetDefaultServiceExportTo()
+	if p := r.previous; p != nil && slices.Equal(p.config.GetDefaultServiceExportTo(), exportTo) {
+		if m := p.entries[e.Spec]; m != nil && m.ref == e.Ref {
+			r.entries[e.Spec] = m
+			return m.services
+		}
+	}
+	problems := len(r.problems)
 	ports := r.ports(e)
 	addresses := r.addresses(e)
 	endpoints := r.endpoints(e)
-	v := newVisibility(e.Spec.GetExportTo(), r.snapshot.config.GetDefaultServiceExportTo(), e.Namespace)
+	v := newVisibility(e.Spec.GetExportTo(), exportTo, e.Namespace)
+	m := &madeEntry{ref: e.Ref}
 	for _, host := range e.Spec.GetHosts() {
 		s := &Service{
 			Host:            strings.ToLower(host),
@@ -62,16 +105,25 @@ func (r *registry) addEntry(e *istioapi.ServiceEntry) {
 			SubjectAltNames: e.Spec.GetSubjectAltNames(),
 			visible:         v,
 		}
-		key := serviceKey{s.Namespace, s.Host}
-		if old, ok := r.byKey[key]; ok && old.visible.equal(v) && old.Resolution == s.Resolution {
-			merge(old, s)
-			continue
-		}
-		r.services = append(r.services, s)
-		if r.byKey[key] == nil {
-			r.byKey[key] = s
-		}
+		m.services = append(m.services, s)
+		r.fresh[s] = true
 	}
+	// What selects workloads depends on them, and what has problems must tell them again.
+	if e.Spec.GetWorkloadSelector() == nil && len(r.problems) == problems {
+		r.entries[e.Spec] = m
+	}
+	return m.services
+}
+
+// writable is the service at a place, as a copy that is this snapshot's own.
+func (r *registry) writable(at int) *Service {
+	s := r.services[at]
+	if !r.own[s] {
+		c := *s
+		s = &c
+		r.own[s], r.services[at] = true, s
+	}
+	return s
 }
 
 // merge adds a further ServiceEntry of the same host and namespace, as Istio does:
@@ -83,7 +135,7 @@ func merge(old, s *Service) {
 		old.Endpoints = bound(old.Endpoints, old.Ports)
 		old.Addresses = slices.Clone(old.Addresses)
 	}
-	old.Sources = append(old.Sources, s.Sources...)
+	old.Sources = slices.Concat(old.Sources, s.Sources)
 	for _, p := range s.Ports {
 		if !slices.ContainsFunc(old.Ports, func(q Port) bool { return q.Number == p.Number }) {
 			old.Ports = append(old.Ports, p)

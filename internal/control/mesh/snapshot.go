@@ -47,7 +47,8 @@ type Options struct {
 	// (istiod's PILOT_FILTER_GATEWAY_CLUSTER_CONFIG), instead of those of all services.
 	FilterGatewayClusters bool
 	// Previous, when set, keeps the addresses that it allocated automatically, so
-	// that a workload's cached DNS answers stay true. Only its allocations are read.
+	// that a workload's cached DNS answers stay true. Services that are made of the same
+	// objects as before are taken from it as they are.
 	Previous *Snapshot
 }
 
@@ -71,6 +72,9 @@ type Snapshot struct {
 	accessLogFile         string
 
 	services     []*Service // in Istio's order: oldest first
+	entries      map[*networking.ServiceEntry]*madeEntry
+	indexed      *index
+	labelKeys    []string
 	auto         map[string]netip.Addr
 	virtual      []*VirtualService
 	byGateway    map[string][]*VirtualService
@@ -99,16 +103,19 @@ func New(objects istioapi.Objects, options Options) (*Snapshot, []istioapi.Probl
 	r := &registry{
 		snapshot: s,
 		objects:  objects,
-		byKey:    make(map[serviceKey]*Service, len(objects.ServiceEntries)),
+		byKey:    make(map[serviceKey]int, len(objects.ServiceEntries)),
+		previous: options.Previous,
 	}
 	r.build(options.BuiltIn)
 	r.allocate(options.Previous)
-	s.services = r.services
+	s.services, s.entries = r.services, r.entries
+	s.indexed = &index{}
 	s.indexVirtualServices(objects.VirtualServices)
 	s.indexDestinationRules(objects.DestinationRules)
 	s.indexSidecars(objects.Sidecars)
 	s.indexTelemetries(objects.Telemetries)
 	s.gateways = byAge(objects.Gateways, func(g *istioapi.Gateway) *istioapi.Meta { return &g.Meta })
+	s.labelKeys = s.findLabelKeys()
 	return s, append(r.problems, s.gatewayProblems()...)
 }
 
@@ -161,12 +168,16 @@ func (s *Snapshot) Services() []*Service { return s.services }
 // byAge sorts objects as Istio does: oldest first, then in the order of their
 // appearance, then by namespace and name. The input is not changed.
 func byAge[T any](objects []T, meta func(T) *istioapi.Meta) []T {
-	out := slices.Clone(objects)
-	slices.SortStableFunc(out, func(a, b T) int {
+	older := func(a, b T) int {
 		x, y := meta(a), meta(b)
 		return cmp.Or(x.Created.Compare(y.Created), cmp.Compare(x.Order, y.Order),
 			cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name))
-	})
+	}
+	if slices.IsSortedFunc(objects, older) { // as the file source gives them
+		return objects
+	}
+	out := slices.Clone(objects)
+	slices.SortStableFunc(out, older)
 	return out
 }
 

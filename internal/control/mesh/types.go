@@ -30,6 +30,8 @@ type Node struct {
 	// DNSCapture: the proxy answers the workload's DNS, so it gets the name table and
 	// automatically allocated addresses (Istio's ISTIO_META_DNS_CAPTURE).
 	DNSCapture bool
+	// OnDemand: a sidecar that asks by name for what it uses (xds.OnDemandMetadata).
+	OnDemand bool
 }
 
 // Protocol of a port, as Istio groups them.

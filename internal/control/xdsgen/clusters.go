@@ -23,39 +23,13 @@ const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 // subset, their endpoints, and BlackHoleCluster and PassthroughCluster.
 func (b *builder) clusters() {
 	for _, s := range b.scope.Services {
-		rule := b.scope.DestinationRule(s)
-		p := b.clusterProvenance(s, rule)
-		var plain *corev3.Metadata
-		for i, port := range s.Ports {
-			if slices.ContainsFunc(s.Ports[:i], func(q mesh.Port) bool { return q.Number == port.Number }) {
-				continue
-			}
-			if rule == nil && b.memo != nil {
-				b.keptCluster(s, port, p)
-				continue
-			}
-			if b.wanted(s, port, "") {
-				if plain == nil {
-					plain = p.metadata()
-				}
-				b.cluster(&target{service: s, port: port, policy: policyFor(rule.TrafficPolicy(), nil, port.Number)}, plain)
-			}
-			if rule == nil {
-				continue
-			}
-			for _, subset := range rule.Subsets {
-				if !b.wanted(s, port, subset.GetName()) {
-					continue
-				}
-				p.subset = subset.GetName()
-				b.cluster(&target{
-					service: s, port: port, subset: subset.GetName(), labels: subset.GetLabels(),
-					policy: policyFor(rule.Policy, subset.GetTrafficPolicy(), port.Number),
-				}, p.metadata())
-				p.subset = ""
-			}
-		}
+		b.serviceClusters(s)
 	}
+	b.fixedClusters()
+}
+
+// fixedClusters are those that no service has.
+func (b *builder) fixedClusters() {
 	b.emit(xds.ClusterType, blackHole, &clusterv3.Cluster{
 		Name:                 blackHole,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
@@ -63,6 +37,42 @@ func (b *builder) clusters() {
 	})
 	if b.node.Type == mesh.NodeSidecar {
 		b.emit(xds.ClusterType, passthrough, b.passthroughCluster())
+	}
+}
+
+// serviceClusters makes the clusters of one service.
+func (b *builder) serviceClusters(s *mesh.Service) {
+	rule := b.scope.DestinationRule(s)
+	p := b.clusterProvenance(s, rule)
+	var plain *corev3.Metadata
+	for i, port := range s.Ports {
+		if slices.ContainsFunc(s.Ports[:i], func(q mesh.Port) bool { return q.Number == port.Number }) {
+			continue
+		}
+		if rule == nil && b.memo != nil {
+			b.keptCluster(s, port, p)
+			continue
+		}
+		if b.wanted(s, port, "") {
+			if plain == nil {
+				plain = p.metadata()
+			}
+			b.cluster(&target{service: s, port: port, policy: policyFor(rule.TrafficPolicy(), nil, port.Number)}, plain)
+		}
+		if rule == nil {
+			continue
+		}
+		for _, subset := range rule.Subsets {
+			if !b.wanted(s, port, subset.GetName()) {
+				continue
+			}
+			p.subset = subset.GetName()
+			b.cluster(&target{
+				service: s, port: port, subset: subset.GetName(), labels: subset.GetLabels(),
+				policy: policyFor(rule.Policy, subset.GetTrafficPolicy(), port.Number),
+			}, p.metadata())
+			p.subset = ""
+		}
 	}
 }
 

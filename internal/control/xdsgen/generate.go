@@ -24,6 +24,8 @@ type builder struct {
 	logs   accessLogs
 	shared shared
 	memo   *memo // nil: nothing is kept
+	// known, for parts of a mesh, is what only the whole can tell; nil: this is the whole.
+	known *known
 	// surroundings is the sum of what all parts in the memo are made from.
 	surroundings sum
 
@@ -48,12 +50,7 @@ func generate(snapshot *mesh.Snapshot, node mesh.Node, memo *memo) (xds.Snapshot
 	if node.Type != mesh.NodeSidecar && node.Type != mesh.NodeRouter {
 		return nil, fmt.Errorf("node %q has type %q; known are %q and %q", node.ID, node.Type, mesh.NodeSidecar, mesh.NodeRouter)
 	}
-	b := &builder{mesh: snapshot, node: node, scope: snapshot.Scope(node), memo: memo}
-	b.shared = b.newShared(snapshot)
-	b.logs = b.newAccessLogs()
-	if memo != nil {
-		b.surroundings = b.environment()
-	}
+	b := newBuilder(snapshot, node, memo)
 	b.begin()
 	clusters := *b
 	clusters.begin()
@@ -79,6 +76,17 @@ func generate(snapshot *mesh.Snapshot, node mesh.Node, memo *memo) (xds.Snapshot
 		return nil, fmt.Errorf("generate resources for node %q: %w", node.ID, err)
 	}
 	return b.out, nil
+}
+
+// newBuilder has what is the same for all resources of a node.
+func newBuilder(snapshot *mesh.Snapshot, node mesh.Node, memo *memo) *builder {
+	b := &builder{mesh: snapshot, node: node, scope: snapshot.Scope(node), memo: memo}
+	b.shared = b.newShared(snapshot)
+	b.logs = b.newAccessLogs()
+	if memo != nil {
+		b.surroundings = b.environment()
+	}
+	return b
 }
 
 // begin gives b what it fills in itself.

@@ -1,173 +1,189 @@
 package xdsgen
 
 import (
-	"errors"
-	"fmt"
 	"net/netip"
-	"strings"
-	"sync/atomic"
+	"slices"
+	"sync"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/egret-mesh/egret/internal/control/mesh"
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
-// Generator makes resources from the current snapshot. It implements xds.Generator,
-// and is safe for concurrent use. It keeps what it made of each service, for the next
-// snapshot.
+// Generator makes resources from the current snapshot, once for all nodes that get the
+// same. It implements xds.Viewer, and is safe for concurrent use. It keeps what it made,
+// for the next snapshot.
 type Generator struct {
-	current atomic.Pointer[mesh.Snapshot]
-	memo    *memo
+	memo *memo
+
+	mu      sync.Mutex // guards what follows
+	current *mesh.Snapshot
+	number  uint64         // of current; the first is 1
+	steps   []mesh.Changes // the last ones, each from one snapshot to the next
+	labels  uint64         // number of the snapshot since which the labels count that count now
+	views   map[string]*member
 }
+
+// maxSteps bounds the changes that a view can be behind and still know what changed.
+const maxSteps = 64
 
 // NewGenerator begins with a snapshot.
 func NewGenerator(s *mesh.Snapshot) *Generator {
-	g := &Generator{memo: newMemo()}
-	g.current.Store(s)
-	return g
+	return &Generator{memo: newMemo(), current: s, number: 1, labels: 1, views: map[string]*member{}}
 }
 
 // Set replaces the snapshot; then tell the xDS server (Changed).
 func (g *Generator) Set(s *mesh.Snapshot) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.memo.next()
-	g.current.Store(s)
+	g.steps = append(g.steps[max(0, len(g.steps)+1-maxSteps):], mesh.Diff(g.current, s))
+	g.number++
+	if !slices.Equal(g.current.LabelKeys(), s.LabelKeys()) {
+		g.labels = g.number
+	}
+	g.current = s
 }
 
-// Generate implements xds.Generator.
+// Generate implements xds.Generator: all resources of a node, as if nobody shared them.
 func (g *Generator) Generate(n *corev3.Node) (xds.Snapshot, error) {
 	node, err := DecodeNode(n)
 	if err != nil {
 		return nil, err
 	}
-	return generate(g.current.Load(), node, g.memo)
+	g.mu.Lock()
+	snapshot := g.current
+	g.mu.Unlock()
+	return generate(snapshot, node, g.memo)
 }
 
-var _ xds.Generator = (*Generator)(nil)
-
-// Bounds on what a node says of itself.
-const (
-	maxNodeID     = 1024
-	maxNodeLabels = 256
-	maxNodeLabel  = 1024
-	maxAddresses  = 64
-)
-
-var errNode = errors.New("not a node in Istio's form")
-
-// DecodeNode reads a node as Istio's proxies describe themselves: the id is
-// "type~address~name.namespace~domain"; metadata has NAMESPACE, LABELS, INSTANCE_IPS
-// and DNS_CAPTURE (what the ISTIO_META_ environment variables set).
-func DecodeNode(n *corev3.Node) (mesh.Node, error) {
-	id := n.GetId()
-	if len(id) > maxNodeID {
-		return mesh.Node{}, fmt.Errorf("%w: the id has %d bytes, at most %d are read", errNode, len(id), maxNodeID)
+// View implements xds.Viewer.
+func (g *Generator) View(n *corev3.Node) (xds.View, error) {
+	node, err := DecodeNode(n)
+	if err != nil {
+		return nil, err
 	}
-	parts := strings.Split(id, "~")
-	if len(parts) != 4 {
-		return mesh.Node{}, fmt.Errorf("%w: id %q is not type~address~name.namespace~domain", errNode, id)
-	}
-	node := mesh.Node{ID: id, Type: mesh.NodeType(parts[0])}
-	if node.Type != mesh.NodeSidecar && node.Type != mesh.NodeRouter {
-		return mesh.Node{}, fmt.Errorf("%w: type %q in id %q", errNode, parts[0], id)
-	}
-	node.Name, node.Namespace, _ = strings.Cut(parts[2], ".")
-	fields := n.GetMetadata().GetFields()
-	if ns := fields["NAMESPACE"].GetStringValue(); ns != "" {
-		node.Namespace = ns
-	}
-	if node.Namespace == "" {
-		return mesh.Node{}, fmt.Errorf("%w: id %q has no namespace", errNode, id)
-	}
-	var err error
-	if node.Locality, err = nodeLocality(n.GetLocality()); err != nil {
-		return mesh.Node{}, err
-	}
-	if node.Labels, err = nodeLabels(fields["LABELS"].GetStructValue()); err != nil {
-		return mesh.Node{}, err
-	}
-	node.Addresses, err = nodeAddresses(parts[1], fields["INSTANCE_IPS"].GetStringValue())
-	node.DNSCapture = truth(fields["DNS_CAPTURE"])
-	return node, err
-}
-
-// nodeLocality is "region/zone/subzone", without what is not given at its end.
-func nodeLocality(l *corev3.Locality) (string, error) {
-	s := strings.TrimRight(l.GetRegion()+"/"+l.GetZone()+"/"+l.GetSubZone(), "/")
-	if len(s) > maxNodeLabel {
-		return "", fmt.Errorf("%w: the locality has more than %d bytes", errNode, maxNodeLabel)
-	}
-	return s, nil
-}
-
-func nodeLabels(s *structpb.Struct) (map[string]string, error) {
-	if len(s.GetFields()) > maxNodeLabels {
-		return nil, fmt.Errorf("%w: %d labels, at most %d are read", errNode, len(s.GetFields()), maxNodeLabels)
-	}
-	out := make(map[string]string, len(s.GetFields()))
-	for k, v := range s.GetFields() {
-		if len(k)+len(v.GetStringValue()) > maxNodeLabel {
-			return nil, fmt.Errorf("%w: a label has more than %d bytes", errNode, maxNodeLabel)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	node = relevant(node, g.current.LabelKeys())
+	k := viewKey(node)
+	m := g.views[k]
+	if m == nil || m.labels != g.labels {
+		m = &member{generator: g, key: k, node: node, labels: g.labels}
+		if node.OnDemand {
+			m.view = newNamedView(m)
+		} else {
+			m.view = &fullView{member: m}
 		}
-		out[k] = v.GetStringValue()
+		g.views[k] = m
 	}
-	return out, nil
+	m.users++
+	return m.view, nil
 }
 
-// nodeAddresses are those of the metadata, else the one of the id; "" is none.
-func nodeAddresses(one, list string) ([]netip.Addr, error) {
-	if list == "" {
-		list = one
+var _ xds.Viewer = (*Generator)(nil)
+
+// relevant is the node without what no resource depends on.
+func relevant(n mesh.Node, labels []string) mesh.Node {
+	all := n.Labels
+	n.Name, n.Labels = "", map[string]string{}
+	for _, k := range labels {
+		if v, ok := all[k]; ok {
+			n.Labels[k] = v
+		}
 	}
-	var out []netip.Addr
-	for s := range strings.SplitSeq(list, ",") {
-		if s == "" {
-			continue
-		}
-		a, err := netip.ParseAddr(s)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %q is not an address", errNode, s)
-		}
-		if len(out) == maxAddresses {
-			return nil, fmt.Errorf("%w: more than %d addresses", errNode, maxAddresses)
-		}
-		out = append(out, a.Unmap().WithZone(""))
-	}
-	return out, nil
+	return n
 }
 
-// truth reads metadata that is a boolean or its word.
-func truth(v *structpb.Value) bool {
-	return v.GetBoolValue() || strings.EqualFold(v.GetStringValue(), "true") || v.GetStringValue() == "1"
+// viewKey is the same for nodes that get the same. A sidecar's addresses matter by their
+// family only; a gateway's servers are bound by the service that has its addresses.
+func viewKey(n mesh.Node) string {
+	var k key
+	k.text(string(n.Type), n.Namespace, n.Locality)
+	k.labels(n.Labels)
+	k.flag(n.DNSCapture)
+	k.flag(n.OnDemand)
+	k.flag(slices.ContainsFunc(n.Addresses, netip.Addr.Is4))
+	k.flag(slices.ContainsFunc(n.Addresses, netip.Addr.Is6))
+	if n.Type == mesh.NodeRouter {
+		for _, a := range n.Addresses {
+			k.text(a.String())
+		}
+	}
+	return string(k.b)
 }
 
-// EncodeNode is the inverse of DecodeNode, for proxies that are told who they are.
-func EncodeNode(n mesh.Node, domain string) *corev3.Node {
-	labels := make(map[string]*structpb.Value, len(n.Labels))
-	for k, v := range n.Labels {
-		labels[k] = structpb.NewStringValue(v)
+// now is the current snapshot, its number, and what changed since an earlier one.
+func (g *Generator) now(since uint64) (s *mesh.Snapshot, number uint64, changes mesh.Changes) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	behind := g.number - since
+	if since == 0 || behind > uint64(len(g.steps)) {
+		return g.current, g.number, mesh.Changes{All: true, Base: true}
 	}
-	addresses := make([]string, len(n.Addresses))
-	for i, a := range n.Addresses {
-		addresses[i] = a.String()
+	for _, c := range g.steps[uint64(len(g.steps))-behind:] {
+		changes.All = changes.All || c.All
+		changes.Base = changes.Base || c.Base
+		changes.Keys = append(changes.Keys, c.Keys...)
 	}
-	first := ""
-	if len(addresses) > 0 {
-		first = addresses[0]
-	}
-	fields := map[string]*structpb.Value{
-		"NAMESPACE":    structpb.NewStringValue(n.Namespace),
-		"LABELS":       structpb.NewStructValue(&structpb.Struct{Fields: labels}),
-		"INSTANCE_IPS": structpb.NewStringValue(strings.Join(addresses, ",")),
-	}
-	if n.DNSCapture {
-		fields["DNS_CAPTURE"] = structpb.NewStringValue("true")
-	}
-	return &corev3.Node{
-		Id: strings.Join([]string{
-			string(n.Type), first, n.Name + "." + n.Namespace, n.Namespace + ".svc." + domain,
-		}, "~"),
-		Metadata: &structpb.Struct{Fields: fields},
+	return g.current, g.number, changes
+}
+
+// member is what is the same for both kinds of views.
+type member struct {
+	generator *Generator
+	key       string
+	node      mesh.Node
+	labels    uint64 // the generator's, when the view was made
+	view      xds.View
+	users     int // the generator's lock guards it
+}
+
+// Stale implements xds.View.
+func (m *member) Stale() bool {
+	m.generator.mu.Lock()
+	defer m.generator.mu.Unlock()
+	return m.labels != m.generator.labels
+}
+
+// Leave implements xds.View.
+func (m *member) Leave() {
+	g := m.generator
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m.users--; m.users == 0 && g.views[m.key] == m {
+		delete(g.views, m.key)
 	}
 }
+
+// fullView has everything, for proxies that take all.
+type fullView struct {
+	*member
+	mu     sync.Mutex
+	number uint64
+	made   *xds.Whole
+}
+
+// State implements xds.View.
+func (v *fullView) State() (xds.State, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	snapshot, number, changes := v.generator.now(v.number)
+	if number == v.number || v.node.Type == mesh.NodeSidecar && changes.None() {
+		v.number = number
+		return v.made, nil
+	}
+	all, err := generate(snapshot, v.node, v.generator.memo)
+	if err != nil {
+		return nil, err
+	}
+	v.made, v.number = xds.Next(v.made, all), number
+	return v.made, nil
+}
+
+// Hold implements xds.View: all is kept anyway.
+func (v *fullView) Hold(string, []string) {}
+
+// Release implements xds.View.
+func (v *fullView) Release(string, []string) {}

@@ -115,6 +115,19 @@ func (b *builder) egressFor(port uint32) *mesh.EgressListener {
 // one; the hosts of VirtualServices that no service has (port 80 only); and last the
 // one for everything else, as the policy says.
 func (b *builder) sidecarRoutes(d *draft) *routev3.RouteConfiguration {
+	if b.node.OnDemand {
+		return b.routesOnDemand(d)
+	}
+	t := b.sidecarTable(d)
+	if !t.taken["*"] {
+		unknown := b.unknownHost()
+		t.put(unknown.Name, unknown.Domains, unknown)
+	}
+	return b.routeConfiguration(d.route, t)
+}
+
+// sidecarTable has the virtual hosts of a port's services and VirtualServices.
+func (b *builder) sidecarTable(d *draft) *routeTable {
 	port := d.port
 	l := b.egressFor(port)
 	services := httpServices(l, port)
@@ -138,11 +151,7 @@ func (b *builder) sidecarRoutes(d *draft) *routev3.RouteConfiguration {
 		b.addService(t, s, port)
 	}
 	t.sort()
-	if !t.taken["*"] {
-		unknown := b.unknownHost()
-		t.put(unknown.Name, unknown.Domains, unknown)
-	}
-	return b.routeConfiguration(d.route, t)
+	return t
 }
 
 // httpServices are the services of a listener with HTTP on a port.

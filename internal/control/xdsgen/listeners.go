@@ -18,18 +18,10 @@ import (
 const capturePort = 15001
 
 // sidecar makes a sidecar's listeners and their routes.
-func (b *builder) sidecar() {
-	s := &sidecarDrafts{builder: b, byKey: map[listenerKey]*draft{}}
-	for i := range b.scope.Egress {
-		l := &b.scope.Egress[i]
-		if l.Port == nil {
-			for _, d := range s.list {
-				d.locked = true
-			}
-		}
-		s.addListener(l)
-	}
-	for _, d := range s.list {
+func (b *builder) sidecar() { b.sidecarListeners(b.drafts()) }
+
+func (b *builder) sidecarListeners(drafts []*draft) {
+	for _, d := range drafts {
 		b.emit(xds.ListenerType, d.name(), b.sidecarListener(d))
 		if d.route != "" {
 			if _, done := b.out[xds.RouteType][d.route]; !done {
@@ -40,18 +32,41 @@ func (b *builder) sidecar() {
 	b.emit(xds.ListenerType, "virtualOutbound", b.virtualOutbound())
 }
 
+// drafts are the listeners of what the sidecar sees.
+func (b *builder) drafts() []*draft {
+	s := &sidecarDrafts{builder: b, byKey: map[listenerKey]*draft{}}
+	for i := range b.scope.Egress {
+		l := &b.scope.Egress[i]
+		if l.Port == nil {
+			s.lock()
+		}
+		s.addListener(l)
+	}
+	return s.list
+}
+
 // sidecarDrafts collects listeners by address and port.
 type sidecarDrafts struct {
 	*builder
 	byKey map[listenerKey]*draft
 	list  []*draft
+	// catchAll: the listener without a port is being added.
+	catchAll bool
+}
+
+// lock makes what there is be left alone by the listener without a port.
+func (s *sidecarDrafts) lock() {
+	s.catchAll = true
+	for _, d := range s.list {
+		d.locked = true
+	}
 }
 
 func (s *sidecarDrafts) draft(bind string, port uint32, bindToPort bool) *draft {
 	key := listenerKey{bind, port}
 	d := s.byKey[key]
 	if d == nil {
-		d = &draft{listenerKey: key, bindToPort: bindToPort}
+		d = &draft{listenerKey: key, bindToPort: bindToPort, locked: s.catchAll && s.known.locks(key)}
 		s.byKey[key] = d
 		s.list = append(s.list, d)
 	}
@@ -179,6 +194,10 @@ func (b *builder) sidecarListener(d *draft) *listenerv3.Listener {
 		l.FilterChains = append(l.FilterChains, b.httpChain(d))
 	}
 	for i := range d.chains {
+		if b.node.OnDemand && d.chains[i].byName() {
+			l.FcdsConfig = b.chainsOnDemand()
+			continue
+		}
 		c := b.tcpChain(&d.chains[i])
 		if d.route != "" && d.chains[i].match() == nil {
 			// Envoy looks no further than the chains for the transport protocol: plain bytes

@@ -25,6 +25,9 @@ type NameInfo struct {
 	Registry, Shortname, Namespace string
 }
 
+// everyName is the key that says that every name may be looked up outside.
+const everyName = "*"
+
 // nameTable emits the table for nodes whose DNS the proxy answers.
 func (b *builder) nameTable() {
 	if !b.node.DNSCapture {
@@ -52,7 +55,7 @@ func (b *builder) names() NameTable {
 		}
 	}
 	if b.scope.Policy.Mode == mesh.AllowAny {
-		t["*"] = NameInfo{Registry: "External"}
+		t[everyName] = NameInfo{Registry: "External"}
 	}
 	return t
 }

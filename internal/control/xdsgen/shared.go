@@ -2,6 +2,7 @@ package xdsgen
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -108,6 +109,9 @@ func (b *builder) newShared(s *mesh.Snapshot) shared {
 		h.filters = append(h.filters, &hcmv3.HttpFilter{
 			Name: f.name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: b.pack(f.config)},
 		})
+	}
+	if b.node.OnDemand {
+		h.filters = slices.Insert(h.filters, len(h.filters)-1, b.onDemandFilter(h.ads))
 	}
 	return h
 }
