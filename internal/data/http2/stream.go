@@ -199,6 +199,7 @@ func (s *Stream) finish() {
 	default:
 		s.reset(CodeInternal)
 	}
+	c.remove(s) // it is still there when the connection failed before the stream ended
 	s.open = false
 	c.credit(int64(s.in.reset(c.o.Pool)))
 }

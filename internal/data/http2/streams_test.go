@@ -235,3 +235,32 @@ func TestManyBodies(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A stream whose connection fails before it ends is forgotten when it is released: its
+// storage goes to another, and a frame that is still read must not touch that.
+func TestStreamOfAFailedConnectionIsForgotten(t *testing.T) {
+	s := startServer(t, Options{}, echo)
+	nc, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	workers := &Workers{}
+	defer workers.Close()
+	c, err := NewClient(nc, Options{Workers: workers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream := open(t, c, postRequest, false)
+	c.c.mu.Lock()
+	c.c.fail(io.ErrClosedPipe)
+	c.c.mu.Unlock()
+	stream.Release()
+	c.c.mu.Lock()
+	left := len(c.c.streams)
+	c.c.mu.Unlock()
+	if left != 0 {
+		t.Errorf("%d streams are kept", left)
+	}
+	c.Close()
+	<-c.Done()
+}

@@ -183,10 +183,12 @@ func TestHostileHellosWhereTLSEnds(t *testing.T) {
 	cfg := terminating(web(t), spec, true)
 	cfg.Listener("0.0.0.0_443").InspectorsTimeout = 300 * time.Millisecond
 	r := start(t, cfg, "10.1.2.3:443")
-	if got := overTLS(t, &inPieces{Conn: r.dial(), size: 1}, &tls.Config{}, ca); !strings.HasPrefix(got, "200") {
+	patientSpec := &resource.DownstreamTLS{Certificates: spec.Certificates, HandshakeTimeout: patience}
+	slow := start(t, terminating(web(t), patientSpec, true), "10.1.2.3:443") // the client needs its time, too
+	if got := overTLS(t, &inPieces{Conn: slow.dial(), size: 1}, &tls.Config{}, ca); !strings.HasPrefix(got, "200") {
 		t.Errorf("byte by byte: %s", got)
 	}
-	r.logged("- web 0 21 a.example -")
+	slow.logged("- web 0 21 a.example -")
 	plain := captureHello(t, &tls.Config{ServerName: "a.example"})
 	large := helloBytes(sniExt("a.example"), ext(0x1234, make([]byte, 64<<10-1)))
 	for name, first := range map[string][]byte{
