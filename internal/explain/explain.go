@@ -242,6 +242,10 @@ func explainHop(p Proxy, c *Call, dst netip.AddrPort, b decide.Binding) (Hop, ne
 		hop.FilterChain = plan.Chain.Name
 		hop.add(plan.Chain.Objects)
 	}
+	if plan.Verdict == decide.Ask { // a configuration that is not whole
+		plan.Verdict = decide.Deny
+		plan.Reason, plan.Detail = unasked(plan.Need)
+	}
 	if plan.Verdict == decide.Deny {
 		return hop.end(plan.Reason, plan.Detail), netip.AddrPort{}
 	}
@@ -252,6 +256,11 @@ func explainHop(p Proxy, c *Call, dst netip.AddrPort, b decide.Binding) (Hop, ne
 	return forward(p, &conn, conn.SNI, hop, plan.Clusters)
 }
 
+// unasked is what a proxy would say that cannot ask for what a decision lacks.
+func unasked(n config.Need) (reason.Reason, string) {
+	return decide.Asked(config.Answer{Need: n, Outcome: config.Unavailable, Detail: "it is asked for on demand, and nobody can be asked here"})
+}
+
 func explainRequest(p Proxy, c *Call, conn *decide.Conn, plan decide.ConnPlan, hop Hop) (Hop, netip.AddrPort) {
 	method := c.Method
 	if method == "" {
@@ -260,6 +269,10 @@ func explainRequest(p Proxy, c *Call, conn *decide.Conn, plan decide.ConnPlan, h
 	conn.Terminated = plan.Chain.TLS != nil
 	r := decide.Request{Method: method, Scheme: conn.Scheme(), Authority: c.authority(), Path: c.Path, Headers: headers(c.Headers), Conn: conn}
 	route := decide.Route(p.Config, plan.Chain.HTTP, &r)
+	if route.Verdict == decide.Ask {
+		route.Verdict = decide.Deny
+		route.Reason, route.Detail = unasked(route.Need)
+	}
 	if route.VirtualHost != nil {
 		hop.VirtualHost = route.VirtualHost.Name
 		hop.add(route.VirtualHost.Objects)
@@ -312,7 +325,7 @@ func forwardRequest(p Proxy, c *Call, conn *decide.Conn, hop Hop, route *resourc
 	}
 	c.Path = decide.RewritePath(route.Forward, &route.Match, c.Path)
 	c.Scheme, c.sni = "http", ""
-	if cluster := p.Config.Clusters[usable[0].Name]; cluster.TLS != nil {
+	if cluster := p.Config.Cluster(usable[0].Name); cluster.TLS != nil {
 		c.Scheme, c.sni = "https", cmp.Or(cluster.TLS.SNI, match.Name(c.authority()))
 	}
 	return forward(p, conn, match.Name(c.authority()), hop, clusters)
@@ -325,7 +338,7 @@ func forward(p Proxy, conn *decide.Conn, name string, hop Hop, clusters []resour
 	var first netip.AddrPort
 	for _, wc := range clusters {
 		hop.Clusters = append(hop.Clusters, wc.Name)
-		cluster := p.Config.Clusters[wc.Name]
+		cluster := p.Config.Cluster(wc.Name)
 		if cluster == nil {
 			hop.Reason, hop.Detail = reason.NoCluster, "the cluster "+wc.Name+" does not exist: calls that go there fail"
 			continue

@@ -86,7 +86,7 @@ func newRunning(o meshOptions) (*running, error) {
 		return nil, err
 	}
 	r.resolver = dns.New(dns.Options{
-		Source: r.sidecar.Store(), Resolver: lookup, Recorder: r.sidecar.Recorder(),
+		Source: r.sidecar.Store(), OnDemand: r.sidecar.Store(), Resolver: lookup, Recorder: r.sidecar.Recorder(),
 		Logger: o.logger.With("part", "dns"),
 	})
 	return r, nil

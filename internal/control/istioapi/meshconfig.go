@@ -72,7 +72,10 @@ func (c *checker) proxyConfig(p *meshconfig.ProxyConfig, at string) {
 	if p == nil {
 		return
 	}
-	c.unread(p, at, map[protoreflect.Name]bool{"proxy_headers": true})
+	c.unread(p, at, map[protoreflect.Name]bool{"proxy_headers": true, "gateway_topology": true})
+	if t := p.GetGatewayTopology(); t != nil {
+		c.unread(t, at+".gatewayTopology", map[protoreflect.Name]bool{"forward_client_cert_details": true})
+	}
 	h := p.GetProxyHeaders()
 	if h == nil {
 		return

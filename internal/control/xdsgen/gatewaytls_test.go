@@ -3,6 +3,7 @@ package xdsgen
 import (
 	"testing"
 
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/prototext"
@@ -74,5 +75,36 @@ spec:
 	own := g.routes["https.443.simple.gate.default"]
 	if own == nil || len(own.VirtualHosts) != 1 || own.VirtualHosts[0].Domains[0] != "a.example" {
 		t.Errorf("routes of the server: %v", own)
+	}
+}
+
+// What a gateway does with x-forwarded-client-cert: Istio's default and the mesh's choice.
+func TestForwardClientCert(t *testing.T) {
+	for topology, want := range map[string]hcmv3.HttpConnectionManager_ForwardClientCertDetails{
+		"{}": hcmv3.HttpConnectionManager_SANITIZE_SET,
+		"{gatewayTopology: {forwardClientCertDetails: SANITIZE}}":            hcmv3.HttpConnectionManager_SANITIZE,
+		"{gatewayTopology: {forwardClientCertDetails: FORWARD_ONLY}}":        hcmv3.HttpConnectionManager_FORWARD_ONLY,
+		"{gatewayTopology: {forwardClientCertDetails: APPEND_FORWARD}}":      hcmv3.HttpConnectionManager_APPEND_FORWARD,
+		"{gatewayTopology: {forwardClientCertDetails: ALWAYS_FORWARD_ONLY}}": hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY,
+	} {
+		g := world{yaml: gateHosts + `
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: gate, namespace: default}
+spec:
+  selector: {istio: egressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [a.example]}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  mesh: |
+    outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+    defaultConfig: ` + topology}.generate(t, gatewayNode)
+		m := unpackAny[*hcmv3.HttpConnectionManager](t, lastFilter(g.listeners["0.0.0.0_80"].GetFilterChains()[0].GetFilters()).GetTypedConfig())
+		if m.GetForwardClientCertDetails() != want {
+			t.Errorf("%s: %s, not %s", topology, m.GetForwardClientCertDetails(), want)
+		}
 	}
 }

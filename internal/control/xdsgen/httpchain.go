@@ -35,7 +35,7 @@ func (b *builder) httpFilters(k listenerKey, route string) []*listenerv3.Filter 
 	if b.node.Type == mesh.NodeRouter {
 		m.UseRemoteAddress = b.shared.yes
 		m.HttpProtocolOptions = &corev3.Http1ProtocolOptions{}
-		m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
+		m.ForwardClientCertDetails = b.forwardClientCert()
 		m.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{
 			Subject: b.shared.yes, Cert: true, Dns: true, Uri: true,
 		}
@@ -44,6 +44,22 @@ func (b *builder) httpFilters(k listenerKey, route string) []*listenerv3.Filter 
 		Name:       "envoy.filters.network.http_connection_manager",
 		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: b.pack(m)},
 	}}
+}
+
+// forwardClientCert is MeshConfig.defaultConfig.gatewayTopology.forwardClientCertDetails:
+// what gateways do with x-forwarded-client-cert.
+func (b *builder) forwardClientCert() hcmv3.HttpConnectionManager_ForwardClientCertDetails {
+	switch b.mesh.Config().GetDefaultConfig().GetGatewayTopology().GetForwardClientCertDetails() {
+	case meshconfig.ForwardClientCertDetails_SANITIZE:
+		return hcmv3.HttpConnectionManager_SANITIZE
+	case meshconfig.ForwardClientCertDetails_FORWARD_ONLY:
+		return hcmv3.HttpConnectionManager_FORWARD_ONLY
+	case meshconfig.ForwardClientCertDetails_APPEND_FORWARD:
+		return hcmv3.HttpConnectionManager_APPEND_FORWARD
+	case meshconfig.ForwardClientCertDetails_ALWAYS_FORWARD_ONLY:
+		return hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY
+	}
+	return hcmv3.HttpConnectionManager_SANITIZE_SET
 }
 
 // normalizePaths is MeshConfig.pathNormalization; the default is BASE.

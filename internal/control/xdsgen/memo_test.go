@@ -11,6 +11,7 @@ import (
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/mesh"
+	"github.com/egret-mesh/egret/internal/xds"
 )
 
 // A generator that keeps parts must give, after every change, the same bytes as one that
@@ -71,7 +72,7 @@ data: {mesh: "{connectTimeout: 3s, accessLogFile: /dev/stdout}"}
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+			if diff := cmp.Diff(want, got, protocmp.Transform(), cmp.AllowUnexported(xds.Resource{})); diff != "" {
 				t.Fatalf("state %d, node %s (-nothing kept +kept):\n%s", i, node.ID, diff)
 			}
 		}

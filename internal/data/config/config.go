@@ -1,6 +1,7 @@
 package config
 
 import (
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -49,9 +50,12 @@ func (c *Config) setListeners(listeners []*resource.Listener) {
 	c.byName = make(map[string]*resource.Listener, len(listeners))
 	c.byAddress = make(map[netip.AddrPort]*resource.Listener, len(listeners))
 	c.bound = map[netip.AddrPort]*resource.Listener{}
-	c.serverNames = map[string][]uint16{}
+	c.serverNames, c.onDemand = map[string][]uint16{}, nil
 	for _, l := range c.Listeners {
 		c.byName[l.Name] = l
+		if l.OnDemand != "" {
+			c.onDemand = append(c.onDemand, l)
+		}
 		index := c.byAddress
 		if l.BindToPort {
 			index = c.bound
@@ -120,13 +124,91 @@ func lookup(index map[netip.AddrPort]*resource.Listener, dst netip.AddrPort) *re
 	return index[netip.AddrPortFrom(second, dst.Port())]
 }
 
+// DecidesAs reports whether what was decided under old is decided in the same way under
+// c: at most something was added that was asked for by name.
+func (c *Config) DecidesAs(old *Config) bool {
+	return c == old || old != nil && c.Revision != 0 && c.Revision == old.Revision
+}
+
+// Held is what was asked for by name, nil where it is not there.
+func (c *Config) Held(n Need) *Held {
+	h, _ := c.held.Get(n)
+	return h
+}
+
+// Cluster is the cluster of this name, or nil.
+func (c *Config) Cluster(name string) *Cluster {
+	if cl := c.Clusters[name]; cl != nil {
+		return cl
+	}
+	if h := c.Held(Need{Kind: NeedCluster, Name: name}); h != nil {
+		return h.Cluster
+	}
+	return nil
+}
+
+// AllClusters gives each cluster, in no order.
+func (c *Config) AllClusters() iter.Seq[*Cluster] {
+	return func(yield func(*Cluster) bool) {
+		for _, cl := range c.Clusters {
+			if !yield(cl) {
+				return
+			}
+		}
+		for n, h := range c.held.All() {
+			if n.Kind == NeedCluster && !yield(h.Cluster) {
+				return
+			}
+		}
+	}
+}
+
+// Name is what the name table has for a host (lower case, no final dot), by itself or by
+// the longest wildcard. key is the table's key.
+func (c *Config) Name(host string) (info resource.NameInfo, key string, ok bool) {
+	if info, key, ok = c.Names.Lookup(host); ok {
+		return info, key, true
+	}
+	if h := c.Held(Need{Kind: NeedName, Name: host}); h != nil {
+		return h.Name.Info, h.Name.Key, true
+	}
+	return resource.NameInfo{}, "", false
+}
+
+// AnyName reports whether every name may be looked up outside (ALLOW_ANY).
+func (c *Config) AnyName() bool {
+	if c.Names == nil {
+		return false
+	}
+	_, ok := c.Names.Names["*"]
+	return ok
+}
+
 // NameOf is the registered name that has this address in the name table, or "".
-func (c *Config) NameOf(addr netip.Addr) string { return c.byIP[addr.Unmap().WithZone("")] }
+func (c *Config) NameOf(addr netip.Addr) string {
+	addr = addr.Unmap().WithZone("")
+	if name := c.byIP[addr]; name != "" {
+		return name
+	}
+	if names, _ := c.heldByIP.Get(addr); len(names) > 0 {
+		return names[0]
+	}
+	return ""
+}
+
+// HeldNamesOf are the names with this address that were asked for, sorted.
+func (c *Config) HeldNamesOf(addr netip.Addr) []string {
+	names, _ := c.heldByIP.Get(addr.Unmap().WithZone(""))
+	return names
+}
 
 // ServerNamePorts are the ports of listeners with a filter chain for this server
 // name (lower case), exactly or by the longest wildcard.
 func (c *Config) ServerNamePorts(name string) []uint16 {
 	if ports := c.serverNames[name]; ports != nil {
+		return ports
+	}
+	if ports := c.heldServerName(name); ports != nil {
 		return ports
 	}
 	for i := 0; i < len(name); i++ {
@@ -139,19 +221,36 @@ func (c *Config) ServerNamePorts(name string) []uint16 {
 	return nil
 }
 
+// heldServerName is ServerNamePorts for filter chains that were asked for.
+func (c *Config) heldServerName(name string) (ports []uint16) {
+	for _, l := range c.onDemand {
+		if c.Held(Need{Kind: NeedFilterChain, Of: l.OnDemand, Name: name}) != nil {
+			ports = append(ports, l.Address.Port())
+		}
+	}
+	return ports
+}
+
 // Registered reports whether the name table, a virtual host or a filter chain
 // names this host. allow_any and block_all are not registrations.
 func (c *Config) Registered(host string) bool {
 	host = match.Lower(host)
-	if _, _, ok := c.Names.Lookup(host); ok || len(c.ServerNamePorts(host)) > 0 {
+	if _, _, ok := c.Name(host); ok || len(c.ServerNamePorts(host)) > 0 {
 		return true
 	}
 	for _, rc := range c.Routes {
-		if vh := rc.VirtualHost(host); vh != nil && !vh.CatchAll() {
+		if c.HasHost(rc, host) {
 			return true
 		}
 	}
 	return false
+}
+
+// HasHost reports whether a virtual host of rc names this host (lower case), as far as
+// that is known. allow_any and block_all do not.
+func (c *Config) HasHost(rc *resource.RouteConfiguration, host string) bool {
+	vh := rc.VirtualHost(host)
+	return vh != nil && !vh.CatchAll() || rc.OnDemand && c.Held(Need{Kind: NeedVirtualHost, Of: rc.Name, Name: host}) != nil
 }
 
 // clone is a copy that shares everything but the top level.

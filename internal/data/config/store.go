@@ -6,12 +6,15 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/egret-mesh/egret/internal/data/persistent"
 	"github.com/egret-mesh/egret/internal/data/resource"
 	"github.com/egret-mesh/egret/internal/xds"
 )
@@ -20,11 +23,18 @@ import (
 // all resources of the type, an empty list none.
 type Subscriber interface {
 	Subscribe(typeURL string, names []string)
+	// Ask changes what is wanted by a few names; see xds.Client.Ask.
+	Ask(typeURL string, more, less []string)
 }
 
 // StoreOptions are the options of NewStore.
 type StoreOptions struct {
 	Logger *slog.Logger // nil: discard
+	// OnDemand: clusters are subscribed to by name, when something refers to them, and
+	// the name table has no host that was not asked for (xds.OnDemandMetadata).
+	OnDemand bool
+	Limits   Limits
+	Now      func() time.Time // nil: time.Now
 }
 
 // Store keeps what the control plane sent and publishes it when it is complete. It
@@ -65,6 +75,16 @@ type Store struct {
 	ready        map[string]*Cluster // clusters as they are published
 	names        *resource.NameTable
 
+	// What was asked for by name; see ondemand.go and clusters.go.
+	onDemand bool
+	demand   *demand
+	named    map[string]*namedCluster
+	base     map[string]bool // clusters that base listeners and routes refer to
+	held     persistent.Map[Need, *Held]
+	heldByIP persistent.Map[netip.Addr, []string]
+	rewarm   map[*inquiry]bool // answered, and waiting for a new version's clusters
+	finished []chan struct{}   // to be closed with the next publication
+
 	changed             changes
 	wantRoutes, wantEDS []string
 	subscribers         map[int]chan struct{}
@@ -72,7 +92,8 @@ type Store struct {
 }
 
 // changes are the parts of the next Config that differ from the current one.
-type changes struct{ listeners, routes, clusters, names bool }
+// revised: not only something was added to what is held.
+type changes struct{ listeners, routes, clusters, names, held, revised bool }
 
 type listenerState struct {
 	latest  *resource.Listener
@@ -84,6 +105,9 @@ func NewStore(o StoreOptions) *Store {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	return &Store{
 		log: o.Logger, seed: maphash.MakeSeed(),
 		seen: map[string]bool{}, skipped: map[string]int{}, hashes: map[string]map[string]uint64{},
@@ -92,6 +116,8 @@ func NewStore(o StoreOptions) *Store {
 		clusters: map[string]*resource.Cluster{}, endpoints: map[string]*resource.Endpoints{}, goneEndpoints: map[string]bool{},
 		users: map[string]map[string]bool{}, ready: map[string]*Cluster{},
 		subscribers: map[int]chan struct{}{},
+		onDemand:    o.OnDemand, demand: newDemand(o.Limits, o.Now),
+		named: map[string]*namedCluster{}, rewarm: map[*inquiry]bool{},
 	}
 }
 
@@ -100,7 +126,11 @@ func (s *Store) Attach(to Subscriber) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.subscriber = to
-	to.Subscribe(xds.ClusterType, nil)
+	if s.onDemand {
+		to.Ask(xds.ClusterType, slices.Sorted(maps.Keys(s.named)), nil)
+	} else {
+		to.Subscribe(xds.ClusterType, nil)
+	}
 	to.Subscribe(xds.ListenerType, nil)
 	to.Subscribe(xds.NameTableType, nil)
 	if len(s.wantEDS) > 0 {
@@ -152,20 +182,22 @@ func (s *Store) Apply(u xds.Update) map[string]error {
 	case xds.ClusterType:
 		errs = s.each(u, s.putCluster)
 		s.removeClusters(u.Removed)
+		s.clustersKnown(u, errs)
 	case xds.EndpointType:
 		errs = s.each(u, s.putEndpoints)
 		s.removeEndpoints(u.Removed)
+		s.noEndpoints(u.Absent)
 	case xds.NameTableType:
-		errs = s.each(u, s.putNames)
-		if len(u.Removed) > 0 && len(u.Changed) == 0 {
-			s.names, s.changed.names = nil, true
-		}
+		errs = s.applyNames(u)
+	case xds.VirtualHostType, xds.FilterChainType:
+		errs = s.applyHeld(u, kindOf(u.TypeURL))
 	}
 	for _, name := range u.Removed {
 		delete(s.hashes[u.TypeURL], name)
 	}
 	if u.TypeURL == xds.ListenerType || u.TypeURL == xds.RouteType {
 		s.warm()
+		s.useBase()
 	}
 	s.resubscribe(u.TypeURL)
 	s.publish()
@@ -302,7 +334,9 @@ func (s *Store) putCluster(name string, a *anypb.Any) error {
 	if cl.Discovery == resource.DiscoveryEDS {
 		if s.users[cl.EDSServiceName] == nil {
 			s.users[cl.EDSServiceName] = map[string]bool{}
-			s.usersChanged = true
+			if !s.askEndpoints(cl.EDSServiceName, true) {
+				s.usersChanged = true
+			}
 		}
 		s.users[cl.EDSServiceName][name] = true
 	}
@@ -318,7 +352,9 @@ func (s *Store) unuse(cl *resource.Cluster) {
 	delete(s.users[cl.EDSServiceName], cl.Name)
 	if len(s.users[cl.EDSServiceName]) == 0 {
 		delete(s.users, cl.EDSServiceName)
-		s.usersChanged = true
+		if !s.askEndpoints(cl.EDSServiceName, false) {
+			s.usersChanged = true
+		}
 		if s.goneEndpoints[cl.EDSServiceName] {
 			delete(s.goneEndpoints, cl.EDSServiceName)
 			delete(s.endpoints, cl.EDSServiceName)
@@ -332,19 +368,29 @@ func (s *Store) readyCluster(name string) {
 	if cl == nil || cl.Discovery == resource.DiscoveryEDS && s.endpoints[cl.EDSServiceName] == nil {
 		return
 	}
+	if s.named[name] != nil {
+		s.holdCluster(withEndpoints(cl, s.endpoints))
+		return
+	}
 	s.ready[name] = withEndpoints(cl, s.endpoints)
 	s.changed.clusters = true
 }
 
 func (s *Store) removeClusters(names []string) {
 	for _, name := range names {
-		s.unuse(s.clusters[name])
-		delete(s.clusters, name)
-		if s.ready[name] != nil {
-			delete(s.ready, name)
-			s.changed.clusters = true
-		}
+		s.forgetCluster(name)
 	}
+}
+
+func (s *Store) forgetCluster(name string) {
+	s.unuse(s.clusters[name])
+	delete(s.clusters, name)
+	delete(s.hashes[xds.ClusterType], name)
+	if s.ready[name] != nil {
+		delete(s.ready, name)
+		s.changed.clusters = true
+	}
+	s.unholdCluster(name)
 }
 
 func (s *Store) putEndpoints(name string, a *anypb.Any) error {
@@ -468,10 +514,15 @@ func (s *Store) publish() {
 		old = &Config{}
 		s.changed = changes{listeners: true, routes: true, clusters: true, names: true}
 	}
+	defer s.finish()
 	if s.changed == (changes{}) {
 		return
 	}
 	c := old.clone()
+	c.NamesOnDemand, c.held, c.heldByIP = s.onDemand, s.held, s.heldByIP
+	if s.changed != (changes{held: true}) {
+		c.Revision++
+	}
 	c.Sequence++
 	if s.changed.routes {
 		c.Routes = cloneMap(s.routes)
@@ -502,9 +553,18 @@ func (s *Store) publish() {
 	}
 }
 
+// finish tells those who wait that their answers are published.
+func (s *Store) finish() {
+	for _, done := range s.finished {
+		close(done)
+	}
+	s.finished = nil
+}
+
 // startable reports whether the first Config can be published.
 func (s *Store) startable() bool {
-	if !s.seen[xds.ListenerType] || !s.seen[xds.ClusterType] || len(s.users) > 0 && !s.seen[xds.EndpointType] {
+	noClusters := s.onDemand && len(s.base) == 0
+	if !s.seen[xds.ListenerType] || !s.seen[xds.ClusterType] && !noClusters || len(s.users) > 0 && !s.seen[xds.EndpointType] {
 		return false
 	}
 	for _, state := range s.listeners {

@@ -29,6 +29,13 @@ func (w wants) Subscribe(typeURL string, names []string) {
 	w[typeURL] = names
 }
 
+func (w wants) Ask(typeURL string, more, less []string) {
+	names := slices.DeleteFunc(slices.Clone(w[typeURL]), func(n string) bool { return slices.Contains(less, n) || slices.Contains(more, n) })
+	names = append(names, more...)
+	slices.Sort(names)
+	w[typeURL] = names
+}
+
 type harness struct {
 	*config.Store
 	t     *testing.T
@@ -36,8 +43,10 @@ type harness struct {
 	told  <-chan struct{}
 }
 
-func newHarness(t *testing.T) *harness {
-	s := config.NewStore(config.StoreOptions{})
+func newHarness(t *testing.T) *harness { return harnessWith(t, config.StoreOptions{}) }
+
+func harnessWith(t *testing.T, o config.StoreOptions) *harness {
+	s := config.NewStore(o)
 	h := &harness{Store: s, t: t, wants: wants{}}
 	s.Attach(h.wants)
 	told, end := s.Subscribe()
@@ -124,8 +133,9 @@ func nameTable(names map[string]string) *anypb.Any {
 	var b []byte
 	for name, ip := range names {
 		var info []byte
-		info = protowire.AppendTag(info, 1, protowire.BytesType)
-		info = protowire.AppendString(info, ip)
+		if ip != "" {
+			info = protowire.AppendString(protowire.AppendTag(info, 1, protowire.BytesType), ip)
+		}
 		var entry []byte
 		entry = protowire.AppendTag(entry, 1, protowire.BytesType)
 		entry = protowire.AppendString(entry, name)

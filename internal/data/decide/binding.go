@@ -12,16 +12,19 @@ import (
 // agrees reports whether a host name that the client sends (Host, SNI; no port, no
 // final dot) may be used on the connection that it opened. Without Strict it
 // always may. It does not allocate where the name is the one that the DNS proxy
-// handed the address out for.
-func (c *Conn) agrees(cfg *config.Config, host string) bool {
+// handed the address out for. Where that is not known the need is what has to be asked.
+func (c *Conn) agrees(cfg *config.Config, answers config.Answers, host string) (bool, config.Need) {
 	if !c.Binding.Strict {
-		return true
+		return true, config.Need{}
 	}
 	host = strings.TrimSuffix(host, ".")
 	if c.Binding.Name != "" && match.EqualFold(host, c.Binding.Name) {
-		return true
+		return true, config.Need{}
 	}
-	return c.agreesByAddress(cfg, host)
+	if n := lacksName(cfg, answers, host); n.Kind != config.NeedNothing {
+		return false, n
+	}
+	return c.agreesByAddress(cfg, host), config.Need{}
 }
 
 // agreesByAddress: host is the destination address itself, or a name that has it.
@@ -33,14 +36,14 @@ func (c *Conn) agreesByAddress(cfg *config.Config, host string) bool {
 		return literal == dst
 	}
 	host = match.Lower(host)
-	info, _, registered := cfg.Names.Lookup(host)
+	info, _, registered := cfg.Name(host)
 	if slices.Contains(info.Addresses, dst) {
 		return true
 	}
 	if c.Binding.Name != "" || cfg.NameOf(dst) != "" {
 		return false
 	}
-	if cfg.Names == nil {
+	if cfg.Names == nil && !cfg.NamesOnDemand {
 		registered = cfg.Registered(host)
 	}
 	return !registered

@@ -44,7 +44,10 @@ func Connection(cfg *config.Config, accepted *resource.Listener, c *Conn) ConnPl
 		return plan.deny(reason.ConfigRejected, "the configuration of listener "+l.Name+" was refused: "+l.Rejected)
 	}
 	q := resource.ChainQuery{Source: c.Source, Destination: c.Destination, SNI: c.SNI, Transport: c.Transport, Application: c.Application}
-	plan.Chain = l.FindChain(&q)
+	var need config.Need
+	if plan.Chain, plan.Held, need = findChain(cfg, l, c, &q); need.Kind != config.NeedNothing {
+		return plan.ask(c.Answers, need)
+	}
 	switch {
 	case plan.Chain == nil:
 		return plan.deny(reason.NoFilterChain, noChainDetail(l, c))
@@ -58,14 +61,25 @@ func Connection(cfg *config.Config, accepted *resource.Listener, c *Conn) ConnPl
 	if isBlackHole(plan.Clusters) && plan.Chain.Match.DestinationPort != 0 && plan.Chain.Match.DestinationPort == l.Address.Port() {
 		return plan.deny(reason.SelfCall, "the connection was addressed to the proxy's own port "+strconv.Itoa(int(l.Address.Port())))
 	}
-	if c.SNI != "" && !c.agrees(cfg, c.SNI) {
-		return plan.deny(reason.SNIMismatch, mismatchDetail(cfg, c, c.SNI, "TLS server name"))
+	if c.SNI != "" {
+		switch same, need := c.agrees(cfg, c.Answers, c.SNI); {
+		case need.Kind != config.NeedNothing:
+			return plan.ask(c.Answers, need)
+		case !same:
+			return plan.deny(reason.SNIMismatch, mismatchDetail(cfg, c, c.SNI, "TLS server name"))
+		}
 	}
+	why, detail := reason.Reason(""), ""
 	if isBlackHole(plan.Clusters) {
-		return plan.deny(whyConnection(cfg, l, c))
+		why, detail, need = whyConnection(cfg, l, c)
+	} else {
+		why, detail, need = strictTCP(cfg, &plan, c)
 	}
-	if r, detail := strictTCP(cfg, &plan, c); r != "" {
-		return plan.deny(r, detail)
+	switch {
+	case need.Kind != config.NeedNothing:
+		return plan.ask(c.Answers, need)
+	case why != "":
+		return plan.deny(why, detail)
 	}
 	plan.Verdict = Forward
 	return plan
@@ -94,27 +108,34 @@ func isPassthrough(clusters []resource.WeightedCluster) bool {
 // strictTCP: a chain that was found by port alone (0.0.0.0:5432 of a ServiceEntry
 // without addresses) has every connection to that port. Where it is known which
 // name the connection was opened to, that name must be registered for the port.
-func strictTCP(cfg *config.Config, plan *ConnPlan, c *Conn) (reason.Reason, string) {
+func strictTCP(cfg *config.Config, plan *ConnPlan, c *Conn) (reason.Reason, string, config.Need) {
 	b := &c.Binding
+	nothing := config.Need{}
 	if !b.Strict || isPassthrough(plan.Clusters) {
-		return "", ""
+		return "", "", nothing
 	}
 	if b.Name == "" {
 		if anywhere(cfg, plan, c) {
-			return reason.AddressNotInRegistry, addressDetail(c.Destination.Addr().String(), c.Destination.Port(), protocolOf(c))
+			return reason.AddressNotInRegistry, addressDetail(c.Destination.Addr().String(), c.Destination.Port(), protocolOf(c)), nothing
 		}
-		return "", ""
+		return "", "", nothing
 	}
-	if b.Unregistered {
-		return reason.NotInRegistry, notInRegistryDetail(b.Name, c.Destination.Port(), protocolOf(c))
+	if n := lacksName(cfg, c.Answers, b.Name); b.Unknown && n.Kind != config.NeedNothing {
+		return "", "", n
+	}
+	if b.Unregistered || b.Unknown && c.Answers.Of(config.Need{Kind: config.NeedName, Name: b.Name}).Outcome == config.Absent {
+		return reason.NotInRegistry, notInRegistryDetail(b.Name, c.Destination.Port(), protocolOf(c)), nothing
 	}
 	if c.SNI != "" && len(plan.Chain.Match.ServerNames) > 0 {
-		return "", "" // chosen by the name, which agrees with the binding
+		return "", "", nothing // chosen by the name, which agrees with the binding
 	}
-	if hasOutbound(cfg, b.Name, c.Destination.Port()) {
-		return "", ""
+	switch found, need := hasOutbound(cfg, c.Answers, b.Name, c.Destination.Port()); {
+	case need.Kind != config.NeedNothing:
+		return "", "", need
+	case found:
+		return "", "", nothing
 	}
-	return reason.PortNotInRegistry, portDetail(cfg, b.Name, c.Destination.Port(), protocolOf(c))
+	return reason.PortNotInRegistry, portDetail(cfg, b.Name, c.Destination.Port(), protocolOf(c)), nothing
 }
 
 // anywhere reports whether the plan would let the client choose the address: the chain
@@ -122,14 +143,14 @@ func strictTCP(cfg *config.Config, plan *ConnPlan, c *Conn) (reason.Reason, stri
 // NONE without addresses), which no name of the registry has. Istio lets these
 // pass; here only the name decides. Where every name may be called, so may it.
 func anywhere(cfg *config.Config, plan *ConnPlan, c *Conn) bool {
-	if cfg.Names == nil || !plan.Listener.Address.Addr().IsUnspecified() || len(plan.Chain.Match.PrefixRanges) > 0 {
+	if cfg.Names == nil && !cfg.NamesOnDemand || !plan.Listener.Address.Addr().IsUnspecified() || len(plan.Chain.Match.PrefixRanges) > 0 {
 		return false
 	}
-	if _, all := cfg.Names.Names["*"]; all || cfg.NameOf(c.Destination.Addr()) != "" {
+	if cfg.AnyName() || cfg.NameOf(c.Destination.Addr()) != "" {
 		return false
 	}
 	for i := range plan.Clusters {
-		if cl := cfg.Clusters[plan.Clusters[i].Name]; cl != nil && cl.Discovery == resource.DiscoveryOriginalDst {
+		if cl := cfg.Cluster(plan.Clusters[i].Name); cl != nil && cl.Discovery == resource.DiscoveryOriginalDst {
 			return true
 		}
 	}
@@ -138,18 +159,21 @@ func anywhere(cfg *config.Config, plan *ConnPlan, c *Conn) bool {
 
 // hasOutbound reports whether there is a cluster for this host, or for a wildcard
 // that covers it, and this port ("outbound|5432||db.example.com").
-func hasOutbound(cfg *config.Config, host string, port uint16) bool {
+func hasOutbound(cfg *config.Config, answers config.Answers, host string, port uint16) (bool, config.Need) {
 	prefix := "outbound|" + strconv.Itoa(int(port)) + "||"
 	host = match.Lower(host)
-	if cfg.Clusters[prefix+host] != nil {
-		return true
-	}
-	for i := 1; i < len(host); i++ {
-		if host[i] == '.' && cfg.Clusters[prefix+"*"+host[i:]] != nil {
-			return true
+	found, need := outbound(cfg, answers, prefix+host)
+	for i := 1; i < len(host) && !found && need.Kind == config.NeedNothing; i++ {
+		if host[i] == '.' {
+			found, need = outbound(cfg, answers, prefix+"*"+host[i:])
 		}
 	}
-	return false
+	return found, need
+}
+
+func outbound(cfg *config.Config, answers config.Answers, cluster string) (bool, config.Need) {
+	c, need := Cluster(cfg, cfg.NamesOnDemand, answers, cluster)
+	return c != nil, need
 }
 
 // protocolOf is the protocol as a ServiceEntry's port would say it.

@@ -25,7 +25,7 @@ func (p *RoutePlan) Objects(cfg *config.Config) []resource.Object {
 
 func addClusters(out []resource.Object, cfg *config.Config, clusters []resource.WeightedCluster) []resource.Object {
 	for i := range clusters {
-		if cl := cfg.Clusters[clusters[i].Name]; cl != nil {
+		if cl := cfg.Cluster(clusters[i].Name); cl != nil {
 			out = add(out, cl.Objects)
 		}
 	}

@@ -18,7 +18,7 @@ func Upstream(cfg *config.Config, to *resource.WeightedCluster) (*config.Cluster
 	}
 	cluster := (*config.Cluster)(nil)
 	if cfg != nil {
-		cluster = cfg.Clusters[name]
+		cluster = cfg.Cluster(name)
 	}
 	if cluster == nil {
 		return nil, http.StatusServiceUnavailable, reason.NoCluster, "the route's cluster " + name + " does not exist"

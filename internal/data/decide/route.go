@@ -24,10 +24,18 @@ func Route(cfg *config.Config, hcm *resource.HTTPConnectionManager, r *Request) 
 	if rc == nil {
 		return RoutePlan{}.deny(http.StatusBadGateway, reason.ConfigRejected, "route configuration "+hcm.RouteConfigName+" was refused or has not arrived")
 	}
-	vh := rc.VirtualHost(r.Authority)
-	plan := RoutePlan{RouteConfig: rc, VirtualHost: vh}
+	vh, held, need := findHost(cfg, hcm, rc, r)
+	plan := RoutePlan{RouteConfig: rc, VirtualHost: vh, Held: held}
+	if need.Kind != config.NeedNothing {
+		return plan.ask(r.Answers, need)
+	}
 	if c := r.Conn; c != nil && c.Binding.Strict {
-		if host := match.Name(r.Authority); !c.agrees(cfg, host) && !c.shortName(cfg, vh, host) {
+		host := match.Name(r.Authority)
+		same, need := c.agrees(cfg, r.Answers, host)
+		switch {
+		case need.Kind != config.NeedNothing:
+			return plan.ask(r.Answers, need)
+		case !same && !c.shortName(cfg, vh, host):
 			return plan.deny(http.StatusBadGateway, reason.HostMismatch, mismatchDetail(cfg, c, host, "Host header"))
 		}
 	}
@@ -77,7 +85,10 @@ func (p RoutePlan) refuse(cfg *config.Config, r *Request) RoutePlan {
 	if c == nil {
 		c = &Conn{}
 	}
-	why, detail := Refusal(cfg, c, match.Name(r.Authority), "HTTP")
+	why, detail, need := refusal(cfg, c, r.Answers, match.Name(r.Authority), "HTTP")
+	if need.Kind != config.NeedNothing {
+		return p.ask(r.Answers, need)
+	}
 	return p.deny(http.StatusBadGateway, why, detail)
 }
 

@@ -151,15 +151,15 @@ func TestStrict(t *testing.T) {
 func TestRefusal(t *testing.T) {
 	cfg := strictConfig(resource.BlackHoleCluster)
 	c := tcpConn("240.240.0.1:8080", decide.Binding{Name: "www.example.com", Strict: true})
-	r, detail := decide.Refusal(cfg, c, "www.example.com", "HTTP")
+	r, detail, _ := decide.Refusal(cfg, c, "www.example.com", "HTTP")
 	if r != reason.PortNotInRegistry || !strings.Contains(detail, "port 8080") || !strings.Contains(detail, "80, 443") {
 		t.Errorf("%s: %s", r, detail)
 	}
-	r, detail = decide.Refusal(cfg, tcpConn("198.51.100.66:8080", decide.Binding{Strict: true}), "ev\r\nil.com"+strings.Repeat("x", 1000), "HTTP")
+	r, detail, _ = decide.Refusal(cfg, tcpConn("198.51.100.66:8080", decide.Binding{Strict: true}), "ev\r\nil.com"+strings.Repeat("x", 1000), "HTTP")
 	if r != reason.NotInRegistry || strings.ContainsAny(detail, "\r\n") || len(detail) > 1200 {
 		t.Errorf("%s: %q", r, detail)
 	}
-	if r, _ = decide.Refusal(cfg, tcpConn("240.242.0.1:8080", decide.Binding{Name: "evil.com", Unregistered: true, Strict: true}), "www.example.com", "HTTP"); r != reason.HostMismatch {
+	if r, _, _ = decide.Refusal(cfg, tcpConn("240.242.0.1:8080", decide.Binding{Name: "evil.com", Unregistered: true, Strict: true}), "www.example.com", "HTTP"); r != reason.HostMismatch {
 		t.Errorf("%s", r)
 	}
 }

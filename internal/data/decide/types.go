@@ -7,6 +7,7 @@ package decide
 import (
 	"net/netip"
 
+	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
@@ -18,6 +19,8 @@ type Binding struct {
 	Name string
 	// Unregistered: the name is not known to the registry (a sinkhole address).
 	Unregistered bool
+	// Unknown: it is not known now whether the name is registered; Unregistered is false.
+	Unknown bool
 	// Strict: a DNS proxy answers for this workload, so a registered Host or SNI
 	// must agree with the address that the connection was opened to. False where
 	// other resolvers answer (Kubernetes without DNS capture, gateways).
@@ -42,6 +45,8 @@ type Conn struct {
 	// was inside of it. ALPN is the protocol that was agreed on then, "" for none.
 	Terminated bool
 	ALPN       string
+	// Answers are what was asked for this decision so far.
+	Answers config.Answers
 }
 
 // Scheme is the scheme of requests on the connection.
@@ -75,6 +80,7 @@ const (
 	Forward
 	Direct   // answer with the route's direct response (other than block_all)
 	Redirect // answer with a redirect
+	Ask      // something has to be asked for by name first: Need
 )
 
 // ConnPlan is the decision for a connection.
@@ -86,6 +92,8 @@ type ConnPlan struct {
 	Chain    *resource.FilterChain
 	// Clusters of a TCP chain.
 	Clusters []resource.WeightedCluster
+	Need     config.Need  // of Ask
+	Held     *config.Held // that Chain is of; nil: of the listener itself
 }
 
 // Headers gives a request header by its lower-case name; several values are
@@ -107,6 +115,8 @@ type Request struct {
 	// Random in [0, 2^32) chooses runtime fractions.
 	Random uint32
 	Conn   *Conn
+	// Answers are what was asked for this decision so far, those of Conn included.
+	Answers config.Answers
 }
 
 // RoutePlan is the decision for one HTTP request.
@@ -120,4 +130,6 @@ type RoutePlan struct {
 	RouteConfig *resource.RouteConfiguration
 	VirtualHost *resource.VirtualHost
 	Route       *resource.Route
+	Need        config.Need  // of Ask
+	Held        *config.Held // that VirtualHost is of; nil: of the route configuration itself
 }

@@ -18,15 +18,24 @@ import (
 // Refusal is the reason and the sentence for a destination that the registry does
 // not have. host is what the client names (Host without port, SNI), "" for none;
 // protocol is "HTTP", "TLS" or "TCP". The proxy calls it too, for what it sniffs
-// on a connection that was refused already.
-func Refusal(cfg *config.Config, c *Conn, host, protocol string) (reason.Reason, string) {
+// on a connection that was refused already. The need is what has to be asked to tell.
+func Refusal(cfg *config.Config, c *Conn, host, protocol string) (reason.Reason, string, config.Need) {
+	return refusal(cfg, c, c.Answers, host, protocol)
+}
+
+func refusal(cfg *config.Config, c *Conn, answers config.Answers, host, protocol string) (reason.Reason, string, config.Need) {
 	port := c.Destination.Port()
 	host = strings.TrimSuffix(host, ".")
-	if host != "" && !c.agrees(cfg, host) {
-		if protocol == "TLS" {
-			return reason.SNIMismatch, mismatchDetail(cfg, c, host, "TLS server name")
+	nothing := config.Need{}
+	if host != "" {
+		switch same, need := c.agrees(cfg, answers, host); {
+		case need.Kind != config.NeedNothing:
+			return "", "", need
+		case !same && protocol == "TLS":
+			return reason.SNIMismatch, mismatchDetail(cfg, c, host, "TLS server name"), nothing
+		case !same:
+			return reason.HostMismatch, mismatchDetail(cfg, c, host, "Host header"), nothing
 		}
-		return reason.HostMismatch, mismatchDetail(cfg, c, host, "Host header")
 	}
 	name := host
 	if _, literal := match.LiteralAddress(host); literal || name == "" {
@@ -34,22 +43,48 @@ func Refusal(cfg *config.Config, c *Conn, host, protocol string) (reason.Reason,
 	}
 	switch {
 	case name == "" && host != "":
-		return reason.AddressNotInRegistry, addressDetail(host, port, protocol)
+		return reason.AddressNotInRegistry, addressDetail(host, port, protocol), nothing
 	case name == "":
-		return reason.AddressNotInRegistry, addressDetail(c.Destination.Addr().Unmap().String(), port, protocol)
-	case c.Binding.Unregistered || !cfg.Registered(name):
-		return reason.NotInRegistry, notInRegistryDetail(name, port, protocol)
+		return reason.AddressNotInRegistry, addressDetail(c.Destination.Addr().Unmap().String(), port, protocol), nothing
+	case c.Binding.Unregistered:
+		return reason.NotInRegistry, notInRegistryDetail(name, port, protocol), nothing
+	case cfg.Registered(name):
+		return reason.PortNotInRegistry, portDetail(cfg, name, port, protocol), nothing
 	}
-	return reason.PortNotInRegistry, portDetail(cfg, name, port, protocol)
+	if n := lacksName(cfg, answers, name); n.Kind != config.NeedNothing {
+		return "", "", n
+	}
+	return reason.NotInRegistry, notInRegistryDetail(name, port, protocol), nothing
 }
 
 // whyConnection is Refusal for a TCP chain that leads to BlackHoleCluster.
-func whyConnection(cfg *config.Config, l *resource.Listener, c *Conn) (reason.Reason, string) {
-	if name := c.opened(cfg); c.Transport == "tls" && c.SNI == "" && name != "" && !c.Binding.Unregistered && l.HasServerName(name) {
-		return reason.SNIMissing, fmt.Sprintf("TLS to %s:%d carries no server name (SNI), and the name decides on this port; a client that sends the SNI %s would be let through",
-			printable(name), c.Destination.Port(), printable(name))
+func whyConnection(cfg *config.Config, l *resource.Listener, c *Conn) (reason.Reason, string, config.Need) {
+	if name := c.opened(cfg); c.Transport == "tls" && c.SNI == "" && name != "" && !c.Binding.Unregistered {
+		named, need := hasServerName(cfg, l, c, name)
+		if need.Kind != config.NeedNothing {
+			return "", "", need
+		}
+		if named {
+			return reason.SNIMissing, fmt.Sprintf("TLS to %s:%d carries no server name (SNI), and the name decides on this port; a client that sends the SNI %s would be let through",
+				printable(name), c.Destination.Port(), printable(name)), need
+		}
 	}
 	return Refusal(cfg, c, c.SNI, protocolOf(c))
+}
+
+// hasServerName reports whether a filter chain of l is for this server name.
+func hasServerName(cfg *config.Config, l *resource.Listener, c *Conn, name string) (bool, config.Need) {
+	if l.HasServerName(name) || l.OnDemand == "" || !match.IsHostName(name) {
+		return l.HasServerName(name), config.Need{}
+	}
+	n := config.Need{Kind: config.NeedFilterChain, Of: l.OnDemand, Name: name}
+	if cfg.Held(n) != nil {
+		return true, config.Need{}
+	}
+	if c.Answers.Of(n).Outcome == config.Absent {
+		return false, config.Need{}
+	}
+	return false, n
 }
 
 func notInRegistryDetail(host string, port uint16, protocol string) string {
@@ -77,7 +112,7 @@ func knownPorts(cfg *config.Config, host string) []string {
 	var ports []int
 	for name, rc := range cfg.Routes {
 		n, err := strconv.Atoi(name[strings.LastIndexByte(name, '.')+1:])
-		if vh := rc.VirtualHost(host); err == nil && vh != nil && !vh.CatchAll() {
+		if err == nil && cfg.HasHost(rc, match.Lower(host)) {
 			ports = append(ports, n)
 		}
 	}

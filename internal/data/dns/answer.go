@@ -12,6 +12,7 @@ import (
 	mdns "github.com/miekg/dns"
 
 	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/match"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
@@ -23,6 +24,7 @@ const (
 	maxUDPAnswer   = 1232 // bytes, whatever the client says it takes
 	outsideTimeout = 8 * time.Second
 	maxOutside     = 128 // queries under way outside; more are answered SERVFAIL
+	maxAsking      = 256 // queries that wait for the control plane; more are answered SERVFAIL
 )
 
 // exchange is one question on its way through the server.
@@ -33,6 +35,8 @@ type exchange struct {
 	kind uint16 // the question's type
 	// within are the prefixes that an answer from outside must be in; nil: any.
 	within []netip.Prefix
+	// asked is what the control plane said of the name.
+	asked config.Outcome
 }
 
 // read parses a packet. When the exchange has a resp already, that is the answer; nil
@@ -90,15 +94,27 @@ func (x *exchange) pack(udp bool) ([]byte, error) {
 	return x.resp.Pack()
 }
 
-// answer fills in x.resp from the name table, or returns true when the question has
-// to be asked outside.
-func (s *Server) answer(x *exchange) (outside bool) {
+// next is what an exchange waits for.
+type next uint8
+
+const (
+	answered next = iota
+	outside       // an answer from outside
+	asking        // an answer of the control plane about the name
+)
+
+// answer fills in x.resp from the name table, or returns what the answer has to wait for.
+func (s *Server) answer(x *exchange) next {
 	s.counts.queries.Add(1)
-	cfg := s.source.Current()
+	return s.answerFrom(s.source.Current(), x)
+}
+
+// answerFrom answers by one configuration, and what was asked about the name.
+func (s *Server) answerFrom(cfg *config.Config, x *exchange) next {
 	if x.req.Question[0].Qclass != mdns.ClassINET || meta(x.kind) {
 		x.reply(mdns.RcodeRefused)
 		s.refuse(cfg, x, reason.DNSTypeRefused, "queries of this class or type are not answered")
-		return false
+		return answered
 	}
 	if x.kind == mdns.TypePTR {
 		if addr, ok := reverseAddress(x.q.name); ok {
@@ -108,32 +124,37 @@ func (s *Server) answer(x *exchange) (outside bool) {
 	if x.kind != mdns.TypeA && x.kind != mdns.TypeAAAA {
 		return s.answerOther(cfg, x)
 	}
-	a := s.Assign(cfg, x.q.name)
+	a := s.assign(cfg, x.asked, x.q.name)
 	switch a.Kind {
+	case Unasked:
+		return asking
 	case Outside, Ranged:
 		x.within = a.Prefixes
-		return true
+		return outside
 	case NoTable:
 		x.reply(mdns.RcodeServerFailure)
-		return false
+		return answered
 	case Search:
 		x.reply(mdns.RcodeNameError)
-		return false
+		return answered
 	case Unknown:
 		s.refuseUnknown(cfg, x)
 		if len(a.Addresses) == 0 {
 			x.reply(mdns.RcodeNameError)
-			return false
+			return answered
 		}
 	}
 	x.reply(mdns.RcodeSuccess)
 	x.addresses(a.Addresses, a.TTL)
-	return false
+	return answered
 }
 
 // answerOther answers for types that are not addresses: from here, with nothing.
-func (s *Server) answerOther(cfg *config.Config, x *exchange) (outside bool) {
-	kind, _, _ := classify(table(cfg), s.search, x.q.name)
+func (s *Server) answerOther(cfg *config.Config, x *exchange) next {
+	kind, _, _ := classify(cfg, x.asked, s.search, x.q.name)
+	if kind == Unasked {
+		return asking
+	}
 	x.reply(mdns.RcodeSuccess)
 	switch kind {
 	case NoTable:
@@ -142,7 +163,7 @@ func (s *Server) answerOther(cfg *config.Config, x *exchange) (outside bool) {
 		x.reply(mdns.RcodeNameError)
 	case Outside:
 		if s.forwarder != nil {
-			return true
+			return outside
 		}
 		s.refuse(cfg, x, reason.DNSTypeRefused, "only A and AAAA are answered")
 	case Unknown:
@@ -152,36 +173,36 @@ func (s *Server) answerOther(cfg *config.Config, x *exchange) (outside bool) {
 			s.refuse(cfg, x, reason.DNSTypeRefused, "for names of the registry only A and AAAA are answered")
 		}
 	}
-	return false
+	return answered
 }
 
 // answerReverse answers a PTR query for a whole address.
-func (s *Server) answerReverse(cfg *config.Config, x *exchange, addr netip.Addr) (outside bool) {
+func (s *Server) answerReverse(cfg *config.Config, x *exchange, addr netip.Addr) next {
 	names := s.Names(addr)
 	if addr.IsLoopback() {
 		names = []string{"localhost"}
 	}
 	names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n[0] == '*' })
 	if len(names) == 0 {
-		kind, _, _ := classify(table(cfg), nil, x.q.name)
+		kind, _, _ := classify(cfg, config.Absent, nil, x.q.name) // no host has such a name
 		switch {
 		case kind == NoTable:
 			x.reply(mdns.RcodeServerFailure)
-			return false
+			return answered
 		case kind == Outside && s.forwarder != nil && !reserved.Contains(addr):
-			return true
+			return outside
 		}
 		x.reply(mdns.RcodeNameError)
 		if kind != Outside {
 			s.refuse(cfg, x, reason.DNSNotInRegistry, "no name of the registry has this address, and it was not looked up outside")
 		}
-		return false
+		return answered
 	}
 	x.reply(mdns.RcodeSuccess)
 	for _, n := range names {
 		x.resp.Answer = append(x.resp.Answer, &mdns.PTR{Hdr: x.header(mdns.TypePTR, sinkholeTTL), Ptr: mdns.Fqdn(n)})
 	}
-	return false
+	return answered
 }
 
 func (x *exchange) header(t uint16, ttl time.Duration) mdns.RR_Header {
@@ -235,6 +256,25 @@ func accessLogs(cfg *config.Config) []resource.AccessLog {
 		}
 	}
 	return nil
+}
+
+// wait asks the control plane about the name and answers, unless that has to be asked
+// outside.
+func (s *Server) wait(ctx context.Context, x *exchange) next {
+	for range 2 { // more only when the name made room for others at once
+		a := s.onDemand.Find(ctx, needOf(x.q.name))
+		if why, detail := decide.Asked(a); why != "" {
+			x.reply(mdns.RcodeServerFailure)
+			s.refuse(s.source.Current(), x, why, detail)
+			return answered
+		}
+		x.asked = a.Outcome
+		if n := s.answerFrom(s.source.Current(), x); n != asking {
+			return n
+		}
+	}
+	x.reply(mdns.RcodeServerFailure)
+	return answered
 }
 
 // ask fills in x.resp with what is found outside.

@@ -21,12 +21,16 @@
 // learned. Unknown names below a search domain are NXDOMAIN without a record: the
 // workload's resolver goes on with the name that was meant. ANY, AXFR and IXFR are
 // never answered, nor classes other than IN.
+//
+// Where the table's names are asked for on demand, a query for one that is not known waits
+// for the answer. Where there is none it is SERVFAIL, recorded as config_not_available.
 package dns
 
 import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -75,6 +79,8 @@ type Forwarder interface {
 // Options of a Server.
 type Options struct {
 	Source config.Source
+	// OnDemand is where names are asked for that the configuration does not have; nil: nowhere.
+	OnDemand config.OnDemand
 	// Resolver answers A and AAAA where the table has "*". If it is a Forwarder too,
 	// it is used for all other types; otherwise they are refused.
 	Resolver upstream.Resolver
@@ -87,6 +93,7 @@ type Options struct {
 // Server is the DNS proxy. All methods are safe for concurrent use.
 type Server struct {
 	source    config.Source
+	onDemand  config.OnDemand
 	resolver  upstream.Resolver
 	forwarder Forwarder
 	log       *slog.Logger
@@ -95,6 +102,7 @@ type Server struct {
 	bindings  *pool
 	sinkholes *pool
 	outside   chan struct{} // tokens for queries under way outside
+	asking    chan struct{} // tokens for queries that wait for the control plane
 	reverse   atomic.Pointer[reverseIndex]
 	reversing sync.Mutex // who makes it
 	counts    counters
@@ -122,11 +130,15 @@ func New(o Options) *Server {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		source: o.Source, resolver: o.Resolver, log: o.Logger,
+		source: o.Source, onDemand: o.OnDemand, resolver: o.Resolver, log: o.Logger,
 		refusals:  newRefusals(o.Recorder, time.Now),
 		bindings:  newPool(BindingRange, maxAssigned),
 		sinkholes: newPool(SinkholeRange, maxAssigned),
 		outside:   make(chan struct{}, maxOutside),
+		asking:    make(chan struct{}, maxAsking),
+	}
+	if s.onDemand == nil {
+		s.onDemand = config.Offline{}
 	}
 	s.forwarder, _ = o.Resolver.(Forwarder)
 	for _, d := range o.SearchDomains {
@@ -167,9 +179,11 @@ const (
 	Search
 	// NoTable: the name table has not arrived yet.
 	NoTable
+	// Unasked: the control plane has to be asked for the name.
+	Unasked
 )
 
-var kindNames = [...]string{"unknown", "table", "bound", "ranged", "outside", "local", "search", "no table"}
+var kindNames = [...]string{"unknown", "table", "bound", "ranged", "outside", "local", "search", "no table", "unasked"}
 
 func (k Kind) String() string { return kindNames[k] }
 
@@ -178,8 +192,8 @@ type Answer struct {
 	Kind Kind
 	// Key is the key of the name table that decided: the name, a "*.suffix", or "*".
 	Key string
-	// Addresses to answer with, both families; none for Ranged, Outside, Search and
-	// NoTable.
+	// Addresses to answer with, both families; none for Ranged, Outside, Search, NoTable
+	// and Unasked.
 	Addresses []netip.Addr
 	// Prefixes that an answer from outside must be in; nil: any.
 	Prefixes []netip.Prefix
@@ -189,8 +203,12 @@ type Answer struct {
 // Assign answers for a name, in any case and with or without a final dot. A name
 // that needs an address of the proxy's own gets or keeps one.
 func (s *Server) Assign(cfg *config.Config, name string) Answer {
-	name = match.CanonicalName(name)
-	kind, key, info := classify(table(cfg), s.search, name)
+	return s.assign(cfg, config.NotAsked, match.CanonicalName(name))
+}
+
+// assign is Assign for a canonical name; asked is what the control plane said of it.
+func (s *Server) assign(cfg *config.Config, asked config.Outcome, name string) Answer {
+	kind, key, info := classify(cfg, asked, s.search, name)
 	a := Answer{Kind: kind, Key: key, Addresses: info.Addresses, TTL: tableTTL}
 	switch kind {
 	case Ranged:
@@ -211,16 +229,16 @@ func (s *Server) Assign(cfg *config.Config, name string) Answer {
 var localAddresses = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 
 // classify says what the name table knows of a canonical name, and which of its keys
-// says so.
-func classify(t *resource.NameTable, search []string, name string) (Kind, string, resource.NameInfo) {
+// says so; asked is what the control plane said of the name, where it was asked.
+func classify(cfg *config.Config, asked config.Outcome, search []string, name string) (Kind, string, resource.NameInfo) {
 	none := resource.NameInfo{}
 	if name == "localhost" || strings.HasSuffix(name, ".localhost") { // RFC 6761 6.3
 		return Local, "", resource.NameInfo{Addresses: localAddresses}
 	}
-	if t == nil {
+	if cfg == nil || cfg.Names == nil && !cfg.NamesOnDemand {
 		return NoTable, "", none
 	}
-	if key, info, ok := find(t, name); ok {
+	if key, info, ok := find(cfg, name); ok {
 		switch {
 		case len(info.Addresses) > 0:
 			return Table, key, info
@@ -229,12 +247,15 @@ func classify(t *resource.NameTable, search []string, name string) (Kind, string
 		}
 		return Bound, key, none
 	}
+	if cfg.NamesOnDemand && asked != config.Absent && match.IsHostName(name) {
+		return Unasked, "", none
+	}
 	for _, d := range search {
 		if strings.HasSuffix(name, d) {
 			return Search, "", none
 		}
 	}
-	if _, ok := t.Names["*"]; ok {
+	if cfg.AnyName() {
 		return Outside, "*", none
 	}
 	return Unknown, "", none
@@ -242,12 +263,25 @@ func classify(t *resource.NameTable, search []string, name string) (Kind, string
 
 // find looks a name of a host up: itself, then the longest wildcard. The key "*" is
 // not a wildcard but a permission.
-func find(t *resource.NameTable, name string) (string, resource.NameInfo, bool) {
+func find(cfg *config.Config, name string) (string, resource.NameInfo, bool) {
 	if !match.IsHostName(name) {
 		return "", resource.NameInfo{}, false
 	}
-	info, key, ok := t.Lookup(name)
+	cfg.Held(needOf(name)).Touch()
+	info, key, ok := cfg.Name(name)
 	return key, info, ok
+}
+
+func needOf(name string) config.Need { return config.Need{Kind: config.NeedName, Name: name} }
+
+// look classifies a name that is in use already: what is not known of it is asked for,
+// but not waited for.
+func (s *Server) look(cfg *config.Config, name string) (Kind, string, resource.NameInfo) {
+	kind, key, info := classify(cfg, config.NotAsked, nil, name)
+	if kind == Unasked {
+		return classify(cfg, s.onDemand.Look(needOf(name)).Outcome, nil, name)
+	}
+	return kind, key, info
 }
 
 // Binding tells which name a connection to addr was opened to. Whether the name is
@@ -257,16 +291,16 @@ func find(t *resource.NameTable, name string) (string, resource.NameInfo, bool) 
 // table share is nobody's binding: its Name is "". Asking keeps the binding alive.
 func (s *Server) Binding(addr netip.Addr) decide.Binding {
 	addr = addr.Unmap()
-	t := table(s.source.Current())
+	cfg := s.source.Current()
 	b := decide.Binding{Strict: true}
 	if p := s.poolOf(addr); p != nil {
 		if b.Name = p.name(addr); b.Name != "" {
-			kind, _, _ := classify(t, nil, b.Name)
-			b.Unregistered = kind == Unknown || kind == NoTable
+			kind, _, _ := s.look(cfg, b.Name)
+			b.Unregistered, b.Unknown = kind == Unknown || kind == NoTable, kind == Unasked
 		}
 		return b
 	}
-	if names := s.index(t).names[addr]; len(names) == 1 && names[0][0] != '*' {
+	if names := s.namesOf(cfg, addr); len(names) == 1 && names[0][0] != '*' {
 		b.Name = names[0]
 	}
 	return b
@@ -282,7 +316,18 @@ func (s *Server) Names(addr netip.Addr) []string {
 		}
 		return nil
 	}
-	return s.index(table(s.source.Current())).names[addr]
+	return s.namesOf(s.source.Current(), addr)
+}
+
+// namesOf are the names of the table with an address, sorted.
+func (s *Server) namesOf(cfg *config.Config, addr netip.Addr) []string {
+	names := s.index(table(cfg)).names[addr]
+	if cfg == nil || !cfg.NamesOnDemand {
+		return names
+	}
+	names = append(slices.Clone(names), cfg.HeldNamesOf(addr)...)
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // Destination is where a connection to dst leads in cfg: when dst is an address that
@@ -299,7 +344,7 @@ func (s *Server) Destination(cfg *config.Config, dst netip.AddrPort) netip.AddrP
 	if name == "" {
 		return dst
 	}
-	if kind, _, info := classify(table(cfg), nil, name); kind == Table {
+	if kind, _, info := s.look(cfg, name); kind == Table {
 		return netip.AddrPortFrom(info.Addresses[0], dst.Port())
 	}
 	return dst

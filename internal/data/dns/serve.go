@@ -53,23 +53,54 @@ func (s *Server) ServePacket(ctx context.Context, conn net.PacketConn) error {
 			continue
 		}
 		x.q.client, x.q.local = to.client, socket.local
-		if x.resp == nil && s.answer(x) && s.outsideTurn(x) {
-			wg.Go(func() {
-				defer func() { <-s.outside }()
-				s.ask(ctx, x)
-				s.send(socket, x, to)
-			})
-			continue
+		if x.resp == nil {
+			if n := s.answer(x); n != answered {
+				s.later(ctx, &wg, n, x, func() { s.send(socket, x, to) })
+				continue
+			}
 		}
 		s.send(socket, x, to)
 	}
 }
 
-// outsideTurn takes one of the tokens for questions outside; without one the answer
-// is SERVFAIL.
-func (s *Server) outsideTurn(x *exchange) bool {
+// later answers when what the exchange waits for is there. Each has a goroutine, and
+// there are only so many of them.
+func (s *Server) later(ctx context.Context, wg *sync.WaitGroup, n next, x *exchange, send func()) {
+	turns := s.turns(n)
+	if !turn(turns, x) {
+		send()
+		return
+	}
+	wg.Go(func() {
+		s.finish(ctx, n, x, turns)
+		send()
+	})
+}
+
+// finish answers an exchange that waits and has its turn, which it gives back.
+func (s *Server) finish(ctx context.Context, n next, x *exchange, turns chan struct{}) {
+	if n == asking {
+		n = s.wait(ctx, x)
+		<-turns
+		if turns = s.outside; n != outside || !turn(turns, x) {
+			return
+		}
+	}
+	defer func() { <-turns }()
+	s.ask(ctx, x)
+}
+
+func (s *Server) turns(n next) chan struct{} {
+	if n == asking {
+		return s.asking
+	}
+	return s.outside
+}
+
+// turn takes one of the turns; without one the answer is SERVFAIL.
+func turn(turns chan struct{}, x *exchange) bool {
 	select {
-	case s.outside <- struct{}{}:
+	case turns <- struct{}{}:
 		return true
 	default:
 		x.reply(mdns.RcodeServerFailure)
@@ -208,9 +239,10 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
 			return
 		}
 		x.q.client, x.q.local = client, local
-		if x.resp == nil && s.answer(x) && s.outsideTurn(x) {
-			s.ask(ctx, x)
-			<-s.outside
+		if x.resp == nil {
+			if n := s.answer(x); n != answered && turn(s.turns(n), x) {
+				s.finish(ctx, n, x, s.turns(n))
+			}
 		}
 		out, err := x.pack(false)
 		if err != nil {

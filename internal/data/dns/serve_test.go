@@ -295,7 +295,7 @@ func TestMalformedPackets(t *testing.T) {
 			}
 			src := &source{}
 			src.set(registry...)
-			if x.resp == nil && New(Options{Source: src}).answer(x) {
+			if x.resp == nil && New(Options{Source: src}).answer(x) != answered {
 				t.Fatal("asked outside")
 			}
 			out, err := x.pack(true)
@@ -440,7 +440,7 @@ func FuzzPacket(f *testing.F) {
 			if x == nil {
 				return
 			}
-			if x.resp == nil && s.answer(x) {
+			if x.resp == nil && s.answer(x) != answered {
 				s.ask(t.Context(), x)
 			}
 			b, err := x.pack(udp)

@@ -135,6 +135,9 @@ func (x *exchange) finishFields() {
 	if x.hcm == nil {
 		return
 	}
+	if x.hcm.Via != "" {
+		f.Add("via", x.hcm.Via)
+	}
 	if x.hcm.AlwaysRequestID {
 		if id, ok := x.req.Fields.Known(http1.XRequestID); ok {
 			f.RemoveKnown(http1.XRequestID)

@@ -75,15 +75,19 @@ func (x *exchange) clientHoldsUp() bool {
 // stillAllowed decides again when the configuration has changed. The request is
 // judged as it arrived.
 func (x *exchange) stillAllowed() bool {
+	x.plan.Held.Touch()
 	cfg, plan, m := planOf(x.c)
 	if cfg == x.cfg || cfg == x.judged {
+		return true
+	}
+	if cfg.DecidesAs(x.cfg) || x.judged != nil && cfg.DecidesAs(x.judged) {
 		return true
 	}
 	if m == nil {
 		x.lateReason, x.lateDetail = reason.PolicyChanged, lateDetail(plan.Reason, plan.Detail)
 		return false
 	}
-	if p := x.h.route(cfg, m, &x.dreq); p.Verdict != decide.Forward {
+	if p, ok := x.decideAgain(cfg, m); ok && p.Verdict != decide.Forward {
 		x.lateReason, x.lateDetail = reason.PolicyChanged, lateDetail(p.Reason, p.Detail)
 		return false
 	}

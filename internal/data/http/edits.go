@@ -70,8 +70,23 @@ func (x *exchange) managerFields() {
 	if _, ok := f.Known(http1.XRequestID); !ok && m.GenerateRequestID {
 		f.Add("x-request-id", x.requestID())
 	}
-	if !m.KeepForwardedClientCert {
-		f.Remove("x-forwarded-client-cert")
+	if m.AppendForwardedPort {
+		x.forwardedPort()
+	}
+	if m.Via != "" {
+		f.Add("via", m.Via)
+	}
+	x.clientCert()
+}
+
+// forwardedPort tells the port that the client called; only what is behind a gateway may
+// have been told it by another.
+func (x *exchange) forwardedPort() {
+	f := &x.req.Fields
+	if x.hcm.UseRemoteAddress || !f.Has("x-forwarded-port") {
+		n := len(x.arena)
+		x.arena = appendInt(x.arena, int64(x.c.Info.Destination.Port()))
+		f.Set("x-forwarded-port", view(x.arena[n:]))
 	}
 }
 

@@ -259,11 +259,16 @@ func (x *exchange) route() {
 	}
 	x.original = x.req.Fields.Original()
 	x.dreq = decide.Request{Method: x.req.Method, Scheme: x.c.Info.Scheme(), Authority: x.authority, Path: x.path,
-		Headers: &x.original, Upgrade: x.upgrade, Random: rand.Uint32(), Conn: &x.c.Info}
-	x.plan = x.h.route(x.cfg, m, &x.dreq)
+		Headers: &x.original, Upgrade: x.upgrade, Random: rand.Uint32(), Conn: &x.c.Info, Answers: x.c.Info.Answers}
+	if !x.decide() {
+		return
+	}
 	x.describePlan()
 	if x.plan.Verdict == decide.Forward {
 		x.pickCluster()
+		if !x.askCluster() {
+			return
+		}
 	}
 	if x.plan.Verdict != decide.Deny && x.filter() {
 		return

@@ -57,6 +57,7 @@ type Conn struct {
 
 	draining atomic.Bool
 	streams  atomic.Uint32 // of HTTP/2, where their number is limited
+	cert     atomic.Pointer[clientCert]
 	mu       sync.Mutex
 	onDrain  func() // of the session; nil before Serve and after it
 }
@@ -165,9 +166,11 @@ func (l Limits) withDefaults() Limits {
 type Options struct {
 	Upstreams Upstreams
 	Recorder  Recorder
-	Route     RouteFunc    // nil: decide.Route
-	Logger    *slog.Logger // nil discards
-	Limits    Limits
+	Route     RouteFunc // nil: decide.Route
+	// OnDemand is where hosts and clusters are asked for by name; nil: nowhere.
+	OnDemand config.OnDemand
+	Logger   *slog.Logger // nil discards
+	Limits   Limits
 }
 
 // Handler serves connections. It is safe for concurrent use; Close it when no
@@ -176,6 +179,7 @@ type Handler struct {
 	upstreams Upstreams
 	recorder  Recorder
 	route     RouteFunc
+	onDemand  config.OnDemand
 	log       *slog.Logger
 	limits    Limits
 	started   time.Time // zero of the monotonic clock of all deadlines
@@ -205,6 +209,9 @@ func NewHandler(o Options) *Handler {
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
+	}
+	if h.onDemand = o.OnDemand; h.onDemand == nil {
+		h.onDemand = config.Offline{}
 	}
 	if h.route == nil {
 		h.route = decide.Route

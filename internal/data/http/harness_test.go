@@ -3,6 +3,7 @@ package http
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -83,7 +84,8 @@ type world struct {
 	ctx              context.Context
 	drain            context.CancelFunc
 	info             decide.Conn
-	protocol         resource.UpstreamProtocol // of clusters
+	tls              atomic.Pointer[tls.ConnectionState] // of the client; nil: plain text
+	protocol         resource.UpstreamProtocol           // of clusters
 	scarce           func() bool
 	served           sync.WaitGroup
 
@@ -161,7 +163,7 @@ func (w *world) accept() {
 }
 
 func (w *world) conn(c net.Conn) *Conn {
-	conn := &Conn{Net: c, Info: w.info, Scarce: w.scarce, Plan: func() (*config.Config, decide.ConnPlan) {
+	conn := &Conn{Net: c, Info: w.info, TLS: w.tls.Load(), Scarce: w.scarce, Plan: func() (*config.Config, decide.ConnPlan) {
 		if during := w.planning.Load(); during != nil {
 			(*during)()
 		}

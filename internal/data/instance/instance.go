@@ -88,7 +88,7 @@ func New(o Options) (*Instance, error) {
 	if o.Refused == nil {
 		o.Refused = func(error) {}
 	}
-	i := &Instance{options: o, store: config.NewStore(config.StoreOptions{Logger: o.Logger})}
+	i := &Instance{options: o, store: config.NewStore(config.StoreOptions{Logger: o.Logger, OnDemand: onDemand(o.Node)})}
 	if len(o.ControlPlanes) == 0 {
 		return nil, errors.New("a proxy needs a control plane")
 	}
@@ -113,10 +113,15 @@ func New(o Options) (*Instance, error) {
 	}
 	i.manager = upstream.NewManager(upstream.Options{Source: i.store, Dialer: o.Dialer, Resolver: o.Resolver, Logger: o.Logger})
 	i.handler = http.NewHandler(http.Options{
-		Upstreams: i.manager, Recorder: i.recorder, Logger: o.Logger,
+		Upstreams: i.manager, Recorder: i.recorder, OnDemand: i.store, Logger: o.Logger,
 		Limits: http.Limits{IdleTotal: o.MaxConnections},
 	})
 	return i, nil
+}
+
+// onDemand reports whether the node says that it asks by name for what it uses.
+func onDemand(n *corev3.Node) bool {
+	return n.GetMetadata().GetFields()[xds.OnDemandMetadata].GetStringValue() == "true"
 }
 
 // refusals tells what of an update the proxy refuses, besides the NACK.
@@ -151,7 +156,7 @@ func (i *Instance) Ready(ctx context.Context, names bool) error {
 	changed, unsubscribe := i.store.Subscribe()
 	defer unsubscribe()
 	for {
-		if c := i.store.Current(); c != nil && (!names || c.Names != nil) {
+		if c := i.store.Current(); c != nil && (!names || c.Names != nil || c.NamesOnDemand) {
 			return nil
 		}
 		select {
@@ -167,7 +172,7 @@ func (i *Instance) Ready(ctx context.Context, names bool) error {
 func (i *Instance) Serve(ctx context.Context, sockets proxy.Sockets, binder proxy.Binder) error {
 	server := proxy.New(proxy.Options{
 		Source: i.store, Sockets: sockets, Upstreams: i.manager, HTTP: i.handler,
-		Recorder: i.recorder, Binder: binder, Logger: i.options.Logger,
+		Recorder: i.recorder, OnDemand: i.store, Binder: binder, Logger: i.options.Logger,
 		MaxConnections: i.options.MaxConnections, DrainTimeout: i.options.DrainTimeout,
 	})
 	i.serving.Store(server)

@@ -53,6 +53,8 @@ type connection struct {
 	serving  *http.Conn         // of an HTTP connection
 	longest  *time.Timer        // drains it (max_connection_duration); nil: no limit
 	ending   *ending            // why it was killed
+
+	pinned *config.Held // of the chain; of the connection's own goroutine
 }
 
 // verdict is a decision with all that it came from. It never changes.
@@ -159,18 +161,25 @@ func (c *connection) bind(cfg *config.Config, info *decide.Conn) {
 // under the configuration that is current afterwards: so each connection is either
 // decided under a new configuration or seen by the judging that follows it.
 func (c *connection) settle() {
-	for {
+	for asked := 0; ; {
 		cfg := c.p.source.Current()
 		v := &verdict{cfg: cfg, accepted: c.acceptor.in(cfg)}
 		c.bind(cfg, &c.info)
 		v.plan = c.decide(cfg, v.accepted)
+		if v.plan.Verdict == decide.Ask {
+			if asked++; asked <= maxAsked && c.ask(v.plan.Need) {
+				continue
+			}
+			v.plan = unsettled(v.plan)
+		}
 		v.info = c.info
 		if v.plan.Verdict == decide.Forward && v.plan.Chain.HTTP == nil {
 			v.cluster, v.subset = choose(v.plan.Clusters)
 		}
 		c.plan = v.plan
+		c.pin(v.plan.Held)
 		c.verdict.Store(v)
-		if c.p.source.Current() == cfg {
+		if c.p.source.Current().DecidesAs(cfg) {
 			return
 		}
 	}
@@ -197,6 +206,14 @@ func (c *connection) decide(cfg *config.Config, accepted *resource.Listener) dec
 		plan.Detail = fmt.Sprintf("the client said nothing within %s, as listener %q asks for", timeout, l.Name)
 	}
 	return plan
+}
+
+// pin keeps a chain that was asked for by name for as long as the connection lives.
+func (c *connection) pin(h *config.Held) {
+	h.Pin()
+	h.Touch()
+	c.pinned.Unpin()
+	c.pinned = h
 }
 
 // look sniffs and takes what was found into what the decision sees.
@@ -232,8 +249,8 @@ func (c *connection) serve() {
 	c.serving = conn
 	c.mu.Unlock()
 	c.judge(c.p.source.Current()) // what has changed meanwhile
-	if c.p.serving.Err() != nil {
-		conn.Drain()
+	if c.p.serving.Err() != nil || c.plan.Verdict != decide.Forward && c.plan.Reason == reason.ConfigNotAvailable {
+		conn.Drain() // the latter may be otherwise with the next connection
 	}
 	if ch := c.plan.Chain; ch != nil && ch.HTTP != nil && ch.HTTP.MaxDuration > 0 {
 		c.longest = time.AfterFunc(ch.HTTP.MaxDuration, conn.Drain)
@@ -279,21 +296,27 @@ func (c *connection) context() (context.Context, context.CancelFunc) {
 // from another goroutine than the connection's.
 func (c *connection) current() (*config.Config, decide.ConnPlan) {
 	v := c.verdict.Load()
-	if cfg := c.p.source.Current(); cfg != v.cfg {
-		v = &verdict{cfg: cfg, accepted: c.acceptor.in(cfg), info: v.info, tls: v.tls}
-		c.bind(cfg, &v.info)
-		v.plan = planFor(v)
-		c.verdict.Store(v)
+	cfg := c.p.source.Current()
+	if cfg.DecidesAs(v.cfg) {
+		return cfg, v.plan
 	}
+	old := v.plan
+	v = &verdict{cfg: cfg, accepted: c.acceptor.in(cfg), info: v.info, tls: v.tls}
+	c.bind(cfg, &v.info)
+	v.plan = c.planFor(v, old)
+	c.verdict.Store(v)
 	return v.cfg, v.plan
 }
 
 // planFor decides about an HTTP connection again, with what is known of it.
-func planFor(v *verdict) decide.ConnPlan {
+func (c *connection) planFor(v *verdict, old decide.ConnPlan) decide.ConnPlan {
 	if v.accepted == nil {
 		return gone
 	}
-	plan := decide.Connection(v.cfg, v.accepted, &v.info)
+	plan, ok := c.decideAgain(v.cfg, v.accepted, v.info)
+	if !ok {
+		return old
+	}
 	if plan.Verdict == decide.Forward && (plan.Chain.HTTP == nil || (plan.Chain.TLS != nil) != v.info.Terminated) {
 		plan.Verdict, plan.Reason = decide.Deny, reason.PolicyChanged
 		plan.Detail = "the configuration no longer routes this connection as HTTP"
@@ -329,6 +352,7 @@ func (c *connection) kill(e ending) {
 // end closes and records.
 func (c *connection) end() {
 	c.p.leave(c)
+	c.pin(nil)
 	_ = c.stream.Close()
 	_ = c.net.Close()
 	c.mu.Lock()

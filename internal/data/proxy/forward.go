@@ -78,9 +78,9 @@ func (v *verdict) tunnel() *resource.Tunnel {
 // bytes that came with that. It returns nil when that failed, with the failure in the
 // entry, or when the connection was killed meanwhile.
 func (c *connection) dial(v *verdict) (_ net.Conn, _ *upstream.Host, answered []byte) {
-	cluster := v.cfg.Clusters[v.cluster]
-	if cluster == nil {
-		c.failed(&upstream.Error{Reason: reason.NoCluster, Flag: "NC", Detail: "there is no cluster " + v.cluster})
+	cluster, missing := c.cluster(v)
+	if missing != nil {
+		c.failed(missing)
 		return nil, nil, nil
 	}
 	c.entry.UpstreamObjects = cluster.Objects

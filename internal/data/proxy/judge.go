@@ -33,7 +33,7 @@ func (c *connection) judge(cfg *config.Config) {
 		c.judgeHTTP(cfg, v)
 		return
 	}
-	if v.cfg == cfg {
+	if cfg.DecidesAs(v.cfg) {
 		return
 	}
 	if why := c.stillGoes(cfg, v); why != "" {
@@ -47,8 +47,8 @@ func (c *connection) judgeHTTP(cfg *config.Config, v *verdict) {
 	accepted := c.acceptor.in(cfg)
 	same := accepted != nil
 	if same && v.tls != nil {
-		plan := decide.Connection(cfg, accepted, &v.info)
-		same = plan.Chain != nil && reflect.DeepEqual(plan.Chain.TLS, v.tls)
+		plan, ok := c.decideAgain(cfg, accepted, v.info)
+		same = !ok || plan.Chain != nil && reflect.DeepEqual(plan.Chain.TLS, v.tls)
 	}
 	if same {
 		return
@@ -64,7 +64,10 @@ func (c *connection) stillGoes(cfg *config.Config, v *verdict) string {
 	}
 	info := v.info
 	c.bind(cfg, &info)
-	plan := decide.Connection(cfg, accepted, &info)
+	plan, ok := c.decideAgain(cfg, accepted, info)
+	if !ok {
+		return ""
+	}
 	if v.tls != nil && (plan.Chain == nil || !reflect.DeepEqual(plan.Chain.TLS, v.tls)) {
 		return "its TLS would be ended otherwise now"
 	}
@@ -76,7 +79,7 @@ func (c *connection) stillGoes(cfg *config.Config, v *verdict) string {
 		return "what goes there must be HTTP now"
 	case !slices.ContainsFunc(plan.Clusters, same):
 		return fmt.Sprintf("its way is no longer %q", v.cluster)
-	case cfg.Clusters[v.cluster] == nil:
+	case cfg.Cluster(v.cluster) == nil:
 		return fmt.Sprintf("there is no cluster %q any more", v.cluster)
 	}
 	return ""

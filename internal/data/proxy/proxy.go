@@ -61,8 +61,9 @@ type Options struct {
 	Upstreams Upstreams
 	HTTP      HTTP
 	Recorder  *record.Recorder
-	Binder    Binder       // nil: no address was handed out by a DNS proxy
-	Logger    *slog.Logger // nil discards
+	OnDemand  config.OnDemand // where filter chains and names are asked for; nil: nowhere
+	Binder    Binder          // nil: no address was handed out by a DNS proxy
+	Logger    *slog.Logger    // nil discards
 	// MaxConnections bounds the live connections; more are closed at once and recorded
 	// as too_many_connections. 0: 16384.
 	MaxConnections int
@@ -87,6 +88,7 @@ type Proxy struct {
 	http           HTTP
 	recorder       *record.Recorder
 	binder         Binder
+	onDemand       config.OnDemand
 	log            *slog.Logger
 	maxConnections int
 	drainTimeout   time.Duration
@@ -102,6 +104,8 @@ type Proxy struct {
 	// serving ends when draining begins.
 	serving context.Context
 
+	judged *config.Config // that live connections were judged by last; of Run
+
 	mu   sync.Mutex
 	live map[*connection]struct{}
 }
@@ -112,6 +116,9 @@ func New(o Options) *Proxy {
 		source: o.Source, sockets: o.Sockets, upstreams: o.Upstreams, http: o.HTTP, recorder: o.Recorder,
 		binder: o.Binder, log: o.Logger, maxConnections: o.MaxConnections, drainTimeout: o.DrainTimeout,
 		live: map[*connection]struct{}{},
+	}
+	if p.onDemand = o.OnDemand; p.onDemand == nil {
+		p.onDemand = config.Offline{}
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -162,7 +169,10 @@ func (p *Proxy) follow(cfg *config.Config, retry *time.Timer) {
 	}
 	failed := p.acceptors.set(p.serving, cfg, p)
 	p.servers.keep(cfg)
-	p.judgeAll(cfg)
+	if !cfg.DecidesAs(p.judged) {
+		p.judgeAll(cfg)
+		p.judged = cfg
+	}
 	retry.Stop()
 	if failed {
 		retry.Reset(listenRetry)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
@@ -52,12 +53,27 @@ func (c *connection) explain(v *verdict) {
 	if v.accepted == nil || c.plan.Reason == reason.DownstreamTimeout {
 		return
 	}
-	plan := decide.Connection(v.cfg, v.accepted, &c.info)
-	switch {
-	case plan.Verdict == decide.Deny && plan.Reason != "":
-		c.plan.Reason, c.plan.Detail = plan.Reason, plan.Detail
-	case c.seen.tls:
-		c.plan.Reason, c.plan.Detail = decide.Refusal(v.cfg, &c.info, c.info.SNI, "TLS")
+	for range maxAsked {
+		plan := decide.Connection(v.cfg, v.accepted, &c.info)
+		need := plan.Need
+		switch {
+		case plan.Verdict == decide.Deny && plan.Reason != "":
+			c.plan.Reason, c.plan.Detail = plan.Reason, plan.Detail
+			return
+		case plan.Verdict != decide.Ask && !c.seen.tls:
+			return
+		case plan.Verdict != decide.Ask:
+			why, detail, lacking := decide.Refusal(v.cfg, &c.info, c.info.SNI, "TLS")
+			if lacking.Kind == config.NeedNothing {
+				c.plan.Reason, c.plan.Detail = why, detail
+				return
+			}
+			need = lacking
+		}
+		if !c.ask(need) {
+			return
+		}
+		v = &verdict{cfg: c.p.source.Current(), accepted: v.accepted}
 	}
 }
 
@@ -77,6 +93,8 @@ func deniedFlags(r reason.Reason) []string {
 		return []string{"NR"}
 	case reason.BadRequest:
 		return []string{"DPE"}
+	case reason.ConfigNotAvailable:
+		return []string{"NC"}
 	case reason.DownstreamTimeout:
 		return nil
 	}
@@ -87,6 +105,7 @@ func deniedFlags(r reason.Reason) []string {
 const (
 	alertAccessDenied     = 49
 	alertDecodeError      = 50
+	alertInternalError    = 80
 	alertUnrecognizedName = 112
 )
 
@@ -106,6 +125,8 @@ func refuseTLS(conn net.Conn, why reason.Reason) {
 		description = alertUnrecognizedName
 	case reason.BadRequest:
 		description = alertDecodeError
+	case reason.ConfigNotAvailable:
+		description = alertInternalError
 	}
 	_ = conn.SetDeadline(time.Now().Add(lingerTime))
 	if _, err := conn.Write([]byte{21, 3, 3, 0, 2, 2, description}); err == nil {

@@ -48,6 +48,9 @@ const (
 	// ConfigRejected: the configuration for this destination was refused by the
 	// proxy (a NACK) and no earlier version of it was good.
 	ConfigRejected Reason = "config_rejected"
+	// ConfigNotAvailable: the configuration for this destination is asked for on demand,
+	// and the control plane could not be asked or did not answer in time.
+	ConfigNotAvailable Reason = "config_not_available"
 	// SelfCall: the connection was addressed to the proxy's own port.
 	SelfCall Reason = "self_call"
 )
@@ -104,7 +107,7 @@ var denials = map[Reason]bool{
 	SNIMissing: true, ConnectNotAllowed: true, UpgradeNotAllowed: true,
 	AddressForbidden: true, PolicyChanged: true, DNSNotInRegistry: true,
 	DNSTypeRefused: true, ProtocolNotCaptured: true, SelfCall: true,
-	ConfigRejected: true, NotSupported: true,
+	ConfigRejected: true, ConfigNotAvailable: true, NotSupported: true,
 	BadRequest: true, HeadersTooLarge: true,
 	TooManyConnections: true, DownstreamTLSFailed: true,
 }

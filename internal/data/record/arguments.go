@@ -1,7 +1,6 @@
 package record
 
 import (
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -35,15 +34,15 @@ func withArguments(command string) func(args string) operator {
 	case "COALESCE":
 		return firstOf
 	case "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT":
-		return masked(func(e *Entry) *netip.AddrPort { return &e.UpstreamLocalAddress })
+		return masked(upstreamLocal)
 	case "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":
-		return masked(upstreamAddress)
+		return masked(upstreamRemote)
 	case "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT":
-		return masked(func(e *Entry) *netip.AddrPort { return &e.DownstreamLocal })
+		return masked(downstreamLocal)
 	case "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT":
-		return masked(directLocal)
+		return masked(downstreamDirectLocal)
 	case "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT":
-		return masked(func(e *Entry) *netip.AddrPort { return &e.DownstreamRemote })
+		return masked(downstreamRemote)
 	}
 	return nil
 }
@@ -59,22 +58,15 @@ func codeDetails(how string) operator {
 	}
 }
 
-func upstreamAddress(e *Entry) *netip.AddrPort {
-	host, _ := splitPort(e.UpstreamHost)
-	a, _ := netip.ParseAddr(host)
-	ap := netip.AddrPortFrom(a, 0)
-	return &ap
-}
-
 // masked is an address without its port, or the network of that prefix length that it
 // is in. A length that is too long for the address leaves nothing to print.
-func masked(of func(*Entry) *netip.AddrPort) func(string) operator {
+func masked(p place) func(string) operator {
 	return func(length string) operator {
 		bits, err := strconv.Atoi(length)
 		return func(_ *Recorder, e *Entry) value {
-			a := of(e)
+			a := p.of(e)
 			if err != nil && a.IsValid() { // no length was given
-				return value{kind: kindAddr, addr: a}
+				return value{kind: kindAddr, n: int64(p)}
 			}
 			network, err := a.Addr().Prefix(bits)
 			if err != nil || !a.IsValid() {

@@ -97,18 +97,20 @@ func compileOperator(p *format.Part) operator {
 }
 
 // value asks an op that is not a literal.
-func (o *op) value(r *Recorder, e *Entry) value {
+func (o *op) value(r *Recorder, e *Entry) (v value) {
 	switch o.from {
 	case fromRequest, fromResponse, fromTrailer:
-		v := header(e, o.from, o.text)
+		v = header(e, o.from, o.text)
 		if v.kind == kindNone && o.alt != "" {
 			v = header(e, o.from, o.alt)
 		}
-		return v.cut(o.max)
 	case fromOperator:
-		return o.call(r, e).cut(o.max)
+		v = o.call(r, e)
 	}
-	return value{}
+	if o.max > 0 && len(v.s) > o.max {
+		v.s = v.s[:o.max]
+	}
+	return v
 }
 
 // appendText prints the ops of a text format.

@@ -164,7 +164,7 @@ func (n *jsonNode) appendParts(dst []byte, r *Recorder, e *Entry) []byte {
 			dst = append(dst, '-')
 		case v.kind == kindWord || v.kind == kindForeign:
 			dst = appendJSONInner(dst, v.s)
-		case v.kind == kindTime && o.time != nil: // a custom format may hold anything
+		case v.isTime() && o.time != nil: // a custom format may hold anything
 			start := len(dst)
 			dst = v.appendPlain(dst, e, o)
 			dst = appendJSONInner(dst[:start], string(dst[start:]))
@@ -184,7 +184,7 @@ func (v value) appendJSON(dst []byte, e *Entry, o *op) []byte {
 		return strconv.AppendInt(dst, v.n, 10)
 	case kindWord, kindForeign:
 		return appendJSONString(dst, v.s)
-	case kindTime: // a custom format may hold anything
+	case kindStart, kindNow, kindSeconds: // a custom format may hold anything
 		start := len(dst)
 		dst = v.appendPlain(append(dst, '"'), e, o)
 		if o.time == nil {

@@ -1,9 +1,7 @@
 package record
 
 import (
-	"net/netip"
 	"strings"
-	"time"
 )
 
 // operator is a command operator without arguments. What is not in these tables has no
@@ -92,28 +90,25 @@ var addressOperators = map[string]operator{
 	"UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT": onlyAttempt(withoutPort(upstreamHostName)),
 	"UPSTREAM_CLUSTER":                           func(_ *Recorder, e *Entry) value { return foreign(e.UpstreamCluster) },
 	"UPSTREAM_CLUSTER_RAW":                       func(_ *Recorder, e *Entry) value { return foreign(e.UpstreamCluster) },
-	"UPSTREAM_LOCAL_ADDRESS":                     func(_ *Recorder, e *Entry) value { return address(&e.UpstreamLocalAddress) },
-	"UPSTREAM_LOCAL_PORT":                        func(_ *Recorder, e *Entry) value { return port(&e.UpstreamLocalAddress) },
+	"UPSTREAM_LOCAL_ADDRESS":                     func(_ *Recorder, e *Entry) value { return address(e, upstreamLocal) },
+	"UPSTREAM_LOCAL_PORT":                        func(_ *Recorder, e *Entry) value { return port(e, upstreamLocal) },
 	"UPSTREAM_REQUEST_ATTEMPT_COUNT":             func(_ *Recorder, e *Entry) value { return number(int64(e.Attempts)) },
 	"UPSTREAM_TRANSPORT_FAILURE_REASON":          func(_ *Recorder, e *Entry) value { return foreign(e.UpstreamTransportFailure) },
 
-	"DOWNSTREAM_LOCAL_ADDRESS":            func(_ *Recorder, e *Entry) value { return address(&e.DownstreamLocal) },
-	"DOWNSTREAM_LOCAL_PORT":               func(_ *Recorder, e *Entry) value { return port(&e.DownstreamLocal) },
-	"DOWNSTREAM_DIRECT_LOCAL_ADDRESS":     func(_ *Recorder, e *Entry) value { return address(directLocal(e)) },
-	"DOWNSTREAM_DIRECT_LOCAL_PORT":        func(_ *Recorder, e *Entry) value { return port(directLocal(e)) },
-	"DOWNSTREAM_REMOTE_ADDRESS":           func(_ *Recorder, e *Entry) value { return address(&e.DownstreamRemote) },
-	"DOWNSTREAM_REMOTE_PORT":              func(_ *Recorder, e *Entry) value { return port(&e.DownstreamRemote) },
-	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS":    func(_ *Recorder, e *Entry) value { return address(&e.DownstreamRemote) },
-	"DOWNSTREAM_DIRECT_REMOTE_PORT":       func(_ *Recorder, e *Entry) value { return port(&e.DownstreamRemote) },
+	"DOWNSTREAM_LOCAL_ADDRESS":            func(_ *Recorder, e *Entry) value { return address(e, downstreamLocal) },
+	"DOWNSTREAM_LOCAL_PORT":               func(_ *Recorder, e *Entry) value { return port(e, downstreamLocal) },
+	"DOWNSTREAM_DIRECT_LOCAL_ADDRESS":     func(_ *Recorder, e *Entry) value { return address(e, downstreamDirectLocal) },
+	"DOWNSTREAM_DIRECT_LOCAL_PORT":        func(_ *Recorder, e *Entry) value { return port(e, downstreamDirectLocal) },
+	"DOWNSTREAM_REMOTE_ADDRESS":           func(_ *Recorder, e *Entry) value { return address(e, downstreamRemote) },
+	"DOWNSTREAM_REMOTE_PORT":              func(_ *Recorder, e *Entry) value { return port(e, downstreamRemote) },
+	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS":    func(_ *Recorder, e *Entry) value { return address(e, downstreamRemote) },
+	"DOWNSTREAM_DIRECT_REMOTE_PORT":       func(_ *Recorder, e *Entry) value { return port(e, downstreamRemote) },
 	"DOWNSTREAM_TRANSPORT_FAILURE_REASON": func(_ *Recorder, e *Entry) value { return foreign(e.DownstreamTransportFailure) },
 }
 
-func startTime(_ *Recorder, e *Entry) value { return value{kind: kindTime, time: &e.Start} }
+func startTime(*Recorder, *Entry) value { return value{kind: kindStart} }
 
-func emitTime(*Recorder, *Entry) value {
-	now := time.Now()
-	return value{kind: kindTime, time: &now}
-}
+func emitTime(*Recorder, *Entry) value { return value{kind: kindNow} }
 
 // wire are a TCP connection's bytes, which are those on the wire. Of HTTP only bodies
 // are counted.
@@ -149,14 +144,6 @@ func onlyAttempt(call operator) operator {
 		}
 		return call(r, e)
 	}
-}
-
-// directLocal is the address at which the connection arrived, before redirection.
-func directLocal(e *Entry) *netip.AddrPort {
-	if e.DownstreamDirectLocal.IsValid() {
-		return &e.DownstreamDirectLocal
-	}
-	return &e.DownstreamLocal
 }
 
 // txDuration is from the first upstream byte to the last byte sent downstream.

@@ -97,17 +97,18 @@ func appendISO(dst []byte, t time.Time) []byte {
 	year, month, day := t.Date()
 	hour, minute, second := t.Clock()
 	dst = append(appendPadded(dst, year, 4), '-')
-	dst = append(appendPadded(dst, int(month), 2), '-')
-	dst = append(appendPadded(dst, day, 2), 'T')
-	dst = append(appendPadded(dst, hour, 2), ':')
-	dst = append(appendPadded(dst, minute, 2), ':')
-	dst = append(appendPadded(dst, second, 2), '.')
+	dst = append(dst, tens(int(month)), ones(int(month)), '-', tens(day), ones(day), 'T',
+		tens(hour), ones(hour), ':', tens(minute), ones(minute), ':', tens(second), ones(second), '.')
 	dst = appendPadded(dst, t.Nanosecond()/1e6, 3)
 	if t.Location() == time.UTC {
 		return append(dst, 'Z')
 	}
 	return t.AppendFormat(dst, "-0700")
 }
+
+// tens and ones are the digits of a number below 100.
+func tens(n int) byte { return byte('0' + n/10) }
+func ones(n int) byte { return byte('0' + n%10) }
 
 func appendPadded(dst []byte, n, width int) []byte {
 	var b [10]byte

@@ -127,7 +127,7 @@ func chain(of side, print func(*x509.Certificate) string) operator {
 func validFrom(of side) operator {
 	return func(_ *Recorder, e *Entry) value {
 		if c := certificate(of(e)); c != nil {
-			return value{kind: kindTime, time: &c.NotBefore}
+			return seconds(c.NotBefore)
 		}
 		return value{}
 	}
@@ -136,7 +136,7 @@ func validFrom(of side) operator {
 func validTo(of side) operator {
 	return func(_ *Recorder, e *Entry) value {
 		if c := certificate(of(e)); c != nil {
-			return value{kind: kindTime, time: &c.NotAfter}
+			return seconds(c.NotAfter)
 		}
 		return value{}
 	}

@@ -18,19 +18,50 @@ const (
 	kindDigits // a number that JSON prints as a string, since it is a header
 	kindAddrPort
 	kindAddr
-	kindTime
+	kindStart // the entry's
+	kindNow
+	kindSeconds // a point in time, in seconds since 1970
 	kindFlags
 	kindLongFlags
 	kindDenial // "egret:" and a reason
 )
 
-// value is the answer of one command operator; only what its kind names is set.
+// value is the answer of one command operator; only what its kind names is set. It has
+// four words, which Go keeps in registers: larger ones are copied in memory, and there are
+// more than twenty in a line.
 type value struct {
 	kind kind
 	s    string
-	n    int64
-	addr *netip.AddrPort
-	time *time.Time
+	n    int64 // a number, a place, or seconds
+}
+
+// place is one of an entry's addresses.
+type place int64
+
+const (
+	upstreamLocal place = iota
+	upstreamRemote
+	downstreamLocal
+	downstreamDirectLocal // where the connection arrived, before redirection
+	downstreamRemote
+)
+
+func (p place) of(e *Entry) netip.AddrPort {
+	switch p {
+	case upstreamLocal:
+		return e.UpstreamLocalAddress
+	case upstreamRemote:
+		host, _ := splitPort(e.UpstreamHost)
+		a, _ := netip.ParseAddr(host)
+		return netip.AddrPortFrom(a, 0)
+	case downstreamDirectLocal:
+		if e.DownstreamDirectLocal.IsValid() {
+			return e.DownstreamDirectLocal
+		}
+	case downstreamRemote:
+		return e.DownstreamRemote
+	}
+	return e.DownstreamLocal
 }
 
 func word(s string) value {
@@ -49,19 +80,26 @@ func foreign(s string) value {
 
 func number(n int64) value { return value{kind: kindNumber, n: n} }
 
-func address(a *netip.AddrPort) value {
-	if !a.Addr().IsValid() {
+func address(e *Entry, p place) value {
+	if !p.of(e).IsValid() {
 		return value{}
 	}
-	return value{kind: kindAddrPort, addr: a}
+	return value{kind: kindAddrPort, n: int64(p)}
 }
 
-func port(a *netip.AddrPort) value {
-	if !a.Addr().IsValid() {
+func port(e *Entry, p place) value {
+	a := p.of(e)
+	if !a.IsValid() {
 		return value{}
 	}
 	return number(int64(a.Port()))
 }
+
+func (v value) isTime() bool {
+	return v.kind == kindStart || v.kind == kindNow || v.kind == kindSeconds
+}
+
+func seconds(t time.Time) value { return value{kind: kindSeconds, n: t.Unix()} }
 
 // since prints a point in the life of a request in milliseconds; 0 is "not reached".
 func since(d time.Duration) value {
@@ -135,14 +173,6 @@ func responseHeader(e *Entry, name string) value {
 	return value{}
 }
 
-// cut applies the ":max" of an operator to what is text.
-func (v value) cut(max int) value {
-	if max > 0 && len(v.s) > max {
-		v.s = v.s[:max]
-	}
-	return v
-}
-
 // appendText prints v as a text format does: "-" for nothing.
 func (v value) appendText(dst []byte, e *Entry, o *op) []byte {
 	switch v.kind {
@@ -162,11 +192,15 @@ func (v value) appendPlain(dst []byte, e *Entry, o *op) []byte {
 	case kindNumber, kindDigits:
 		return strconv.AppendInt(dst, v.n, 10)
 	case kindAddrPort:
-		return v.addr.AppendTo(dst)
+		return place(v.n).of(e).AppendTo(dst)
 	case kindAddr:
-		return v.addr.Addr().AppendTo(dst)
-	case kindTime:
-		return o.time.append(dst, v.time.In(o.zone))
+		return place(v.n).of(e).Addr().AppendTo(dst)
+	case kindStart:
+		return o.time.append(dst, e.Start.In(o.zone))
+	case kindNow:
+		return o.time.append(dst, time.Now().In(o.zone))
+	case kindSeconds:
+		return o.time.append(dst, time.Unix(v.n, 0).In(o.zone))
 	case kindFlags:
 		return appendFlags(dst, e.Flags, false)
 	case kindLongFlags:

@@ -159,7 +159,7 @@ func TestRouteRefused(t *testing.T) {
 		{"direct response body", routeConfig("", `"match":{"prefix":"/"},"directResponse":{"status":200,"body":{"inlineString":"`+strings.Repeat("x", 5000)+`"}}`), []string{"5000 bytes"}},
 		{"redirect with a space", routeConfig("", `"match":{"prefix":"/"},"redirect":{"hostRedirect":"a b"}`), []string{"redirect"}},
 		{"no action", routeConfig("", `"match":{"prefix":"/"}`), []string{"routes[0]"}},
-		{"vhds", `{"name":"80","vhds":{"configSource":{"ads":{}}}}`, []string{"vhds"}},
+		{"vhds from elsewhere", `{"name":"80","vhds":{"configSource":{"apiConfigSource":{"apiType":"DELTA_GRPC"}}}}`, []string{"vhds"}},
 		{"a domain twice", `{"name":"80","virtualHosts":[{"name":"v","domains":["a.com","a.com"]}]}`, []string{"a.com"}},
 		{"negative timeout", routeConfig("", `"match":{"prefix":"/"},"route":{"cluster":"c","timeout":"-1s"}`), []string{"timeout"}},
 		{"no name", `{"virtualHosts":[]}`, []string{"name"}},
@@ -438,7 +438,7 @@ func TestNameTableLookup(t *testing.T) {
 
 // Whatever bytes come, decoding ends without a panic: with a resource or an error.
 func FuzzDecode(f *testing.F) {
-	types := []string{"envoy.config.listener.v3.Listener", "envoy.config.route.v3.RouteConfiguration", "envoy.config.cluster.v3.Cluster", "envoy.config.endpoint.v3.ClusterLoadAssignment", "istio.networking.nds.v1.NameTable"}
+	types := []string{"envoy.config.listener.v3.Listener", "envoy.config.route.v3.RouteConfiguration", "envoy.config.cluster.v3.Cluster", "envoy.config.endpoint.v3.ClusterLoadAssignment", "istio.networking.nds.v1.NameTable", "envoy.config.route.v3.VirtualHost", "envoy.config.listener.v3.FilterChain"}
 	f.Add(uint8(0), resourcetest.Listener(f, inHCM(`"normalizePath":true,`, routerFilter)).Value)
 	f.Add(uint8(1), resourcetest.Route(f, routeConfig("", `"match":{"safeRegex":{"regex":"a"}},"route":{"cluster":"c","regexRewrite":{"pattern":{"regex":"(a)"},"substitution":"\\1"}}`)).Value)
 	f.Add(uint8(1), resourcetest.Route(f, allFeatures).Value)
@@ -449,6 +449,8 @@ func FuzzDecode(f *testing.F) {
 		"filters":[{"name":"tcp","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy","statPrefix":"x","cluster":"c"}}],
 		"transportSocket":{"name":"tls","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext","commonTlsContext":{
 			"tlsParams":{"cipherSuites":["[ECDHE-RSA-AES128-GCM-SHA256|x]"]},"tlsCertificateSdsSecretConfigs":[{"name":"file-cert:/c~/k"}],"validationContext":{"trustedCa":{"filename":"/ca"},"matchSubjectAltNames":[{"exact":"a"}]}}}}}]}`).Value)
+	f.Add(uint8(5), resourcetest.VirtualHost(f, `{"name":"v","domains":["*.b"],"routes":[{"match":{"prefix":"/"},"route":{"cluster":"c"}}]}`).Value)
+	f.Add(uint8(6), resourcetest.FilterChain(f, onDemandChain("*.b")).Value)
 	f.Add(uint8(4), []byte{0x0a, 0x05, 0x0a, 0x03, 'a', '.', 'b'})
 	f.Fuzz(func(t *testing.T, kind uint8, body []byte) {
 		a := &anypb.Any{TypeUrl: "type.googleapis.com/" + types[int(kind)%len(types)], Value: body}
@@ -474,6 +476,15 @@ func FuzzDecode(f *testing.F) {
 		case 4:
 			if table, err := resource.DecodeNameTable(a); err == nil {
 				table.Lookup("a.b.c")
+			}
+		case 5:
+			if vh, err := (resource.Decoder{}).VirtualHost(nil, "a.b", a); err == nil {
+				vh.Clusters()
+			}
+		case 6:
+			if chain, err := (resource.Decoder{}).FilterChain("a.b", a); err == nil {
+				chain.Clusters()
+				chain.Takes(&resource.ChainQuery{SNI: "a.b", Transport: "tls"})
 			}
 		}
 	})

@@ -47,12 +47,14 @@ func parseFields(text string) map[protoreflect.FullName]map[protoreflect.Name]fi
 const listenerFields = `
 envoy.config.listener.v3.Listener
 + name address additional_addresses filter_chains use_original_dst default_filter_chain metadata deprecated_v1
-+ listener_filters listener_filters_timeout continue_on_listener_filters_timeout traffic_direction access_log bind_to_port transparent
++ listener_filters listener_filters_timeout continue_on_listener_filters_timeout traffic_direction access_log bind_to_port transparent fcds_config
 - stat_prefix stats_matcher per_connection_buffer_limit_bytes per_connection_buffer_high_watermark_timeout drain_type freebind
 - socket_options tcp_fast_open_queue_length connection_balance_config reuse_port enable_reuse_port tcp_backlog_size
 - max_connections_to_accept_per_socket_event enable_mptcp ignore_global_conn_limit bypass_overload_manager tcp_keepalive
 envoy.config.listener.v3.Listener.DeprecatedV1
 + bind_to_port
+envoy.config.listener.v3.Listener.FcdsConfig
++ name config_source
 envoy.config.listener.v3.AdditionalAddress
 + address
 - socket_options tcp_keepalive
@@ -75,13 +77,16 @@ envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector
 envoy.extensions.filters.listener.http_inspector.v3.HttpInspector
 +
 envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
-+ cluster weighted_clusters idle_timeout access_log hash_policy metadata_match max_downstream_connection_duration tunneling_config
++ cluster weighted_clusters idle_timeout access_log hash_policy metadata_match max_downstream_connection_duration tunneling_config on_demand
 - stat_prefix
 - max_connect_attempts backoff_options max_downstream_connection_duration_jitter_percentage access_log_flush_interval flush_access_log_on_connected access_log_options
 - downstream_idle_timeout upstream_idle_timeout check_drain_close
 envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.TunnelingConfig
 + hostname use_post headers_to_add post_path
 - propagate_response_headers propagate_response_trailers
+envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.OnDemand
++ odcds_config
+- timeout
 envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster
 + clusters
 envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight
@@ -148,20 +153,28 @@ envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManage
 + always_set_request_id_in_response strip_matching_host_port strip_any_host_port
 - add_user_agent tracing http1_safe_max_connection_duration http3_protocol_options stream_flush_timeout
 - drain_timeout drain_timeout_jitter delayed_close_timeout access_log_flush_interval flush_access_log_on_new_request
-- access_log_options xff_num_trusted_hops internal_address_config via
-- set_current_client_cert_details represent_ipv4_remote_address_as_ipv4_mapped_ipv6 request_id_extension local_reply_config
-- stream_error_on_invalid_http_message proxy_status_config append_x_forwarded_port append_local_overload
++ set_current_client_cert_details via append_x_forwarded_port
+- access_log_options xff_num_trusted_hops internal_address_config
+- represent_ipv4_remote_address_as_ipv4_mapped_ipv6 request_id_extension local_reply_config
+- stream_error_on_invalid_http_message proxy_status_config append_local_overload
 - add_proxy_protocol_connection_state record_route_resolution_stats
 envoy.extensions.filters.network.http_connection_manager.v3.Rds
 + config_source route_config_name
 envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter
 + name typed_config is_optional disabled
+envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails
++ subject cert chain dns uri
 envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig
 + upgrade_type enabled
 envoy.extensions.filters.http.router.v3.Router
 + suppress_envoy_headers
 - dynamic_stats start_child_span upstream_log upstream_log_options respect_expected_rq_timeout
 - suppress_grpc_request_failure_code_stats reject_connect_request_early_data
+envoy.extensions.filters.http.on_demand.v3.OnDemand
++ odcds
+envoy.extensions.filters.http.on_demand.v3.OnDemandCds
++ source
+- timeout
 envoy.extensions.filters.http.fault.v3.HTTPFault
 + delay abort upstream_cluster headers downstream_nodes max_active_faults
 - delay_percent_runtime abort_percent_runtime delay_duration_runtime abort_http_status_runtime max_active_faults_runtime
@@ -187,8 +200,10 @@ envoy.config.core.v3.Http1ProtocolOptions
 const routeFields = `
 envoy.config.route.v3.RouteConfiguration
 + name virtual_hosts response_headers_to_add response_headers_to_remove request_headers_to_add request_headers_to_remove
-+ max_direct_response_body_size_bytes ignore_port_in_host_matching typed_per_filter_config most_specific_header_mutations_wins
++ max_direct_response_body_size_bytes ignore_port_in_host_matching typed_per_filter_config most_specific_header_mutations_wins vhds
 - validate_clusters metadata
+envoy.config.route.v3.Vhds
++ config_source
 envoy.config.route.v3.VirtualHost
 + name domains routes require_tls request_headers_to_add request_headers_to_remove response_headers_to_add
 + response_headers_to_remove typed_per_filter_config include_request_attempt_count retry_policy metadata

@@ -43,11 +43,12 @@ func (c *decoding) connectionManager(p *path, a *anypb.Any) *HTTPConnectionManag
 		MaxRequestsPerConn:        m.GetCommonHttpProtocolOptions().GetMaxRequestsPerConnection().GetValue(),
 		MaxDuration:               c.duration(p.field("common_http_protocol_options").field("max_connection_duration"), m.GetCommonHttpProtocolOptions().GetMaxConnectionDuration(), 0),
 		StripPort:                 stripPort(&m),
+		AppendForwardedPort:       m.GetAppendXForwardedPort(),
 	}
 	h.Codec = c.codec(p, m.GetCodecType())
 	h.HTTP2 = c.http2(p.field("http2_protocol_options"), m.GetHttp2ProtocolOptions())
 	c.serverHeader(p, h, &m)
-	c.clientCertHeader(p, h, m.GetForwardClientCertDetails())
+	c.clientCertHeader(p, h, &m)
 	c.escapedSlashes(p, h, m.GetPathWithEscapedSlashesAction())
 	c.routeSource(p, h, &m)
 	for _, u := range m.GetUpgradeConfigs() {
@@ -93,16 +94,26 @@ func (c *decoding) serverHeader(p *path, h *HTTPConnectionManager, m *hcmv3.Http
 	}
 }
 
-// clientCertHeader: without mutual TLS from the client, which this proxy does not
-// terminate, every mode but ALWAYS_FORWARD_ONLY removes x-forwarded-client-cert.
-func (c *decoding) clientCertHeader(p *path, h *HTTPConnectionManager, m hcmv3.HttpConnectionManager_ForwardClientCertDetails) {
-	switch m {
-	case hcmv3.HttpConnectionManager_SANITIZE, hcmv3.HttpConnectionManager_FORWARD_ONLY,
-		hcmv3.HttpConnectionManager_APPEND_FORWARD, hcmv3.HttpConnectionManager_SANITIZE_SET:
+func (c *decoding) clientCertHeader(p *path, h *HTTPConnectionManager, m *hcmv3.HttpConnectionManager) {
+	switch mode := m.GetForwardClientCertDetails(); mode {
+	case hcmv3.HttpConnectionManager_SANITIZE:
+	case hcmv3.HttpConnectionManager_FORWARD_ONLY:
+		h.ForwardClientCert = ClientCertForward
+	case hcmv3.HttpConnectionManager_APPEND_FORWARD:
+		h.ForwardClientCert = ClientCertAppend
+	case hcmv3.HttpConnectionManager_SANITIZE_SET:
+		h.ForwardClientCert = ClientCertSet
 	case hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY:
-		h.KeepForwardedClientCert = true
+		h.ForwardClientCert = ClientCertAlwaysForward
 	default:
-		c.fail(p.field("forward_client_cert_details"), "%d is not supported", m)
+		c.fail(p.field("forward_client_cert_details"), "%d is not supported", mode)
+	}
+	d := m.GetSetCurrentClientCertDetails()
+	h.ClientCertDetails = ClientCertDetails{
+		Cert: d.GetCert(), Chain: d.GetChain(), Subject: d.GetSubject().GetValue(), URI: d.GetUri(), DNS: d.GetDns(),
+	}
+	if h.Via = m.GetVia(); strings.ContainsFunc(h.Via, func(r rune) bool { return r < ' ' || r >= 0x7f }) {
+		c.fail(p.field("via"), "%q is not the value of a header", clip(h.Via))
 	}
 }
 

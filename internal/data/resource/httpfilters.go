@@ -49,6 +49,8 @@ func (c *decoding) httpFilter(p *path, h *HTTPConnectionManager, f *hcmv3.HttpFi
 	case name == typeCORS:
 		h.Filters = append(h.Filters, FilterCORS)
 		c.unpack(at, a, &corsv3.Cors{})
+	case name == typeOnDemand:
+		c.onDemand(at, h, a)
 	case name == typeDFPHTTP:
 		c.forwardHTTP(at, a)
 	case !c.cosmeticFilter(a):

@@ -125,6 +125,21 @@ func (x *domainIndex) find(host string) *VirtualHost {
 	return x.any
 }
 
+// Special is VirtualHost for a host with which the domain "*" alone does not count.
+func (rc *RouteConfiguration) Special(authority string) *VirtualHost {
+	vh := rc.VirtualHost(authority)
+	if vh == nil || rc.index.made && vh != rc.index.any {
+		return vh
+	}
+	host, _ := match.SplitHost(authority)
+	for _, d := range vh.Domains {
+		if d != "*" && (match.Host(d, authority) || rc.IgnorePortInHostMatching && match.Host(d, host)) {
+			return vh
+		}
+	}
+	return nil
+}
+
 // CatchAll reports whether the virtual host is one of Istio's two for hosts that
 // the registry does not know: block_all (REGISTRY_ONLY) and allow_any (ALLOW_ANY).
 func (vh *VirtualHost) CatchAll() bool {

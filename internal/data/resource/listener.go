@@ -3,6 +3,7 @@ package resource
 //lint:file-ignore SA1019 Deprecated fields are read because control planes still send them.
 
 import (
+	"cmp"
 	"net/netip"
 	"strings"
 	"time"
@@ -100,7 +101,11 @@ func (c *decoding) listener(m *listenerv3.Listener, chains func() ([]*FilterChai
 	if fc := m.GetDefaultFilterChain(); fc != nil {
 		l.DefaultFilterChain = c.filterChain(root.field("default_filter_chain"), fc)
 	}
-	if len(l.FilterChains) == 0 && m.GetDefaultFilterChain() == nil {
+	if f := m.GetFcdsConfig(); f != nil {
+		l.OnDemand = cmp.Or(f.GetName(), l.Name)
+		c.fromADS(root.field("fcds_config").field("config_source"), f.GetConfigSource())
+	}
+	if len(l.FilterChains) == 0 && m.GetDefaultFilterChain() == nil && l.OnDemand == "" {
 		c.fail(root.field("filter_chains"), "a listener needs at least one")
 	}
 	l.AccessLogs = c.accessLogs(root, m.GetAccessLog())

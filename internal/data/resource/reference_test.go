@@ -62,7 +62,7 @@ func TestReferenceDetails(t *testing.T) {
 		t.Errorf("0.0.0.0_80: %+v", l)
 	}
 	h := l.FilterChains[0].HTTP
-	if h.RouteConfigName != "80" || h.UseRemoteAddress || !h.NormalizePath || !h.Proxy100Continue || h.StreamIdleTimeout != 0 || !h.GenerateRequestID || h.ServerName != "envoy" || h.KeepForwardedClientCert {
+	if h.RouteConfigName != "80" || h.UseRemoteAddress || !h.NormalizePath || !h.Proxy100Continue || h.StreamIdleTimeout != 0 || !h.GenerateRequestID || h.ServerName != "envoy" || h.ForwardClientCert != resource.ClientCertSanitize {
 		t.Errorf("connection manager: %+v", h)
 	}
 	if diff := cmp.Diff([]string{"websocket"}, h.UpgradeTypes); diff != "" {

@@ -59,7 +59,11 @@ func (c *decoding) routeConfiguration(p *path, m *routev3.RouteConfiguration, ho
 		RequestHeaders:           c.headerEdits(p, "request_headers", m.GetRequestHeadersToAdd(), m.GetRequestHeadersToRemove()),
 		ResponseHeaders:          c.headerEdits(p, "response_headers", m.GetResponseHeadersToAdd(), m.GetResponseHeadersToRemove()),
 		MostSpecificWins:         m.GetMostSpecificHeaderMutationsWins(),
+		OnDemand:                 m.GetVhds() != nil,
 		maxDirectBody:            c.maxDirectBody,
+	}
+	if rc.OnDemand {
+		c.fromADS(p.field("vhds").field("config_source"), m.GetVhds().GetConfigSource())
 	}
 	rc.VirtualHosts, rc.parts = hosts()
 	if err := rc.Index(); err != nil {

@@ -18,7 +18,9 @@ type RouteConfiguration struct {
 	// level, so that the most specific has the last word
 	// (most_specific_header_mutations_wins).
 	MostSpecificWins bool
-	index            domainIndex
+	// OnDemand: virtual hosts that are not here are asked for by host (vhds).
+	OnDemand bool
+	index    domainIndex
 
 	maxDirectBody uint32 // bytes
 	parts         decodedParts[*VirtualHost]

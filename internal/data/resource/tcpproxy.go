@@ -39,6 +39,10 @@ func (c *decoding) tcpProxy(p *path, a *anypb.Any) *TCPProxy {
 			c.fail(p.at("hash_policy", i), "only source_ip is supported")
 		}
 	}
+	if d := m.GetOnDemand(); d != nil {
+		t.OnDemandClusters = true
+		c.fromADS(p.field("on_demand").field("odcds_config"), d.GetOdcdsConfig())
+	}
 	labels := c.metadataMatch(p.field("metadata_match"), m.GetMetadataMatch())
 	switch {
 	case m.GetCluster() != "":

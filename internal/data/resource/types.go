@@ -56,6 +56,9 @@ type Listener struct {
 	ContinueOnTimeout  bool
 	FilterChains       []*FilterChain
 	DefaultFilterChain *FilterChain
+	// OnDemand, when not "", is the name under which further filter chains are asked for
+	// by server name (fcds_config).
+	OnDemand string
 	// AccessLogs record connections that match no filter chain.
 	AccessLogs []AccessLog
 	Objects    []Object
@@ -85,6 +88,8 @@ type FilterChain struct {
 	// Unsupported, when not "", says why connections of this chain cannot be
 	// served; they are refused.
 	Unsupported string
+
+	alone *chainIndex // of a chain that was asked for by server name
 }
 
 // FilterChainMatch is envoy.config.listener.v3.FilterChainMatch.
@@ -111,9 +116,14 @@ type HTTPConnectionManager struct {
 	// untrusted x-envoy headers are removed.
 	UseRemoteAddress bool
 	SkipXFFAppend    bool
-	// KeepForwardedClientCert: x-forwarded-client-cert of the client is kept; else
-	// it is removed.
-	KeepForwardedClientCert bool
+	// ForwardClientCert is what becomes of x-forwarded-client-cert, and
+	// ClientCertDetails what is told of a client's certificate in it.
+	ForwardClientCert ForwardClientCert
+	ClientCertDetails ClientCertDetails
+	// Via is appended to the via header of requests and responses; "": nothing.
+	Via string
+	// AppendForwardedPort sets x-forwarded-port.
+	AppendForwardedPort bool
 	// ServerName is set as the response's "server" header; "": passed through.
 	ServerName         string
 	ServerNameIfAbsent bool // only where the upstream gave none
@@ -140,12 +150,31 @@ type HTTPConnectionManager struct {
 	StripPort StripPort
 	// SuppressEnvoyHeaders: the router adds no x-envoy headers of its own.
 	SuppressEnvoyHeaders bool
+	// OnDemand: a virtual host that is not there is asked for where the route
+	// configuration has VHDS (the on_demand filter); OnDemandClusters: clusters are, too.
+	OnDemand, OnDemandClusters bool
 	// Filters are the HTTP filters before the router that act by the route's
 	// configuration, in their order.
 	Filters []HTTPFilter
 	// Fault is what the fault filter does where the route does not say; may be nil.
 	Fault *Fault
 }
+
+// ForwardClientCert is forward_client_cert_details. Without a certificate of the client
+// all but ClientCertAlwaysForward remove the header.
+type ForwardClientCert uint8
+
+// Modes, with Envoy's meaning.
+const (
+	ClientCertSanitize ForwardClientCert = iota
+	ClientCertForward                    // as the client sent it
+	ClientCertAppend                     // and the client's own certificate
+	ClientCertSet                        // the client's own certificate only
+	ClientCertAlwaysForward
+)
+
+// ClientCertDetails is set_current_client_cert_details: what is told beside the hash.
+type ClientCertDetails struct{ Cert, Chain, Subject, URI, DNS bool }
 
 // EscapedSlashes is what becomes of %2F and %5C in a path
 // (path_with_escaped_slashes_action), before it is normalised.
@@ -185,7 +214,9 @@ type TCPProxy struct {
 	IdleTimeout time.Duration     // 0 means Envoy's default of 1 h
 	MaxDuration time.Duration     // of a connection; 0: unlimited
 	HashSource  bool              // hash_policy: the client's address
-	AccessLogs  []AccessLog
+	// OnDemandClusters: a cluster that is not there is asked for (on_demand).
+	OnDemandClusters bool
+	AccessLogs       []AccessLog
 	// Tunnel, if not nil, has the bytes go through a tunnel that the upstream, an HTTP
 	// proxy, is asked for.
 	Tunnel *Tunnel

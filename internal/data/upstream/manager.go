@@ -151,7 +151,7 @@ func (m *Manager) sync() {
 		return
 	}
 	for _, s := range m.all() {
-		c := cfg.Clusters[s.name]
+		c := cfg.Cluster(s.name)
 		if c == nil {
 			m.mu.Lock()
 			delete(m.states, s.name)
@@ -192,7 +192,7 @@ func (m *Manager) state(c *config.Cluster) *state {
 	current := c
 	if m.source != nil {
 		if cfg := m.source.Current(); cfg != nil {
-			current = cfg.Clusters[c.Name]
+			current = cfg.Cluster(c.Name)
 		}
 	}
 	if current == nil {

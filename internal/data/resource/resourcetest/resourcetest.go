@@ -30,6 +30,7 @@ import (
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_stats/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/on_demand/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
@@ -118,6 +119,16 @@ func Listener(t testing.TB, text string) *anypb.Any { return fromText(t, text, &
 // Route makes a RouteConfiguration.
 func Route(t testing.TB, text string) *anypb.Any {
 	return fromText(t, text, &routev3.RouteConfiguration{})
+}
+
+// VirtualHost makes a VirtualHost.
+func VirtualHost(t testing.TB, text string) *anypb.Any {
+	return fromText(t, text, &routev3.VirtualHost{})
+}
+
+// FilterChain makes a FilterChain.
+func FilterChain(t testing.TB, text string) *anypb.Any {
+	return fromText(t, text, &listenerv3.FilterChain{})
 }
 
 // Cluster makes a Cluster.
