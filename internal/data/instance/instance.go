@@ -61,6 +61,9 @@ type Options struct {
 	Refused func(error)
 	// Lost is told why lines of the access log are not written; nil: nobody.
 	Lost func(error)
+	// OnDemand bounds what is asked for by name, where the node's metadata says that it is
+	// (xds.OnDemandMetadata).
+	OnDemand config.Limits
 	// MaxConnections bounds those that are served, and those that are kept idle. 0: the
 	// defaults of data/proxy and data/http.
 	MaxConnections int
@@ -88,7 +91,7 @@ func New(o Options) (*Instance, error) {
 	if o.Refused == nil {
 		o.Refused = func(error) {}
 	}
-	i := &Instance{options: o, store: config.NewStore(config.StoreOptions{Logger: o.Logger, OnDemand: onDemand(o.Node)})}
+	i := &Instance{options: o, store: config.NewStore(config.StoreOptions{Logger: o.Logger, OnDemand: onDemand(o.Node), Limits: o.OnDemand})}
 	if len(o.ControlPlanes) == 0 {
 		return nil, errors.New("a proxy needs a control plane")
 	}
@@ -144,6 +147,14 @@ func (r refusals) Apply(u xds.Update) map[string]error {
 // Store has the configuration.
 func (i *Instance) Store() *config.Store { return i.store }
 
+// Info is what the proxy is doing.
+func (i *Instance) Info() proxy.Info {
+	if server := i.serving.Load(); server != nil {
+		return server.Info()
+	}
+	return proxy.Info{}
+}
+
 // Recorder tells the ends of connections and requests.
 func (i *Instance) Recorder() *record.Recorder { return i.recorder }
 
@@ -190,6 +201,10 @@ func (i *Instance) Close() error {
 // state is what the parts count, for metrics.
 func (i *Instance) state() record.State {
 	s := record.State{Skipped: i.store.Skipped(), Clusters: i.manager.Clusters(), Mirrored: i.handler.Mirrored(), Draining: true}
+	if onDemand(i.options.Node) {
+		d := i.store.OnDemandStats()
+		s.OnDemand = &record.OnDemandState{Held: d.Held, Unknown: d.Unknown, Waiting: d.InFlight, Asked: d.Asked, Limited: d.Limited, Evicted: d.Evicted}
+	}
 	if server := i.serving.Load(); server != nil {
 		s.Listeners, s.Draining = server.Listeners(), server.Draining()
 	}
