@@ -91,7 +91,7 @@ func New(o Options) (*Instance, error) {
 	if o.Refused == nil {
 		o.Refused = func(error) {}
 	}
-	i := &Instance{options: o, store: config.NewStore(config.StoreOptions{Logger: o.Logger, OnDemand: onDemand(o.Node), Limits: o.OnDemand})}
+	i := &Instance{options: o, store: config.NewStore(config.StoreOptions{Logger: o.Logger, OnDemand: onDemand(o), Limits: o.OnDemand})}
 	if len(o.ControlPlanes) == 0 {
 		return nil, errors.New("a proxy needs a control plane")
 	}
@@ -122,9 +122,10 @@ func New(o Options) (*Instance, error) {
 	return i, nil
 }
 
-// onDemand reports whether the node says that it asks by name for what it uses.
-func onDemand(n *corev3.Node) bool {
-	return n.GetMetadata().GetFields()[xds.OnDemandMetadata].GetStringValue() == "true"
+// onDemand reports whether the node says that it asks by name for what it uses, which is
+// done on delta streams only.
+func onDemand(o Options) bool {
+	return !o.SotW && o.Node.GetMetadata().GetFields()[xds.OnDemandMetadata].GetStringValue() == "true"
 }
 
 // refusals tells what of an update the proxy refuses, besides the NACK.
@@ -201,7 +202,7 @@ func (i *Instance) Close() error {
 // state is what the parts count, for metrics.
 func (i *Instance) state() record.State {
 	s := record.State{Skipped: i.store.Skipped(), Clusters: i.manager.Clusters(), Mirrored: i.handler.Mirrored(), Draining: true}
-	if onDemand(i.options.Node) {
+	if onDemand(i.options) {
 		d := i.store.OnDemandStats()
 		s.OnDemand = &record.OnDemandState{Held: d.Held, Unknown: d.Unknown, Waiting: d.InFlight, Asked: d.Asked, Limited: d.Limited, Evicted: d.Evicted}
 	}

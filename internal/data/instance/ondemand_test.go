@@ -17,7 +17,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	mdns "github.com/miekg/dns"
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -31,8 +30,6 @@ import (
 	"github.com/egret-mesh/egret/internal/data/resource/resourcetest"
 	"github.com/egret-mesh/egret/internal/xds"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // plane is a control plane with hosts that are asked for by name. It can go away.
 type plane struct {
