@@ -16,6 +16,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/http"
 	"github.com/egret-mesh/egret/internal/data/proxy"
 	"github.com/egret-mesh/egret/internal/data/record"
@@ -56,6 +58,8 @@ type Options struct {
 	Dialer   upstream.Dialer
 	Resolver upstream.Resolver
 	Logger   *slog.Logger // nil discards
+	// Secrets are what TLS contexts refer to by name; nil: there is no agent.
+	Secrets *credentials.Secrets
 	// Refused is told what the proxy cannot use of its configuration; nil: only the
 	// control plane is, by NACK.
 	Refused func(error)
@@ -91,7 +95,7 @@ func New(o Options) (*Instance, error) {
 	if o.Refused == nil {
 		o.Refused = func(error) {}
 	}
-	i := &Instance{options: o, store: config.NewStore(config.StoreOptions{Logger: o.Logger, OnDemand: onDemand(o), Limits: o.OnDemand})}
+	i := &Instance{options: o, store: config.NewStore(config.StoreOptions{Logger: o.Logger, OnDemand: onDemand(o), Limits: o.OnDemand, Secrets: o.Secrets})}
 	if len(o.ControlPlanes) == 0 {
 		return nil, errors.New("a proxy needs a control plane")
 	}
@@ -114,7 +118,7 @@ func New(o Options) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	i.manager = upstream.NewManager(upstream.Options{Source: i.store, Dialer: o.Dialer, Resolver: o.Resolver, Logger: o.Logger})
+	i.manager = upstream.NewManager(upstream.Options{Source: i.store, Dialer: o.Dialer, Resolver: o.Resolver, Secrets: o.Secrets, Logger: o.Logger})
 	i.handler = http.NewHandler(http.Options{
 		Upstreams: i.manager, Recorder: i.recorder, OnDemand: i.store, Logger: o.Logger,
 		Limits: http.Limits{IdleTotal: o.MaxConnections},
@@ -160,7 +164,27 @@ func (i *Instance) Info() proxy.Info {
 func (i *Instance) Recorder() *record.Recorder { return i.recorder }
 
 // Configure keeps the configuration up to date until ctx ends; then it returns nil.
-func (i *Instance) Configure(ctx context.Context) error { return i.client.Run(ctx) }
+func (i *Instance) Configure(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	defer following.Wait()
+	defer cancel()
+	following.Go(func() { i.followSecrets(ctx) })
+	return i.client.Run(ctx)
+}
+
+// followSecrets tells the store of secrets that it may be waiting for.
+func (i *Instance) followSecrets(ctx context.Context) {
+	for {
+		changed := i.options.Secrets.Changed()
+		i.store.SecretsChanged()
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
 
 // Ready waits for the first complete configuration. With names, as where the proxy
 // answers the workload's DNS, the name table must be there too.
@@ -184,7 +208,7 @@ func (i *Instance) Ready(ctx context.Context, names bool) error {
 func (i *Instance) Serve(ctx context.Context, sockets proxy.Sockets, binder proxy.Binder) error {
 	server := proxy.New(proxy.Options{
 		Source: i.store, Sockets: sockets, Upstreams: i.manager, HTTP: i.handler,
-		Recorder: i.recorder, OnDemand: i.store, Binder: binder, Logger: i.options.Logger,
+		Recorder: i.recorder, OnDemand: i.store, Binder: binder, Secrets: i.options.Secrets, Logger: i.options.Logger,
 		MaxConnections: i.options.MaxConnections, DrainTimeout: i.options.DrainTimeout,
 	})
 	i.serving.Store(server)
