@@ -34,7 +34,10 @@ func bootstrapCommand(s Streams) *cobra.Command {
 		Short: "Print what a proxy starts with",
 		Long: `Prints a bootstrap in Envoy's form, as YAML, with which a stock Envoy or egret-proxy
 takes its configuration from egretd, or from another control plane that knows Istio's
-nodes: by delta ADS, in plain text, or with TLS where --tls-ca is given.`,
+nodes: by delta ADS, in plain text, or with TLS where --tls-ca is given.
+
+With --for grpc it prints the JSON that a gRPC application without a proxy starts with: the
+file that GRPC_XDS_BOOTSTRAP names. Such an application dials "xds:///HOST:PORT".`,
 		Example: `  egret bootstrap --for envoy --name web --namespace shop -l app=web > bootstrap.yaml
   egret bootstrap --node-type router --name istio-egressgateway -n istio-system -l istio=egressgateway`,
 		Args: cobra.NoArgs,
@@ -48,7 +51,7 @@ nodes: by delta ADS, in plain text, or with TLS where --tls-ca is given.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.proxy, "for", "egret", "which `proxy`: egret or envoy")
+	f.StringVar(&o.proxy, "for", "egret", "which `proxy`: egret or envoy; or grpc, an application without one")
 	f.StringVar(&o.nodeType, "node-type", "sidecar", "`type` of the proxy: sidecar or router (a gateway)")
 	workloadFlags(cmd, &o.workload)
 	f.StringVar(&o.address, "address", "127.0.0.1", "the workload's `address`, in the node's id")
@@ -69,11 +72,13 @@ nodes: by delta ADS, in plain text, or with TLS where --tls-ca is given.`,
 }
 
 func (o bootstrapOptions) text() ([]byte, error) {
-	if o.proxy != "egret" && o.proxy != "envoy" {
-		return nil, fmt.Errorf("unknown proxy %q: egret or envoy", o.proxy)
-	}
-	if o.proxy == "envoy" && o.dns {
+	switch {
+	case o.proxy != "egret" && o.proxy != "envoy" && o.proxy != "grpc":
+		return nil, fmt.Errorf("unknown proxy %q: egret, envoy or grpc", o.proxy)
+	case o.proxy == "envoy" && o.dns:
 		return nil, fmt.Errorf("--dns: Envoy alone does not answer the workload's DNS as Istio means it")
+	case o.proxy == "grpc" && (o.dns || o.nodeType != "sidecar"):
+		return nil, fmt.Errorf("--for grpc: there is no proxy that could be a gateway or answer DNS")
 	}
 	if err := o.workload.Check(); err != nil {
 		return nil, err
@@ -84,6 +89,9 @@ func (o bootstrapOptions) text() ([]byte, error) {
 	}
 	if node.Type != mesh.NodeSidecar && node.Type != mesh.NodeRouter {
 		return nil, fmt.Errorf("unknown node type %q: sidecar or router", o.nodeType)
+	}
+	if o.proxy == "grpc" {
+		node.Type = mesh.NodeProxyless
 	}
 	address, err := netip.ParseAddr(o.address)
 	if err != nil {
@@ -106,6 +114,9 @@ func (o bootstrapOptions) text() ([]byte, error) {
 		b.TLS = &o.tls
 	} else if o.tls.Cert+o.tls.Key+o.tls.ServerName != "" || len(o.tls.Names) > 0 {
 		return nil, fmt.Errorf("TLS needs --tls-ca, the authorities that the control plane's certificate comes from")
+	}
+	if o.proxy == "grpc" {
+		return bootstrap.GRPC(b)
 	}
 	message, err := bootstrap.New(b)
 	if err != nil {

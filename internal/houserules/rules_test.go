@@ -42,6 +42,8 @@ var importRules = []struct{ from, what, why string }{
 	{"cmd/egret-proxy", "internal/control", "the proxy runs under any control plane"},
 	{"cmd/egret-proxy", "istio.io", "the proxy knows xDS, never Istio"},
 	{"cmd/egret-proxy", "k8s.io", "the proxy is lean"},
+	{"internal", "google.golang.org/grpc/xds", "only a test is a gRPC client without a proxy"},
+	{"cmd", "google.golang.org/grpc/xds", "only a test is a gRPC client without a proxy"},
 	{"internal/bootstrap", "internal/control", "a bootstrap is for both halves"},
 	{"internal/bootstrap", "internal/data", "a bootstrap is for both halves"},
 	{"internal/file", "internal/", "files are a leaf, for both halves"},
@@ -58,7 +60,6 @@ var onlyRules = []struct {
 	why  string
 }{
 	{"internal/data/http1", nil, "a codec is a leaf"},
-	{"internal/data/persistent", nil, "a map is a leaf"},
 	{"internal/data/http2", []string{"internal/data/http1"}, "a codec knows messages and frames only"},
 	{"internal/data/tunnel", []string{"internal/data/http1", "internal/data/http2"}, "a tunnel is asked for over a connection that others made"},
 }

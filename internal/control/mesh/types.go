@@ -16,6 +16,9 @@ type NodeType string
 const (
 	NodeSidecar NodeType = "sidecar"
 	NodeRouter  NodeType = "router"
+	// NodeProxyless is a gRPC client that has no proxy: it calls itself a sidecar, and its
+	// metadata says GENERATOR: grpc.
+	NodeProxyless NodeType = "grpc"
 )
 
 // Node is one proxy as the control plane sees it.

@@ -47,8 +47,8 @@ func Generate(snapshot *mesh.Snapshot, node mesh.Node) (xds.Snapshot, error) {
 }
 
 func generate(snapshot *mesh.Snapshot, node mesh.Node, memo *memo) (xds.Snapshot, error) {
-	if node.Type != mesh.NodeSidecar && node.Type != mesh.NodeRouter {
-		return nil, fmt.Errorf("node %q has type %q; known are %q and %q", node.ID, node.Type, mesh.NodeSidecar, mesh.NodeRouter)
+	if node.Type != mesh.NodeSidecar && node.Type != mesh.NodeRouter && node.Type != mesh.NodeProxyless {
+		return nil, fmt.Errorf("node %q has type %q; known are %q, %q and %q", node.ID, node.Type, mesh.NodeSidecar, mesh.NodeRouter, mesh.NodeProxyless)
 	}
 	b := newBuilder(snapshot, node, memo)
 	b.begin()
@@ -56,6 +56,9 @@ func generate(snapshot *mesh.Snapshot, node mesh.Node, memo *memo) (xds.Snapshot
 	clusters.begin()
 	var work sync.WaitGroup
 	switch {
+	case node.Type == mesh.NodeProxyless:
+		clusters.proxylessClusters()
+		b.proxyless()
 	case node.Type == mesh.NodeSidecar:
 		work.Go(clusters.clusters)
 		b.sidecar()
@@ -68,7 +71,9 @@ func generate(snapshot *mesh.Snapshot, node mesh.Node, memo *memo) (xds.Snapshot
 		work.Go(clusters.clusters)
 		b.gateway()
 	}
-	b.nameTable()
+	if node.Type != mesh.NodeProxyless {
+		b.nameTable()
+	}
 	work.Wait()
 	b.out[xds.ClusterType] = clusters.out[xds.ClusterType]
 	b.out[xds.EndpointType] = clusters.out[xds.EndpointType]

@@ -21,11 +21,14 @@ const (
 	maxAddresses  = 64
 )
 
+// generatorField of the metadata says what kind of resources a node wants: Istio's word.
+const generatorField = "GENERATOR"
+
 var errNode = errors.New("not a node in Istio's form")
 
 // DecodeNode reads a node as Istio's proxies describe themselves: the id is
-// "type~address~name.namespace~domain"; metadata has NAMESPACE, LABELS, INSTANCE_IPS
-// and DNS_CAPTURE (what the ISTIO_META_ environment variables set).
+// "type~address~name.namespace~domain"; metadata has NAMESPACE, LABELS, INSTANCE_IPS,
+// DNS_CAPTURE (what the ISTIO_META_ environment variables set) and GENERATOR.
 func DecodeNode(n *corev3.Node) (mesh.Node, error) {
 	id := n.GetId()
 	if len(id) > maxNodeID {
@@ -53,6 +56,9 @@ func DecodeNode(n *corev3.Node) (mesh.Node, error) {
 	}
 	if node.Labels, err = nodeLabels(fields["LABELS"].GetStructValue()); err != nil {
 		return mesh.Node{}, err
+	}
+	if node.Type == mesh.NodeSidecar && fields[generatorField].GetStringValue() == string(mesh.NodeProxyless) {
+		node.Type = mesh.NodeProxyless
 	}
 	node.Addresses, err = nodeAddresses(parts[1], fields["INSTANCE_IPS"].GetStringValue())
 	node.DNSCapture = truth(fields["DNS_CAPTURE"])
@@ -135,9 +141,13 @@ func EncodeNode(n mesh.Node, domain string) *corev3.Node {
 	if n.OnDemand {
 		fields[xds.OnDemandMetadata] = structpb.NewStringValue("true")
 	}
+	kind := n.Type
+	if kind == mesh.NodeProxyless {
+		kind, fields[generatorField] = mesh.NodeSidecar, structpb.NewStringValue(string(kind))
+	}
 	return &corev3.Node{
 		Id: strings.Join([]string{
-			string(n.Type), first, n.Name + "." + n.Namespace, n.Namespace + ".svc." + domain,
+			string(kind), first, n.Name + "." + n.Namespace, n.Namespace + ".svc." + domain,
 		}, "~"),
 		Metadata: &structpb.Struct{Fields: fields},
 	}
