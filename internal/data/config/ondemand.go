@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/anypb"
@@ -38,7 +37,6 @@ func (s *Store) Look(n Need) Answer {
 	if q == nil {
 		return Answer{Need: n, Outcome: Unavailable, Detail: why}
 	}
-	q.awaited = q.awaited || !q.answered
 	return s.demand.answer(q)
 }
 
@@ -85,7 +83,6 @@ func (s *Store) inquiry(n Need) (q *inquiry, why string) {
 	if s.subscriber == nil {
 		return nil, "there is no control plane"
 	}
-	n.Name = strings.Clone(n.Name) // of a buffer that is used again
 	q, dropped, why := s.demand.admit(n)
 	for _, old := range dropped {
 		s.dismiss(old)
@@ -205,8 +202,7 @@ func (s *Store) gone(q *inquiry) {
 
 func (s *Store) settle(q *inquiry, outcome Outcome, detail string) {
 	// Others that asked before may have been told otherwise.
-	s.changed.revised = s.changed.revised || q.awaited || q.answered && q.outcome != outcome
-	q.awaited = false
+	s.changed.revised = s.changed.revised || q.answered && q.outcome != outcome
 	if !q.answered {
 		s.finished = append(s.finished, q.done)
 	}

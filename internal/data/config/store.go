@@ -14,7 +14,6 @@ import (
 
 	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/persistent"
 	"github.com/egret-mesh/egret/internal/data/resource"
 	"github.com/egret-mesh/egret/internal/xds"
@@ -34,11 +33,8 @@ type StoreOptions struct {
 	// OnDemand: clusters are subscribed to by name, when something refers to them, and
 	// the name table has no host that was not asked for (xds.OnDemandMetadata).
 	OnDemand bool
-	// Secrets are what TLS contexts refer to by name; nil: there is no agent, and none
-	// is waited for.
-	Secrets *credentials.Secrets
-	Limits  Limits
-	Now     func() time.Time // nil: time.Now
+	Limits   Limits
+	Now      func() time.Time // nil: time.Now
 }
 
 // Store keeps what the control plane sent and publishes it when it is complete. It
@@ -46,9 +42,8 @@ type StoreOptions struct {
 //
 // What is complete: a listener, when each route configuration that it names has
 // arrived; until then an older version of it keeps serving. A cluster, when its
-// endpoints have arrived; until then its older version stays, or it is not there. Both
-// wait for the secrets that their TLS needs, if they are expected.
-// The first Config waits for listeners, clusters, all of the routes and secrets, and for the
+// endpoints have arrived; until then its older version stays, or it is not there.
+// The first Config waits for listeners, clusters, all of the routes, and for the
 // first answer with endpoints, as Envoy waits before it serves at all; a route
 // configuration that was refused is not waited for, and requests to it are refused.
 //
@@ -59,7 +54,6 @@ type Store struct {
 	log     *slog.Logger
 	seed    maphash.Seed
 	current atomic.Pointer[Config]
-	secrets *credentials.Secrets
 
 	mu         sync.Mutex // guards what follows
 	subscriber Subscriber
@@ -72,7 +66,6 @@ type Store struct {
 	badRoutes  map[string]bool // refused, and never good
 	goneRoutes map[string]bool // removed while a listener still names them
 	clusters   map[string]*resource.Cluster
-	secretless map[string]bool // clusters that wait for a secret
 	endpoints  map[string]*resource.Endpoints
 	// goneEndpoints were removed while a cluster still needs them.
 	goneEndpoints map[string]bool
@@ -116,7 +109,7 @@ func NewStore(o StoreOptions) *Store {
 		o.Now = time.Now
 	}
 	return &Store{
-		log: o.Logger, seed: maphash.MakeSeed(), secrets: o.Secrets, secretless: map[string]bool{},
+		log: o.Logger, seed: maphash.MakeSeed(),
 		seen: map[string]bool{}, skipped: map[string]int{}, hashes: map[string]map[string]uint64{},
 		listeners: map[string]*listenerState{}, routes: map[string]*resource.RouteConfiguration{},
 		badRoutes: map[string]bool{}, goneRoutes: map[string]bool{},
@@ -372,7 +365,7 @@ func (s *Store) unuse(cl *resource.Cluster) {
 // readyCluster publishes a cluster when its endpoints are known.
 func (s *Store) readyCluster(name string) {
 	cl := s.clusters[name]
-	if cl == nil || s.clusterAwaits(cl) || cl.Discovery == resource.DiscoveryEDS && s.endpoints[cl.EDSServiceName] == nil {
+	if cl == nil || cl.Discovery == resource.DiscoveryEDS && s.endpoints[cl.EDSServiceName] == nil {
 		return
 	}
 	if s.named[name] != nil {
@@ -392,7 +385,6 @@ func (s *Store) removeClusters(names []string) {
 func (s *Store) forgetCluster(name string) {
 	s.unuse(s.clusters[name])
 	delete(s.clusters, name)
-	delete(s.secretless, name)
 	delete(s.hashes[xds.ClusterType], name)
 	if s.ready[name] != nil {
 		delete(s.ready, name)
@@ -454,10 +446,9 @@ func routeNames(l *resource.Listener, yield func(string)) {
 	one(l.DefaultFilterChain)
 }
 
-// complete reports whether each route configuration has arrived, good or refused, and
-// each secret.
+// complete reports whether each route configuration has arrived, good or refused.
 func (s *Store) complete(l *resource.Listener) bool {
-	all := !s.listenerAwaits(l)
+	all := true
 	routeNames(l, func(name string) { all = all && (s.routes[name] != nil || s.badRoutes[name]) })
 	return all
 }
@@ -581,5 +572,5 @@ func (s *Store) startable() bool {
 			return false
 		}
 	}
-	return len(s.secretless) == 0
+	return true
 }

@@ -41,14 +41,13 @@ type harness struct {
 	t     *testing.T
 	wants wants
 	told  <-chan struct{}
-	asked map[config.Need]bool
 }
 
 func newHarness(t *testing.T) *harness { return harnessWith(t, config.StoreOptions{}) }
 
 func harnessWith(t *testing.T, o config.StoreOptions) *harness {
 	s := config.NewStore(o)
-	h := &harness{Store: s, t: t, wants: wants{}, asked: map[config.Need]bool{}}
+	h := &harness{Store: s, t: t, wants: wants{}}
 	s.Attach(h.wants)
 	told, end := s.Subscribe()
 	t.Cleanup(end)

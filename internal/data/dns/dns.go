@@ -201,15 +201,9 @@ type Answer struct {
 }
 
 // Assign answers for a name, in any case and with or without a final dot. A name
-// that needs an address of the proxy's own gets or keeps one. One that is not known is
-// asked for, but not waited for: that is Unasked.
+// that needs an address of the proxy's own gets or keeps one.
 func (s *Server) Assign(cfg *config.Config, name string) Answer {
-	name = match.CanonicalName(name)
-	a := s.assign(cfg, config.NotAsked, name)
-	if a.Kind == Unasked {
-		a = s.assign(cfg, s.onDemand.Look(needOf(name)).Outcome, name)
-	}
-	return a
+	return s.assign(cfg, config.NotAsked, match.CanonicalName(name))
 }
 
 // assign is Assign for a canonical name; asked is what the control plane said of it.
