@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/egret-mesh/egret/bench/results"
 )
 
 // updateResults replaces the tables of the cases that were measured, between their
@@ -17,23 +19,12 @@ func updateResults(path, machine string, reports []caseReport) error {
 	}
 	text := string(old)
 	for _, r := range reports {
-		text = replaceBlock(text, r.name, r.markdown(machine))
+		text = results.Replace(text, r.name, r.markdown(machine))
 	}
 	if len(reports) == len(allCases()) {
-		text = replaceBlock(text, "ratios", ratiosMarkdown(machine, reports))
+		text = results.Replace(text, "ratios", ratiosMarkdown(machine, reports))
 	}
 	return os.WriteFile(path, []byte(text), 0o644)
-}
-
-// replaceBlock puts block between the marks of a name.
-func replaceBlock(text, name, block string) string {
-	begin, end := fmt.Sprintf("<!-- begin %s -->\n", name), fmt.Sprintf("<!-- end %s -->\n", name)
-	before, rest, ok := strings.Cut(text, begin)
-	_, after, closed := strings.Cut(rest, end)
-	if !ok || !closed {
-		return strings.TrimRight(text, "\n") + "\n\n" + begin + block + end
-	}
-	return before + begin + block + end + after
 }
 
 // ratiosMarkdown is every line for machines, with the goals.

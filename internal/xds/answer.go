@@ -18,7 +18,7 @@ func (s *subscription) wanted(now typeState) iter.Seq[Resource] {
 				}
 			}
 		}
-		for n := range s.names {
+		for n := range s.held.names() {
 			if _, ok := all[n]; ok && s.wildcard {
 				continue
 			}
@@ -30,14 +30,14 @@ func (s *subscription) wanted(now typeState) iter.Seq[Resource] {
 }
 
 // find is one resource, where the client wants it.
-func (s *subscription) find(now typeState, name string) (Resource, bool) {
-	if _, ok := s.names[name]; ok {
-		return now.find(name)
+func (s *subscription) find(now typeState, k nameKey) (Resource, bool) {
+	if s.held.has(k) {
+		return now.find(k.Value())
 	}
 	if !s.wildcard {
 		return Resource{}, false
 	}
-	r, ok := now.all()[name]
+	r, ok := now.all()[k.Value()]
 	return r, ok
 }
 
@@ -45,33 +45,36 @@ func (s *subscription) find(now typeState, name string) (Resource, bool) {
 // it refused is sent again together with the next change, for with a NACK it
 // may have thrown away the good resources of that response too.
 func (s *subscription) lack(now typeState) (changed []Resource, removed []string) {
-	look := func(n string, r Resource, ok bool) {
-		h, had := s.held[n]
+	look := func(k nameKey) {
+		r, ok := s.find(now, k)
+		h, had := s.held.get(k)
 		switch {
 		case ok && (!had || h.version != r.Version):
 			changed = append(changed, r)
-		case !ok && had && h.version != "" && s.wants(n):
-			removed = append(removed, n)
+		case !ok && had && h.version != "" && s.wants(k):
+			removed = append(removed, k.Value())
 		}
 	}
 	if s.every {
-		for r := range s.wanted(now) {
-			look(r.Name, r, true)
+		for k := range s.held.records {
+			look(k)
 		}
-		for n := range s.held {
-			if _, ok := s.find(now, n); !ok {
-				look(n, Resource{}, false)
+		if s.wildcard {
+			for name, r := range now.all() {
+				if _, seen := s.held.records[keyOf(name)]; !seen {
+					changed = append(changed, r)
+				}
 			}
 		}
 	} else {
-		for n := range s.look {
-			r, ok := s.find(now, n)
-			look(n, r, ok)
+		for k := range s.look {
+			look(k)
 		}
 	}
 	if len(changed) > 0 {
-		for n := range s.bad {
-			if r, ok := s.find(now, n); ok && s.held[n].state == ackRefused && s.held[n].version == r.Version {
+		for k := range s.bad {
+			h, _ := s.held.get(k)
+			if r, ok := s.find(now, k); ok && h.state == ackRefused && h.version == r.Version {
 				changed = append(changed, r)
 			}
 		}
@@ -154,7 +157,10 @@ func (s *subscription) lingering(gone []string, old typeState) []Resource {
 	}
 	var out []Resource
 	for _, n := range gone {
-		if r, ok := old.find(n); ok && s.held[n].version != unknownVersion {
+		if h, _ := s.held.get(keyOf(n)); h.version == unknownVersion {
+			continue
+		}
+		if r, ok := old.find(n); ok {
 			out = append(out, r)
 		}
 	}
@@ -176,15 +182,16 @@ func (s *subscription) mark(sent, lingering []Resource, gone []string, seq uint6
 		if slices.ContainsFunc(lingering, func(l Resource) bool { return l.Name == r.Name }) {
 			continue
 		}
-		s.held[r.Name] = holding{version: r.Version, seq: seq}
-		f.names = append(f.names, r.Name)
+		k := keyOf(r.Name)
+		s.held.set(k, holding{version: r.Version, seq: seq})
+		f.names = append(f.names, k)
 	}
 	for _, n := range gone {
-		if _, named := s.names[n]; named {
-			s.held[n] = holding{seq: seq}
-			f.names = append(f.names, n)
+		if k := keyOf(n); s.held.has(k) {
+			s.held.set(k, holding{seq: seq})
+			f.names = append(f.names, k)
 		} else {
-			delete(s.held, n)
+			s.held.forget(k)
 		}
 	}
 	if seq != 0 {
@@ -206,7 +213,7 @@ func (s *subscription) isClaimed(now typeState) bool {
 		return false
 	}
 	for _, r := range wanted {
-		s.held[r.Name] = holding{version: r.Version, state: ackAccepted}
+		s.held.set(keyOf(r.Name), holding{version: r.Version, state: ackAccepted})
 	}
 	s.answered, s.accepted = true, claimed
 	return true

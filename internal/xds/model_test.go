@@ -69,9 +69,9 @@ func playModels(t *testing.T, typeURL string, delta bool, events []byte) {
 	if m.sub == nil {
 		return // never asked for anything
 	}
-	for n, h := range m.sub.held {
+	for n, h := range m.sub.held.all() {
 		if h.state == ackPending && h.seq > 0 {
-			t.Fatalf("%q was never answered", n)
+			t.Fatalf("%q was never answered", n.Value())
 		}
 	}
 }

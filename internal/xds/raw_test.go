@@ -22,7 +22,11 @@ type fixture struct {
 
 func newFixture(t *testing.T, first Snapshot) *fixture {
 	f := &fixture{session: session{gen: &generator{snap: first}}}
-	f.server = NewServer(f.gen, ServerOptions{})
+	return f.serve(t, NewServer(f.gen, ServerOptions{}))
+}
+
+func (f *fixture) serve(t *testing.T, s *Server) *fixture {
+	f.server = s
 	f.conn = pipe(t, f.server)
 	return f
 }

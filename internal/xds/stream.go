@@ -132,7 +132,7 @@ func (s *stream) handle(r *request) (bool, error) {
 	more := false
 	flying := false
 	for _, sub := range s.subs {
-		more = more || sub.isDue()
+		more = more || sub.isDue() || len(sub.dropped) > 0
 		flying = flying || len(sub.flight) > 0
 	}
 	if !flying && !more {
@@ -145,7 +145,7 @@ func (s *stream) handle(r *request) (bool, error) {
 func (s *stream) size() int {
 	n := 0
 	for _, sub := range s.subs {
-		n += sub.size()
+		n += sub.held.size()
 	}
 	return n
 }
@@ -157,9 +157,9 @@ func (s *stream) forgetWarming(sub *subscription) {
 	if sub.typeURL != EndpointType || clusters == nil {
 		return
 	}
-	for n, h := range clusters.held {
+	for n, h := range clusters.held.all() {
 		if h.seq > 0 {
-			delete(sub.held, n)
+			sub.held.forget(n)
 			sub.review()
 		}
 	}
@@ -175,7 +175,7 @@ func (s *stream) rewarm(clusters []string) {
 		return
 	}
 	for _, n := range clusters {
-		delete(endpoints.held, n)
+		endpoints.held.forget(keyOf(n))
 	}
 	endpoints.reviewNames(clusters)
 }
@@ -307,7 +307,7 @@ func (s *stream) look(node *corev3.Node) (State, error) {
 	for _, sub := range s.subs {
 		if fresh {
 			sub.added, sub.dropped = nil, nil
-			s.view.Hold(sub.typeURL, slices.Collect(maps.Keys(sub.names)))
+			s.view.Hold(sub.typeURL, slices.Collect(sub.held.names()))
 			continue
 		}
 		s.tell(sub)
@@ -338,7 +338,7 @@ func (s *stream) leave() {
 	}
 	for _, sub := range s.subs {
 		s.tell(sub)
-		s.view.Release(sub.typeURL, slices.Collect(maps.Keys(sub.names)))
+		s.view.Release(sub.typeURL, slices.Collect(sub.held.names()))
 	}
 	s.view.Leave()
 	s.view, s.sequence = nil, 0
@@ -366,18 +366,18 @@ func (s *stream) status() NodeStatus {
 // status tells the state of the type at the node.
 func (s *subscription) status(nodeID string) TypeStatus {
 	t := TypeStatus{
-		TypeURL: s.typeURL, Wildcard: s.wildcard, Subscribed: len(s.names),
+		TypeURL: s.typeURL, Wildcard: s.wildcard, Subscribed: s.held.named,
 		Version: s.version, Accepted: s.accepted,
 	}
-	for n, h := range s.held {
+	for n, h := range s.held.all() {
 		if h.version != "" && h.version != unknownVersion {
 			t.Held++
 		}
 		switch {
 		case h.state == ackRefused:
-			t.Refused = append(t.Refused, n)
+			t.Refused = append(t.Refused, n.Value())
 		case h.state == ackPending && h.seq > 0:
-			t.Pending = append(t.Pending, n)
+			t.Pending = append(t.Pending, n.Value())
 		}
 	}
 	slices.Sort(t.Pending)

@@ -44,20 +44,19 @@ type subscription struct {
 	delta    bool
 	wildcard bool
 	named    bool // names, or "*", were given once: an empty list no longer means all
-	names    map[string]struct{}
-	held     map[string]holding
+	held     *holdings
 	answered bool
 	// due says of a phase that there may be something to say: about the names to look at, or
 	// about every one. An ACK alone changes nothing.
 	due     [phases]bool
 	every   bool
-	look    map[string]struct{}
+	look    map[nameKey]struct{}
 	claimed string // the version that a state-of-the-world client brought along
 	// added and dropped are names that the stream's view was not told of yet.
 	added, dropped []string
 
-	flight []flight            // responses without an answer, oldest first
-	bad    map[string]struct{} // names that were refused
+	flight []flight             // responses without an answer, oldest first
+	bad    map[nameKey]struct{} // names that were refused
 
 	seq               uint64 // of the last response; 0: none on this stream
 	version, accepted string
@@ -68,8 +67,8 @@ type subscription struct {
 func newSubscription(typeURL string, delta bool) *subscription {
 	return &subscription{
 		typeURL: typeURL, delta: delta,
-		names: map[string]struct{}{}, held: map[string]holding{},
-		look: map[string]struct{}{}, bad: map[string]struct{}{},
+		held: newHoldings(),
+		look: map[nameKey]struct{}{}, bad: map[nameKey]struct{}{},
 		due: [phases]bool{true, true}, every: true,
 	}
 }
@@ -77,7 +76,7 @@ func newSubscription(typeURL string, delta bool) *subscription {
 // flight is a response that was sent and not answered.
 type flight struct {
 	seq   uint64
-	names []string
+	names []nameKey
 	bytes int
 }
 
@@ -107,10 +106,17 @@ func (s *subscription) reviewNames(names []string) {
 		return
 	}
 	for _, n := range names {
-		if s.wants(n) {
-			s.look[n] = struct{}{}
-			s.due = [phases]bool{true, true}
-		}
+		s.reviewName(keyOf(n))
+	}
+}
+
+func (s *subscription) reviewName(k nameKey) {
+	if !s.wants(k) {
+		return
+	}
+	s.due = [phases]bool{true, true}
+	if !s.every {
+		s.look[k] = struct{}{}
 	}
 }
 
@@ -122,8 +128,8 @@ func (s *subscription) open(r *request) {
 		}
 		s.change(r.subscribe, nil)
 		for name, version := range r.initial {
-			if s.wants(name) {
-				s.held[name] = holding{version: version, state: ackAccepted}
+			if k := keyOf(name); s.wants(k) {
+				s.held.set(k, holding{version: version, state: ackAccepted})
 			}
 		}
 		return
@@ -161,10 +167,7 @@ func (s *subscription) replace(names []string) {
 		return
 	}
 	s.shrink(names)
-	s.change(slices.DeleteFunc(slices.Clone(names), func(n string) bool {
-		_, ok := s.names[n]
-		return ok
-	}), nil)
+	s.change(slices.DeleteFunc(slices.Clone(names), func(n string) bool { return s.held.has(keyOf(n)) }), nil)
 }
 
 // shrink drops what is not among the names, and adds nothing.
@@ -177,7 +180,7 @@ func (s *subscription) shrink(names []string) {
 		want[n] = struct{}{}
 	}
 	var drop []string
-	for n := range s.names {
+	for n := range s.held.names() {
 		if _, ok := want[n]; !ok {
 			drop = append(drop, n)
 		}
@@ -201,14 +204,14 @@ func (s *subscription) change(subscribe, unsubscribe []string) {
 			s.prune()
 			continue
 		}
-		if _, ok := s.names[n]; ok {
-			delete(s.names, n)
+		k := keyOf(n)
+		if s.held.drop(k) {
 			s.dropped = append(s.dropped, n)
 		}
 		if s.wildcard {
-			s.doubt(n)
-		} else if s.held[n].settled() {
-			delete(s.held, n)
+			s.doubt(k)
+		} else if h, _ := s.held.get(k); h.settled() {
+			s.held.forget(k)
 		}
 	}
 	for _, n := range subscribe {
@@ -216,20 +219,20 @@ func (s *subscription) change(subscribe, unsubscribe []string) {
 		if n == wildcardName {
 			continue
 		}
-		if _, ok := s.names[n]; !ok {
-			s.names[n] = struct{}{}
-			s.added = append(s.added, n)
+		k := keyOf(n)
+		if s.held.add(k) {
+			s.added = append(s.added, k.Value())
 		}
-		s.doubt(n)
+		s.doubt(k)
 	}
 }
 
 // doubt makes a resource be sent, or its absence be told, whatever was sent before.
-func (s *subscription) doubt(name string) {
-	h := s.held[name]
+func (s *subscription) doubt(k nameKey) {
+	h, _ := s.held.get(k)
 	h.version = unknownVersion
-	s.held[name] = h
-	s.reviewNames([]string{name})
+	s.held.set(k, h)
+	s.reviewName(k)
 }
 
 // widen subscribes to everything. What was on its way when it was dropped is sent again:
@@ -238,43 +241,29 @@ func (s *subscription) widen() {
 	if s.wildcard {
 		return
 	}
-	for n := range s.held {
-		if !s.wants(n) {
-			s.doubt(n)
+	for k := range maps.Collect(s.held.all()) {
+		if !s.wants(k) {
+			s.doubt(k)
 		}
 	}
 	s.wildcard, s.answered = true, false
 	s.review()
 }
 
-func (s *subscription) wants(name string) bool {
-	_, ok := s.names[name]
-	return ok || s.wildcard
+func (s *subscription) wants(k nameKey) bool {
+	return s.wildcard || s.held.has(k)
 }
 
 // prune forgets what is no longer wanted. What is on its way is remembered until it is
 // answered: if the client wants everything before that, it keeps it.
 func (s *subscription) prune() {
-	maps.DeleteFunc(s.held, func(n string, h holding) bool { return !s.wants(n) && h.settled() })
-}
-
-// size is a bound on the memory of what the client named, in bytes.
-func (s *subscription) size() int {
-	const overhead = 96
-	n := 0
-	for name := range s.names {
-		n += len(name) + overhead
-	}
-	for name, h := range s.held {
-		n += len(name) + len(h.version) + overhead
-	}
-	return n
+	s.held.forgetIf(func(k nameKey, h holding) bool { return !s.wants(k) && h.settled() })
 }
 
 // settle notes an ACK or NACK of the response seq. The responses before it are not
 // waited for any longer.
 func (s *subscription) settle(seq uint64, version string, r *request) {
-	var names []string
+	var names []nameKey
 	s.flight = slices.DeleteFunc(s.flight, func(f flight) bool {
 		if f.seq == seq {
 			names = f.names
@@ -282,7 +271,7 @@ func (s *subscription) settle(seq uint64, version string, r *request) {
 		return f.seq <= seq
 	})
 	for _, n := range names {
-		h, ok := s.held[n]
+		h, ok := s.held.get(n)
 		if !ok || h.seq != seq {
 			continue
 		}
@@ -292,9 +281,9 @@ func (s *subscription) settle(seq uint64, version string, r *request) {
 		} else {
 			delete(s.bad, n)
 		}
-		s.held[n] = h
+		s.held.set(n, h)
 		if !s.wants(n) {
-			delete(s.held, n)
+			s.held.forget(n)
 		}
 	}
 	switch {
@@ -311,6 +300,12 @@ func (s *subscription) settle(seq uint64, version string, r *request) {
 
 // remains says whether something that was refused is still the last that was sent of it.
 func (s *subscription) remains() bool {
-	maps.DeleteFunc(s.bad, func(n string, _ struct{}) bool { return s.held[n].state != ackRefused })
+	maps.DeleteFunc(s.bad, func(k nameKey, _ struct{}) bool { return !s.isRefused(k) })
 	return len(s.bad) > 0
+}
+
+// isRefused says whether the client refused what it was sent last of a resource.
+func (s *subscription) isRefused(k nameKey) bool {
+	h, _ := s.held.get(k)
+	return h.state == ackRefused
 }

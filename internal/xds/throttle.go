@@ -77,7 +77,7 @@ func (s *stream) awaitTurn(ctx context.Context) error {
 // large says whether the client may be about to get very much.
 func (s *stream) large() bool {
 	for _, sub := range s.subs {
-		if sub.every && sub.isDue() && (sub.wildcard || len(sub.names) >= manyNames) {
+		if sub.every && sub.isDue() && (sub.wildcard || sub.held.named >= manyNames) {
 			return true
 		}
 	}

@@ -187,8 +187,7 @@ func (b *builder) named(host string) *named {
 	}
 	n.clusters, n.endpoints = p.out[xds.ClusterType], p.out[xds.EndpointType]
 	if b.node.DNSCapture {
-		if info, ok := p.names().find(host); ok {
-			t := NameTable{host: info}
+		if t := p.names().find(host); t != nil {
 			n.name = packed(&anypb.Any{TypeUrl: xds.NameTableType, Value: t.Encode()})
 		}
 	}
@@ -254,15 +253,16 @@ func (t *routeTable) find(host string) *routev3.VirtualHost {
 	return found
 }
 
-// find is the entry of a name, or of the longest wildcard that it is under, but for "*".
-func (t NameTable) find(host string) (NameInfo, bool) {
-	best, found := -1, NameInfo{}
+// find is the table with only the entry of a name, or of the longest wildcard that it is
+// under, but for "*"; nil when there is none.
+func (t NameTable) find(host string) NameTable {
+	best, found := -1, NameTable(nil)
 	for name, info := range t {
 		if n := closeness(name, host); n > best && name != everyName {
-			best, found = n, info
+			best, found = n, NameTable{name: info}
 		}
 	}
-	return found, best >= 0
+	return found
 }
 
 // closeness tells how well a pattern fits a name: exactly, by the longer wildcard, or not

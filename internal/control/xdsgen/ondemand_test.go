@@ -200,8 +200,8 @@ func wanted(t *testing.T, full xds.Snapshot, typeURL, name string) (proto.Messag
 		if err != nil {
 			t.Fatal(err)
 		}
-		info, ok := table.find(name)
-		return &anypb.Any{Value: NameTable{name: info}.Encode()}, ok
+		entry := table.find(name)
+		return &anypb.Any{Value: entry.Encode()}, entry != nil
 	default:
 		r, ok := full[typeURL][name]
 		if !ok {
