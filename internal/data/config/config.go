@@ -163,6 +163,27 @@ func (c *Config) AllClusters() iter.Seq[*Cluster] {
 	}
 }
 
+// AllFilterChains gives each filter chain, in no order.
+func (c *Config) AllFilterChains() iter.Seq[*resource.FilterChain] {
+	return func(yield func(*resource.FilterChain) bool) {
+		for _, l := range c.Listeners {
+			for _, chain := range l.FilterChains {
+				if !yield(chain) {
+					return
+				}
+			}
+			if l.DefaultFilterChain != nil && !yield(l.DefaultFilterChain) {
+				return
+			}
+		}
+		for n, h := range c.held.All() {
+			if n.Kind == NeedFilterChain && !yield(h.FilterChain) {
+				return
+			}
+		}
+	}
+}
+
 // Name is what the name table has for a host (lower case, no final dot), by itself or by
 // the longest wildcard. key is the table's key.
 func (c *Config) Name(host string) (info resource.NameInfo, key string, ok bool) {

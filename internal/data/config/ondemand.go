@@ -111,6 +111,7 @@ func (s *Store) begin(q *inquiry) {
 // control plane that it is no longer wanted.
 func (s *Store) dismiss(q *inquiry) {
 	s.unhold(q)
+	s.bodies.drop(q.need.Resource())
 	if q.need.Kind == NeedCluster {
 		s.unuseCluster(q.need.Name)
 		return
@@ -177,8 +178,11 @@ func (s *Store) applyHeld(u xds.Update, kind NeedKind) map[string]error {
 		}
 		if err := s.putHeld(q, r.Body); err != nil {
 			errs[r.Name] = err
+			s.bodies.refused(u.TypeURL, r, err)
 			s.log.Warn("resource refused", "type", u.TypeURL, "name", r.Name, "error", err)
+			continue
 		}
+		s.bodies.took(u.TypeURL, r)
 	}
 	for _, name := range u.Removed {
 		if q := s.demand.all[needOf(kind, name)]; q != nil && (q.answered || q.held != nil || q.waiting) {
@@ -197,6 +201,7 @@ func (s *Store) applyHeld(u xds.Update, kind NeedKind) map[string]error {
 func (s *Store) gone(q *inquiry) {
 	s.changed.revised = s.changed.revised || q.held != nil
 	s.unhold(q)
+	s.bodies.drop(q.need.Resource())
 	s.settle(q, Absent, "")
 }
 

@@ -35,6 +35,8 @@ type StoreOptions struct {
 	OnDemand bool
 	Limits   Limits
 	Now      func() time.Time // nil: time.Now
+	// KeepBodies keeps resources as they were sent, for Store.Bodies.
+	KeepBodies bool
 }
 
 // Store keeps what the control plane sent and publishes it when it is complete. It
@@ -60,6 +62,7 @@ type Store struct {
 	seen       map[string]bool // type URLs that were answered
 	skipped    map[string]int
 	hashes     map[string]map[string]uint64 // of accepted bodies, by type and name
+	bodies     *bodies                      // nil: not kept
 
 	listeners  map[string]*listenerState
 	routes     map[string]*resource.RouteConfiguration
@@ -108,7 +111,7 @@ func NewStore(o StoreOptions) *Store {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Store{
+	s := &Store{
 		log: o.Logger, seed: maphash.MakeSeed(),
 		seen: map[string]bool{}, skipped: map[string]int{}, hashes: map[string]map[string]uint64{},
 		listeners: map[string]*listenerState{}, routes: map[string]*resource.RouteConfiguration{},
@@ -119,6 +122,10 @@ func NewStore(o StoreOptions) *Store {
 		onDemand:    o.OnDemand, demand: newDemand(o.Limits, o.Now),
 		named: map[string]*namedCluster{}, rewarm: map[*inquiry]bool{},
 	}
+	if o.KeepBodies {
+		s.bodies = newBodies(o.Now)
+	}
+	return s
 }
 
 // Attach subscribes to what the store needs, now and as it changes.
@@ -194,6 +201,9 @@ func (s *Store) Apply(u xds.Update) map[string]error {
 	}
 	for _, name := range u.Removed {
 		delete(s.hashes[u.TypeURL], name)
+		if !s.goneRoutes[name] || u.TypeURL != xds.RouteType {
+			s.bodies.drop(u.TypeURL, name)
+		}
 	}
 	if u.TypeURL == xds.ListenerType || u.TypeURL == xds.RouteType {
 		s.warm()
@@ -223,10 +233,12 @@ func (s *Store) each(u xds.Update, put func(name string, a *anypb.Any) error) ma
 		}
 		if err := put(r.Name, r.Body); err != nil {
 			errs[r.Name] = err
+			s.bodies.refused(u.TypeURL, r, err)
 			s.log.Warn("resource refused", "type", u.TypeURL, "name", r.Name, "error", err)
 			continue
 		}
 		known[r.Name] = hash
+		s.bodies.took(u.TypeURL, r)
 	}
 	return errs
 }
@@ -386,6 +398,7 @@ func (s *Store) forgetCluster(name string) {
 	s.unuse(s.clusters[name])
 	delete(s.clusters, name)
 	delete(s.hashes[xds.ClusterType], name)
+	s.bodies.drop(xds.ClusterType, name)
 	if s.ready[name] != nil {
 		delete(s.ready, name)
 		s.changed.clusters = true
@@ -471,6 +484,7 @@ func (s *Store) resubscribe(typeURL string) {
 			if !needed[name] {
 				delete(s.goneRoutes, name)
 				delete(s.routes, name)
+				s.bodies.drop(xds.RouteType, name)
 				s.changed.routes = true
 			}
 		}

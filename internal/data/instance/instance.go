@@ -64,6 +64,8 @@ type Options struct {
 	// MaxConnections bounds those that are served, and those that are kept idle. 0: the
 	// defaults of data/proxy and data/http.
 	MaxConnections int
+	// KeepBodies keeps the configuration as it was sent, for the admin interface.
+	KeepBodies bool
 	// DrainTimeout is how long Serve lets connections end; 0: the default of data/proxy,
 	// negative: not at all.
 	DrainTimeout time.Duration
@@ -88,7 +90,7 @@ func New(o Options) (*Instance, error) {
 	if o.Refused == nil {
 		o.Refused = func(error) {}
 	}
-	i := &Instance{options: o, store: config.NewStore(config.StoreOptions{Logger: o.Logger, OnDemand: onDemand(o.Node)})}
+	i := &Instance{options: o, store: config.NewStore(config.StoreOptions{Logger: o.Logger, OnDemand: onDemand(o.Node), KeepBodies: o.KeepBodies})}
 	if len(o.ControlPlanes) == 0 {
 		return nil, errors.New("a proxy needs a control plane")
 	}
@@ -146,6 +148,15 @@ func (i *Instance) Store() *config.Store { return i.store }
 
 // Recorder tells the ends of connections and requests.
 func (i *Instance) Recorder() *record.Recorder { return i.recorder }
+
+// Node is who the proxy says that it is.
+func (i *Instance) Node() *corev3.Node { return i.options.Node }
+
+// Upstreams has the clusters at run time.
+func (i *Instance) Upstreams() *upstream.Manager { return i.manager }
+
+// Server accepts connections; nil before Serve.
+func (i *Instance) Server() *proxy.Proxy { return i.serving.Load() }
 
 // Configure keeps the configuration up to date until ctx ends; then it returns nil.
 func (i *Instance) Configure(ctx context.Context) error { return i.client.Run(ctx) }

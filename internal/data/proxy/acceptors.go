@@ -21,6 +21,8 @@ type acceptors struct {
 	mu     sync.Mutex
 	byKey  map[string]*acceptor
 	closed bool
+	// inboundClosed: no listener for inbound traffic is opened any more.
+	inboundClosed bool
 }
 
 // acceptor is one listener of the configuration with its sockets. The sockets stay
@@ -57,7 +59,7 @@ func (a *acceptors) set(ctx context.Context, cfg *config.Config, p *Proxy) (fail
 	}
 	wanted := map[string]*resource.Listener{}
 	for _, l := range cfg.Listeners {
-		if l.BindToPort {
+		if l.BindToPort && !(a.inboundClosed && l.Direction == resource.DirectionInbound) {
 			wanted[addressKey(l)] = l
 		}
 	}
