@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"time"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/egret-mesh/egret/internal/xds"
@@ -17,7 +18,9 @@ import (
 
 // Bootstrap is what egret-proxy takes of a bootstrap.
 type Bootstrap struct {
-	Node *corev3.Node
+	// Message is all of it, as it was read.
+	Message *bootstrapv3.Bootstrap
+	Node    *corev3.Node
 	// Admin is where the operator is served; the zero value: nowhere.
 	Admin netip.AddrPort
 	// Servers are the control plane's, in the order in which they are tried.

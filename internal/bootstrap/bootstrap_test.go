@@ -50,6 +50,7 @@ func TestRoundTrip(t *testing.T) {
 				t.Fatalf("%v in\n%s", err, text)
 			}
 			got.LeftOut = nil
+			want.Message = m
 			if diff := cmp.Diff(want, got, protocmp.Transform(), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 				t.Errorf("(-want +got):\n%s\n%s", diff, text)
 			}

@@ -38,7 +38,7 @@ func Parse(text []byte) (*Bootstrap, error) {
 }
 
 func parse(m *bootstrapv3.Bootstrap) (*Bootstrap, error) {
-	b := &Bootstrap{Node: m.GetNode()}
+	b := &Bootstrap{Message: m, Node: m.GetNode()}
 	var err error
 	if b.LeftOut, err = judge(m, "", topFields); err != nil {
 		return nil, err

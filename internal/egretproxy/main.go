@@ -30,6 +30,8 @@ func Main(args []string, out, errs *os.File) int {
 node, admin.address, and where ADS is, by GRPC or DELTA_GRPC. All else comes from the
 control plane. What of the bootstrap it cannot honour it refuses by name.
 
+At admin.address it has Envoy's admin interface; "egret proxy-config" reads it.
+
 SIGTERM and SIGINT end it: it stops accepting, lets connections end for --drain-timeout,
 and closes the rest.`,
 		Example:       `  egret-proxy -c bootstrap.yaml --dns-address 127.0.0.1:15053`,
@@ -37,11 +39,11 @@ and closes the rest.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			level := slog.LevelInfo
+			o.Level = &slog.LevelVar{}
 			if verbose {
-				level = slog.LevelDebug
+				o.Level.Set(slog.LevelDebug)
 			}
-			o.Logger = slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: level}))
+			o.Logger = slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: o.Level}))
 			var err error
 			if o.Bootstrap, err = readBootstrap(config); err != nil {
 				return err

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -33,6 +34,16 @@ type Options struct {
 	// DrainTimeout is how long live connections may go on when the proxy ends.
 	DrainTimeout time.Duration
 	Logger       *slog.Logger
+	// Level is that of Logger, for the admin interface to change; nil: it cannot.
+	Level *slog.LevelVar
+}
+
+// version is that of the program's module.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
 }
 
 // readBootstrap reads a file, or standard input for "-".

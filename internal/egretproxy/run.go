@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"github.com/egret-mesh/egret/internal/bootstrap"
+	"github.com/egret-mesh/egret/internal/data/admin"
 	"github.com/egret-mesh/egret/internal/data/dns"
 	"github.com/egret-mesh/egret/internal/data/instance"
 	"github.com/egret-mesh/egret/internal/data/proxy"
@@ -43,6 +40,7 @@ func Run(ctx context.Context, o Options) error {
 		Lost:           func(err error) { o.Logger.Error("lines of the access log are lost", "error", err) },
 		MaxConnections: maxConnections(openFilesLimit()),
 		DrainTimeout:   o.DrainTimeout,
+		KeepBodies:     o.Bootstrap.Admin.IsValid(),
 	})
 	if err != nil {
 		return err
@@ -77,6 +75,8 @@ func controlPlanes(servers []*grpc.ClientConn) (out []grpc.ClientConnInterface) 
 }
 
 func serve(ctx context.Context, o Options, p *instance.Instance, lookup *upstream.DNSResolver) error {
+	ctx, quit := context.WithCancel(ctx)
+	defer quit()
 	g, ctx := errgroup.WithContext(ctx)
 	var binder proxy.Binder
 	if o.DNSAddress != "" {
@@ -94,7 +94,14 @@ func serve(ctx context.Context, o Options, p *instance.Instance, lookup *upstrea
 		if err != nil {
 			return fmt.Errorf("admin: %w", err)
 		}
-		g.Go(func() error { return serveAdmin(ctx, ln, p) })
+		operator, err := admin.New(admin.Options{
+			Proxy: p, Bootstrap: o.Bootstrap.Message, Version: version(), Log: o.Logger, Level: o.Level,
+			DrainTime: o.DrainTimeout, Quit: quit,
+		})
+		if err != nil {
+			return errors.Join(fmt.Errorf("admin: %w", err), ln.Close())
+		}
+		g.Go(func() error { return operator.Serve(ctx, ln) })
 	}
 	g.Go(func() error { return p.Configure(ctx) })
 	g.Go(func() error { return p.Serve(ctx, machine{}, binder) })
@@ -112,29 +119,4 @@ func listenDNS(address string) (net.PacketConn, net.Listener, error) {
 		return nil, nil, fmt.Errorf("DNS: %w", errors.Join(err, packets.Close()))
 	}
 	return packets, streams, nil
-}
-
-// serveAdmin serves the operator until ctx ends: /ready is 200 when there is a complete
-// configuration, 503 before, as Envoy's; /stats/prometheus has the metrics.
-func serveAdmin(ctx context.Context, ln net.Listener, p *instance.Instance) error {
-	metrics := prometheus.NewRegistry()
-	if err := metrics.Register(p.Recorder().Metrics()); err != nil {
-		return errors.Join(fmt.Errorf("metrics: %w", err), ln.Close())
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /stats/prometheus", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
-		if p.Store().Current() == nil {
-			http.Error(w, "PRE_INITIALIZING", http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = w.Write([]byte("LIVE\n"))
-	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	if err := server.Serve(ln); ctx.Err() == nil {
-		return err
-	}
-	return nil
 }

@@ -19,6 +19,7 @@ var wallClocks = map[string]string{
 	"internal/data/decide/retry.go":       "the upstream names a time of day for the next try; the wait is bounded by the policy",
 	"internal/data/http/handler.go":       "the Date field, which is the time of day",
 	"internal/data/http/watch.go":         "a deadline that has passed at any time",
+	"internal/data/admin/certs.go":        "when a certificate file was written, as it is told",
 	"internal/data/http2/out.go":          "a deadline that has passed at any time",
 	"internal/data/tunnel/tunnel.go":      "a deadline that has passed at any time",
 	"internal/data/upstream/resolver.go":  "a deadline that has passed at any time",

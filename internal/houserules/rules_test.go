@@ -46,6 +46,7 @@ var importRules = []struct{ from, what, why string }{
 	{"cmd", "google.golang.org/grpc/xds", "only a test is a gRPC client without a proxy"},
 	{"internal/bootstrap", "internal/control", "a bootstrap is for both halves"},
 	{"internal/bootstrap", "internal/data", "a bootstrap is for both halves"},
+	{"internal/anyjson", "internal/", "JSON is a leaf, for both halves"},
 	{"internal/file", "internal/", "files are a leaf, for both halves"},
 	{"internal/format", "internal/", "the syntax of formats is a leaf, for both halves"},
 	{"internal/expression", "internal/", "expressions are a leaf, for both halves"},
