@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/egret-mesh/egret/internal/bootstrap"
+	"github.com/egret-mesh/egret/internal/cli"
 	"github.com/egret-mesh/egret/internal/control/mesh"
 	"github.com/egret-mesh/egret/internal/control/xdsgen"
 	"github.com/egret-mesh/egret/internal/egretd"
@@ -27,7 +28,35 @@ import (
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain is also each of the programs, by the name that it is called by.
+func TestMain(m *testing.M) {
+	args := os.Args[1:]
+	switch filepath.Base(os.Args[0]) {
+	case "egretd":
+		os.Exit(egretd.Main(args, os.Stdout, os.Stderr))
+	case "egret-proxy":
+		os.Exit(egretproxy.Main(args, os.Stdout, os.Stderr))
+	case "egret":
+		os.Exit(cli.Main(args, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// programs is a folder with the programs.
+func programs(t *testing.T) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"egretd", "egret-proxy", "egret"} {
+		if err := os.Symlink(self, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
 
 const patience = 30 * time.Second
 
@@ -179,13 +208,17 @@ func startProxy(t *testing.T, text []byte) (stop func()) {
 // website answers every request with its name and the host that was asked for.
 func website(t *testing.T, name string) netip.AddrPort {
 	t.Helper()
+	return serve(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%s: %s", name, r.Host) })
+}
+
+// serve serves HTTP on loopback until the test ends.
+func serve(t *testing.T, handler http.HandlerFunc) netip.AddrPort {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "%s: %s", name, r.Host)
-	})}
+	server := &http.Server{Handler: handler}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
@@ -274,4 +307,15 @@ spec:
 	if err := os.Rename(path+"~", path); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// slowWebsite tells of each request, and answers when it may.
+func slowWebsite(t *testing.T) (at netip.AddrPort, requests chan struct{}, answer chan struct{}) {
+	t.Helper()
+	requests, answer = make(chan struct{}, 16), make(chan struct{})
+	return serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		requests <- struct{}{}
+		<-answer
+		fmt.Fprint(w, "slow")
+	}), requests, answer
 }

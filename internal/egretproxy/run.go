@@ -80,7 +80,7 @@ func serve(ctx context.Context, o Options, p *instance.Instance, lookup *upstrea
 	g, ctx := errgroup.WithContext(ctx)
 	var binder proxy.Binder
 	if o.DNSAddress != "" {
-		resolver := dns.New(dns.Options{Source: p.Store(), Resolver: lookup, Recorder: p.Recorder(), Logger: o.Logger})
+		resolver := dns.New(dns.Options{Source: p.Store(), OnDemand: p.Store(), Resolver: lookup, Recorder: p.Recorder(), Logger: o.Logger})
 		binder = resolver
 		packets, streams, err := listenDNS(o.DNSAddress)
 		if err != nil {

@@ -2,92 +2,23 @@ package xds
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"log/slog"
-	"math/big"
 	"net"
-	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
+
+	"github.com/egret-mesh/egret/internal/file/filetest"
 )
 
-// authority signs certificates and writes them as files.
-type authority struct {
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
+// issue is a certificate as this package's options have it.
+func issue(t *testing.T, a *filetest.Authority, name string, until time.Time) TLS {
 	t.Helper()
-	a := &authority{dir: t.TempDir()}
-	var err error
-	if a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	writePEM(t, a.path("ca.pem"), "CERTIFICATE", der)
-	return a
-}
-
-func (a *authority) path(name string) string { return filepath.Join(a.dir, name) }
-
-// issue writes name.pem and name.key: a certificate for a SPIFFE name, until then.
-func (a *authority) issue(t *testing.T, name string, until time.Time) TLS {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(until.UnixNano()), Subject: pkix.Name{CommonName: name},
-		URIs:      []*url.URL{{Scheme: "spiffe", Host: "cluster.local", Path: "/" + name}},
-		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: until, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der2, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := TLS{CA: a.path("ca.pem"), Cert: a.path(name + ".pem"), Key: a.path(name + ".key")}
-	writePEM(t, out.Key, "PRIVATE KEY", der2)
-	writePEM(t, out.Cert, "CERTIFICATE", der)
-	return out
-}
-
-func writePEM(t *testing.T, path, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(path+"~", pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(path+"~", path); err != nil {
-		t.Fatal(err)
-	}
+	cert, key := a.Issue(t, name, until)
+	return TLS{CA: a.CA, Cert: cert, Key: key}
 }
 
 // listen serves s over TCP on loopback until stop or the end of the test; address "" is a
@@ -174,17 +105,17 @@ func lab(t *testing.T) Snapshot {
 
 // Over TLS each side wants to know who the other one is.
 func TestMutualTLS(t *testing.T) {
-	a, stranger := newAuthority(t), newAuthority(t)
+	a, stranger := filetest.NewAuthority(t), filetest.NewAuthority(t)
 	day := time.Now().Add(24 * time.Hour)
-	server := a.issue(t, "istiod", day)
-	good := a.issue(t, "proxy", day)
+	server := issue(t, a, "istiod", day)
+	good := issue(t, a, "proxy", day)
 	good.Names = []string{"spiffe://cluster.local/istiod"}
 	of := func(change func(*TLS)) TLS {
 		c := good
 		change(&c)
 		return c
 	}
-	foreign := stranger.issue(t, "proxy", day)
+	foreign := issue(t, stranger, "proxy", day)
 	for name, c := range map[string]struct {
 		client TLS
 		want   string // "": it works
@@ -192,9 +123,9 @@ func TestMutualTLS(t *testing.T) {
 		"both known":               {good, ""},
 		"no certificate":           {of(func(c *TLS) { c.Cert, c.Key = "", "" }), "connection error"},
 		"of another authority":     {of(func(c *TLS) { c.Cert, c.Key = foreign.Cert, foreign.Key }), "connection error"},
-		"expired":                  {of(func(c *TLS) { x := a.issue(t, "old", time.Now().Add(-time.Hour)); c.Cert, c.Key = x.Cert, x.Key }), "connection error"},
+		"expired":                  {of(func(c *TLS) { x := issue(t, a, "old", time.Now().Add(-time.Hour)); c.Cert, c.Key = x.Cert, x.Key }), "connection error"},
 		"a server of another name": {of(func(c *TLS) { c.Names = []string{"spiffe://cluster.local/other"} }), "certificate"},
-		"a server of nobody":       {of(func(c *TLS) { c.CA = stranger.path("ca.pem") }), "unknown authority"},
+		"a server of nobody":       {of(func(c *TLS) { c.CA = stranger.CA }), "unknown authority"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			snap := lab(t)
@@ -218,9 +149,9 @@ func TestMutualTLS(t *testing.T) {
 
 // A certificate that expires while the control plane is away is read again from its file.
 func TestCertificatesAreReadAgain(t *testing.T) {
-	a := newAuthority(t)
-	serverTLS := a.issue(t, "istiod", time.Now().Add(24*time.Hour))
-	clientTLS := a.issue(t, "proxy", time.Now().Add(-time.Hour))
+	a := filetest.NewAuthority(t)
+	serverTLS := issue(t, a, "istiod", time.Now().Add(24*time.Hour))
+	clientTLS := issue(t, a, "proxy", time.Now().Add(-time.Hour))
 	clientTLS.Names = []string{"spiffe://cluster.local/istiod"}
 	snap := lab(t)
 	s := NewServer(&generator{snap: snap}, ServerOptions{})
@@ -230,14 +161,14 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	follow(store, client)
 	run(t, client)
 	eventually(t, nil, "the expired certificate is refused", func() bool { return client.Status().LastError != "" })
-	a.issue(t, "proxy", time.Now().Add(24*time.Hour)) // the same files
+	issue(t, a, "proxy", time.Now().Add(24*time.Hour)) // the same files
 	store.await(t, snap)
 }
 
 func TestCredentialsThatCannotBeMeant(t *testing.T) {
-	a := newAuthority(t)
-	good := a.issue(t, "x", time.Now().Add(time.Hour))
-	for _, c := range []TLS{{}, {Cert: good.Cert}, {Cert: good.Cert, Key: a.path("none")}, {Cert: good.Cert, Key: good.Key, CA: good.Key}} {
+	a := filetest.NewAuthority(t)
+	good := issue(t, a, "x", time.Now().Add(time.Hour))
+	for _, c := range []TLS{{}, {Cert: good.Cert}, {Cert: good.Cert, Key: "none"}, {Cert: good.Cert, Key: good.Key, CA: good.Key}} {
 		if _, err := c.ServerCredentials(); err == nil {
 			t.Errorf("a server takes %+v", c)
 		}

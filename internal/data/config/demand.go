@@ -47,6 +47,7 @@ type inquiry struct {
 	place    *list.Element
 	since    time.Time
 	waiters  int
+	awaited  bool          // by who did not wait: the answer may change what was decided
 	done     chan struct{} // closed when the answer is published
 	answered bool
 	outcome  Outcome // Found, Absent or Refused, when answered

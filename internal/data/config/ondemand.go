@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/anypb"
@@ -37,6 +38,7 @@ func (s *Store) Look(n Need) Answer {
 	if q == nil {
 		return Answer{Need: n, Outcome: Unavailable, Detail: why}
 	}
+	q.awaited = q.awaited || !q.answered
 	return s.demand.answer(q)
 }
 
@@ -83,6 +85,7 @@ func (s *Store) inquiry(n Need) (q *inquiry, why string) {
 	if s.subscriber == nil {
 		return nil, "there is no control plane"
 	}
+	n.Name = strings.Clone(n.Name) // of a buffer that is used again
 	q, dropped, why := s.demand.admit(n)
 	for _, old := range dropped {
 		s.dismiss(old)
@@ -207,7 +210,8 @@ func (s *Store) gone(q *inquiry) {
 
 func (s *Store) settle(q *inquiry, outcome Outcome, detail string) {
 	// Others that asked before may have been told otherwise.
-	s.changed.revised = s.changed.revised || q.answered && q.outcome != outcome
+	s.changed.revised = s.changed.revised || q.awaited || q.answered && q.outcome != outcome
+	q.awaited = false
 	if !q.answered {
 		s.finished = append(s.finished, q.done)
 	}

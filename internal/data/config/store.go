@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/persistent"
 	"github.com/egret-mesh/egret/internal/data/resource"
 	"github.com/egret-mesh/egret/internal/xds"
@@ -33,8 +34,11 @@ type StoreOptions struct {
 	// OnDemand: clusters are subscribed to by name, when something refers to them, and
 	// the name table has no host that was not asked for (xds.OnDemandMetadata).
 	OnDemand bool
-	Limits   Limits
-	Now      func() time.Time // nil: time.Now
+	// Secrets are what TLS contexts refer to by name; nil: there is no agent, and none
+	// is waited for.
+	Secrets *credentials.Secrets
+	Limits  Limits
+	Now     func() time.Time // nil: time.Now
 	// KeepBodies keeps resources as they were sent, for Store.Bodies.
 	KeepBodies bool
 }
@@ -44,8 +48,9 @@ type StoreOptions struct {
 //
 // What is complete: a listener, when each route configuration that it names has
 // arrived; until then an older version of it keeps serving. A cluster, when its
-// endpoints have arrived; until then its older version stays, or it is not there.
-// The first Config waits for listeners, clusters, all of the routes, and for the
+// endpoints have arrived; until then its older version stays, or it is not there. Both
+// wait for the secrets that their TLS needs, if they are expected.
+// The first Config waits for listeners, clusters, all of the routes and secrets, and for the
 // first answer with endpoints, as Envoy waits before it serves at all; a route
 // configuration that was refused is not waited for, and requests to it are refused.
 //
@@ -56,6 +61,7 @@ type Store struct {
 	log     *slog.Logger
 	seed    maphash.Seed
 	current atomic.Pointer[Config]
+	secrets *credentials.Secrets
 
 	mu         sync.Mutex // guards what follows
 	subscriber Subscriber
@@ -69,6 +75,7 @@ type Store struct {
 	badRoutes  map[string]bool // refused, and never good
 	goneRoutes map[string]bool // removed while a listener still names them
 	clusters   map[string]*resource.Cluster
+	secretless map[string]bool // clusters that wait for a secret
 	endpoints  map[string]*resource.Endpoints
 	// goneEndpoints were removed while a cluster still needs them.
 	goneEndpoints map[string]bool
@@ -112,7 +119,7 @@ func NewStore(o StoreOptions) *Store {
 		o.Now = time.Now
 	}
 	s := &Store{
-		log: o.Logger, seed: maphash.MakeSeed(),
+		log: o.Logger, seed: maphash.MakeSeed(), secrets: o.Secrets, secretless: map[string]bool{},
 		seen: map[string]bool{}, skipped: map[string]int{}, hashes: map[string]map[string]uint64{},
 		listeners: map[string]*listenerState{}, routes: map[string]*resource.RouteConfiguration{},
 		badRoutes: map[string]bool{}, goneRoutes: map[string]bool{},
@@ -377,7 +384,7 @@ func (s *Store) unuse(cl *resource.Cluster) {
 // readyCluster publishes a cluster when its endpoints are known.
 func (s *Store) readyCluster(name string) {
 	cl := s.clusters[name]
-	if cl == nil || cl.Discovery == resource.DiscoveryEDS && s.endpoints[cl.EDSServiceName] == nil {
+	if cl == nil || s.clusterAwaits(cl) || cl.Discovery == resource.DiscoveryEDS && s.endpoints[cl.EDSServiceName] == nil {
 		return
 	}
 	if s.named[name] != nil {
@@ -397,6 +404,7 @@ func (s *Store) removeClusters(names []string) {
 func (s *Store) forgetCluster(name string) {
 	s.unuse(s.clusters[name])
 	delete(s.clusters, name)
+	delete(s.secretless, name)
 	delete(s.hashes[xds.ClusterType], name)
 	s.bodies.drop(xds.ClusterType, name)
 	if s.ready[name] != nil {
@@ -459,9 +467,10 @@ func routeNames(l *resource.Listener, yield func(string)) {
 	one(l.DefaultFilterChain)
 }
 
-// complete reports whether each route configuration has arrived, good or refused.
+// complete reports whether each route configuration has arrived, good or refused, and
+// each secret.
 func (s *Store) complete(l *resource.Listener) bool {
-	all := true
+	all := !s.listenerAwaits(l)
 	routeNames(l, func(name string) { all = all && (s.routes[name] != nil || s.badRoutes[name]) })
 	return all
 }
@@ -586,5 +595,5 @@ func (s *Store) startable() bool {
 			return false
 		}
 	}
-	return true
+	return len(s.secretless) == 0
 }

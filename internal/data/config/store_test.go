@@ -41,13 +41,14 @@ type harness struct {
 	t     *testing.T
 	wants wants
 	told  <-chan struct{}
+	asked map[config.Need]bool
 }
 
 func newHarness(t *testing.T) *harness { return harnessWith(t, config.StoreOptions{}) }
 
 func harnessWith(t *testing.T, o config.StoreOptions) *harness {
 	s := config.NewStore(o)
-	h := &harness{Store: s, t: t, wants: wants{}}
+	h := &harness{Store: s, t: t, wants: wants{}, asked: map[config.Need]bool{}}
 	s.Attach(h.wants)
 	told, end := s.Subscribe()
 	t.Cleanup(end)

@@ -51,7 +51,8 @@ type OnDemand interface {
 	// after ctx has ended, and not for longer than a bound of its own. Many that wait for
 	// the same thing ask once.
 	Find(ctx context.Context, n Need) Answer
-	// Look is what is known now. Where that is nothing it asks, and does not wait.
+	// Look is what is known now. Where that is nothing it asks, and does not wait: the
+	// answer comes with a new Revision.
 	Look(n Need) Answer
 }
 

@@ -1,7 +1,9 @@
 // Package credentials judges what a peer proves its identity with in TLS, for either side
-// of a connection.
+// of a connection, and holds what the proxy proves its own with, where that has a name
+// (SDS).
 //
-// It must not open connections, or decide whether a peer must be verified.
+// It must not open connections, or decide whether a peer must be verified, and knows
+// nothing of where secrets come from.
 package credentials
 
 import (

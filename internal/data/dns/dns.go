@@ -201,9 +201,15 @@ type Answer struct {
 }
 
 // Assign answers for a name, in any case and with or without a final dot. A name
-// that needs an address of the proxy's own gets or keeps one.
+// that needs an address of the proxy's own gets or keeps one. One that is not known is
+// asked for, but not waited for: that is Unasked.
 func (s *Server) Assign(cfg *config.Config, name string) Answer {
-	return s.assign(cfg, config.NotAsked, match.CanonicalName(name))
+	name = match.CanonicalName(name)
+	a := s.assign(cfg, config.NotAsked, name)
+	if a.Kind == Unasked {
+		a = s.assign(cfg, s.onDemand.Look(needOf(name)).Outcome, name)
+	}
+	return a
 }
 
 // assign is Assign for a canonical name; asked is what the control plane said of it.

@@ -16,6 +16,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/http"
 	"github.com/egret-mesh/egret/internal/data/proxy"
 	"github.com/egret-mesh/egret/internal/data/record"
@@ -56,11 +58,16 @@ type Options struct {
 	Dialer   upstream.Dialer
 	Resolver upstream.Resolver
 	Logger   *slog.Logger // nil discards
+	// Secrets are what TLS contexts refer to by name; nil: there is no agent.
+	Secrets *credentials.Secrets
 	// Refused is told what the proxy cannot use of its configuration; nil: only the
 	// control plane is, by NACK.
 	Refused func(error)
 	// Lost is told why lines of the access log are not written; nil: nobody.
 	Lost func(error)
+	// OnDemand bounds what is asked for by name, where the node's metadata says that it is
+	// (xds.OnDemandMetadata).
+	OnDemand config.Limits
 	// MaxConnections bounds those that are served, and those that are kept idle. 0: the
 	// defaults of data/proxy and data/http.
 	MaxConnections int
@@ -90,7 +97,8 @@ func New(o Options) (*Instance, error) {
 	if o.Refused == nil {
 		o.Refused = func(error) {}
 	}
-	i := &Instance{options: o, store: config.NewStore(config.StoreOptions{Logger: o.Logger, OnDemand: onDemand(o.Node), KeepBodies: o.KeepBodies})}
+	i := &Instance{options: o, store: config.NewStore(config.StoreOptions{
+		Logger: o.Logger, OnDemand: onDemand(o), Limits: o.OnDemand, Secrets: o.Secrets, KeepBodies: o.KeepBodies})}
 	if len(o.ControlPlanes) == 0 {
 		return nil, errors.New("a proxy needs a control plane")
 	}
@@ -113,7 +121,7 @@ func New(o Options) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	i.manager = upstream.NewManager(upstream.Options{Source: i.store, Dialer: o.Dialer, Resolver: o.Resolver, Logger: o.Logger})
+	i.manager = upstream.NewManager(upstream.Options{Source: i.store, Dialer: o.Dialer, Resolver: o.Resolver, Secrets: o.Secrets, Logger: o.Logger})
 	i.handler = http.NewHandler(http.Options{
 		Upstreams: i.manager, Recorder: i.recorder, OnDemand: i.store, Logger: o.Logger,
 		Limits: http.Limits{IdleTotal: o.MaxConnections},
@@ -121,9 +129,10 @@ func New(o Options) (*Instance, error) {
 	return i, nil
 }
 
-// onDemand reports whether the node says that it asks by name for what it uses.
-func onDemand(n *corev3.Node) bool {
-	return n.GetMetadata().GetFields()[xds.OnDemandMetadata].GetStringValue() == "true"
+// onDemand reports whether the node says that it asks by name for what it uses, which is
+// done on delta streams only.
+func onDemand(o Options) bool {
+	return !o.SotW && o.Node.GetMetadata().GetFields()[xds.OnDemandMetadata].GetStringValue() == "true"
 }
 
 // refusals tells what of an update the proxy refuses, besides the NACK.
@@ -146,6 +155,14 @@ func (r refusals) Apply(u xds.Update) map[string]error {
 // Store has the configuration.
 func (i *Instance) Store() *config.Store { return i.store }
 
+// Info is what the proxy is doing.
+func (i *Instance) Info() proxy.Info {
+	if server := i.serving.Load(); server != nil {
+		return server.Info()
+	}
+	return proxy.Info{}
+}
+
 // Recorder tells the ends of connections and requests.
 func (i *Instance) Recorder() *record.Recorder { return i.recorder }
 
@@ -159,7 +176,27 @@ func (i *Instance) Upstreams() *upstream.Manager { return i.manager }
 func (i *Instance) Server() *proxy.Proxy { return i.serving.Load() }
 
 // Configure keeps the configuration up to date until ctx ends; then it returns nil.
-func (i *Instance) Configure(ctx context.Context) error { return i.client.Run(ctx) }
+func (i *Instance) Configure(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	defer following.Wait()
+	defer cancel()
+	following.Go(func() { i.followSecrets(ctx) })
+	return i.client.Run(ctx)
+}
+
+// followSecrets tells the store of secrets that it may be waiting for.
+func (i *Instance) followSecrets(ctx context.Context) {
+	for {
+		changed := i.options.Secrets.Changed()
+		i.store.SecretsChanged()
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
 
 // Ready waits for the first complete configuration. With names, as where the proxy
 // answers the workload's DNS, the name table must be there too.
@@ -183,7 +220,7 @@ func (i *Instance) Ready(ctx context.Context, names bool) error {
 func (i *Instance) Serve(ctx context.Context, sockets proxy.Sockets, binder proxy.Binder) error {
 	server := proxy.New(proxy.Options{
 		Source: i.store, Sockets: sockets, Upstreams: i.manager, HTTP: i.handler,
-		Recorder: i.recorder, OnDemand: i.store, Binder: binder, Logger: i.options.Logger,
+		Recorder: i.recorder, OnDemand: i.store, Binder: binder, Secrets: i.options.Secrets, Logger: i.options.Logger,
 		MaxConnections: i.options.MaxConnections, DrainTimeout: i.options.DrainTimeout,
 	})
 	i.serving.Store(server)
@@ -201,6 +238,10 @@ func (i *Instance) Close() error {
 // state is what the parts count, for metrics.
 func (i *Instance) state() record.State {
 	s := record.State{Skipped: i.store.Skipped(), Clusters: i.manager.Clusters(), Mirrored: i.handler.Mirrored(), Draining: true}
+	if onDemand(i.options) {
+		d := i.store.OnDemandStats()
+		s.OnDemand = &record.OnDemandState{Held: d.Held, Unknown: d.Unknown, Waiting: d.InFlight, Asked: d.Asked, Limited: d.Limited, Evicted: d.Evicted}
+	}
 	if server := i.serving.Load(); server != nil {
 		s.Listeners, s.Draining = server.Listeners(), server.Draining()
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http"
 	"github.com/egret-mesh/egret/internal/data/record"
@@ -61,9 +62,10 @@ type Options struct {
 	Upstreams Upstreams
 	HTTP      HTTP
 	Recorder  *record.Recorder
-	OnDemand  config.OnDemand // where filter chains and names are asked for; nil: nowhere
-	Binder    Binder          // nil: no address was handed out by a DNS proxy
-	Logger    *slog.Logger    // nil discards
+	OnDemand  config.OnDemand      // where filter chains and names are asked for; nil: nowhere
+	Binder    Binder               // nil: no address was handed out by a DNS proxy
+	Logger    *slog.Logger         // nil discards
+	Secrets   *credentials.Secrets // what TLS contexts refer to by name; nil: there is no agent
 	// MaxConnections bounds the live connections; more are closed at once and recorded
 	// as too_many_connections. 0: 16384.
 	MaxConnections int
@@ -130,7 +132,7 @@ func New(o Options) *Proxy {
 		p.drainTimeout = defaultDrainTimeout
 	}
 	p.acceptors.byKey = map[string]*acceptor{}
-	p.servers = servers{log: p.log, all: map[*resource.DownstreamTLS]*tlsServer{}}
+	p.servers = servers{log: p.log, secrets: o.Secrets, all: map[*resource.DownstreamTLS]*tlsServer{}}
 	return p
 }
 

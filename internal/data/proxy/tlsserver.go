@@ -19,9 +19,10 @@ import (
 // servers are the TLS servers of the filter chains that end TLS, one for each context:
 // its session tickets are good as long as the context stays.
 type servers struct {
-	log *slog.Logger
-	mu  sync.Mutex
-	all map[*resource.DownstreamTLS]*tlsServer
+	log     *slog.Logger
+	secrets *credentials.Secrets
+	mu      sync.Mutex
+	all     map[*resource.DownstreamTLS]*tlsServer
 }
 
 // get returns the server of a context. It fails where there is no certificate to use.
@@ -30,7 +31,7 @@ func (s *servers) get(spec *resource.DownstreamTLS) (*tlsServer, error) {
 	server := s.all[spec]
 	if server == nil {
 		var err error
-		if server, err = newTLSServer(spec, s.log); err != nil {
+		if server, err = newTLSServer(spec, s.secrets, s.log); err != nil {
 			s.mu.Unlock()
 			return nil, err
 		}
@@ -63,23 +64,34 @@ func (s *servers) keep(cfg *config.Config) {
 	}
 }
 
-// tlsServer ends TLS with one DownstreamTLS.
-type tlsServer struct {
-	spec  *resource.DownstreamTLS
-	log   *slog.Logger
-	certs []*file.Pair
-	roots func() (*x509.CertPool, error)
-
-	http, tcp *tls.Config
-
-	mu     sync.Mutex
-	failed map[*file.Pair]string // what was logged last
+// certSource is a certificate with its key that may be another one later: of files, or
+// of Secrets. With an error it may still give the last good one.
+type certSource interface {
+	Get() (*tls.Certificate, error)
 }
 
-func newTLSServer(spec *resource.DownstreamTLS, log *slog.Logger) (*tlsServer, error) {
-	s := &tlsServer{spec: spec, log: log, failed: map[*file.Pair]string{}}
+// tlsServer ends TLS with one DownstreamTLS.
+type tlsServer struct {
+	spec    *resource.DownstreamTLS
+	log     *slog.Logger
+	secrets *credentials.Secrets
+	certs   []certSource
+	roots   func() (*x509.CertPool, error)
+
+	mu        sync.Mutex
+	http, tcp *tls.Config
+	shown     *tls.Certificate      // the secret that the configurations were made with
+	failed    map[certSource]string // what was logged last
+}
+
+func newTLSServer(spec *resource.DownstreamTLS, secrets *credentials.Secrets, log *slog.Logger) (*tlsServer, error) {
+	s := &tlsServer{spec: spec, secrets: secrets, log: log, failed: map[certSource]string{}}
 	for i := range spec.Certificates {
 		c := &spec.Certificates[i]
+		if c.Secret != "" {
+			s.certs = append(s.certs, credentials.Held{Secrets: secrets, Name: c.Secret})
+			continue
+		}
 		if c.CertFile != "" {
 			s.certs = append(s.certs, file.NewPair(c.CertFile, c.KeyFile))
 			continue
@@ -93,7 +105,7 @@ func newTLSServer(spec *resource.DownstreamTLS, log *slog.Logger) (*tlsServer, e
 	if err := s.setRoots(); err != nil {
 		return nil, err
 	}
-	s.http, s.tcp = s.config(httpALPN(spec.ALPN)), s.config(tcpALPN(spec.ALPN))
+	s.configure()
 	return s, nil
 }
 
@@ -102,6 +114,8 @@ func (s *tlsServer) setRoots() error {
 	switch {
 	case v == nil || v.Skip || v.SystemCA:
 		s.roots = func() (*x509.CertPool, error) { return nil, nil }
+	case v.CASecret != "":
+		s.roots = func() (*x509.CertPool, error) { return s.secrets.Roots(v.CASecret) }
 	case len(v.InlineCA) > 0:
 		pool, err := credentials.ParseCA(v.InlineCA)
 		if err != nil {
@@ -123,9 +137,16 @@ func httpALPN(list []string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(p string) bool { return !slices.Contains(servedProtocols[:], p) })
 }
 
-// tcpALPN is what is offered for a chain that forwards bytes.
+// tcpALPN is what is offered for a chain that forwards bytes. "istio" says no more than
+// that both ends are of the mesh.
 func tcpALPN(list []string) []string {
-	return slices.DeleteFunc(slices.Clone(list), func(p string) bool { return strings.HasPrefix(p, "istio") })
+	return slices.DeleteFunc(slices.Clone(list), func(p string) bool { return strings.HasPrefix(p, "istio-") })
+}
+
+// configure makes the configurations, with new keys for session tickets; s.mu is held, or
+// s is new.
+func (s *tlsServer) configure() {
+	s.http, s.tcp = s.config(httpALPN(s.spec.ALPN)), s.config(tcpALPN(s.spec.ALPN))
 }
 
 // config makes the configuration for one list of protocols. A client that offers none
@@ -159,10 +180,30 @@ func (s *tlsServer) config(alpn []string) *tls.Config {
 
 // configFor is the configuration of chains that speak HTTP, or of others.
 func (s *tlsServer) configFor(http bool) *tls.Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if secret := s.secret(); secret != s.shown {
+		// A session that is resumed would show the client the certificate of before.
+		s.shown = secret
+		s.configure()
+	}
 	if http {
 		return s.http
 	}
 	return s.tcp
+}
+
+// secret is the certificate of this moment where it is one of Secrets; nil: it is not.
+func (s *tlsServer) secret() *tls.Certificate {
+	for _, c := range s.certs {
+		if held, ok := c.(credentials.Held); ok {
+			cert, err := held.Get()
+			if err == nil {
+				return cert
+			}
+		}
+	}
+	return nil
 }
 
 // ready fails where no certificate can be read: then there is nothing to say to a client.
@@ -202,7 +243,7 @@ func (s *tlsServer) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 }
 
 // tell logs what is wrong with a certificate's files, once per problem.
-func (s *tlsServer) tell(pair *file.Pair, err error) {
+func (s *tlsServer) tell(pair certSource, err error) {
 	text := ""
 	if err != nil {
 		text = err.Error()

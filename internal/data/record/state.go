@@ -21,6 +21,16 @@ type State struct {
 	Mirrored MirrorState
 	// Skipped counts the fields and filters that were left out, by name.
 	Skipped map[string]int
+	// OnDemand is what was asked for by name; nil: nothing is.
+	OnDemand *OnDemandState
+}
+
+// OnDemandState counts resources that are asked for by name: those that are held, known
+// not to exist, and not answered yet; and since the start the questions, those that were
+// not asked because of a limit, and the resources that made room for others.
+type OnDemandState struct {
+	Held, Unknown, Waiting  int
+	Asked, Limited, Evicted uint64
 }
 
 // MirrorState counts copies of requests: answered, not answered, and those that were not
@@ -86,6 +96,15 @@ func (c *stateCollector) Collect(out chan<- prometheus.Metric) {
 		counter(out, "envoy_listener_downstream_cx_total", "Connections of a listener.", float64(l.Total), "listener_address", l.Address)
 	}
 	gauge(out, "envoy_listener_manager_total_listeners_active", "Open listeners.", float64(len(s.Listeners)))
+	if d := s.OnDemand; d != nil {
+		const help = "Resources that are asked for by name."
+		gauge(out, "egret_on_demand_resources", help, float64(d.Held), "state", "held")
+		gauge(out, "egret_on_demand_resources", help, float64(d.Unknown), "state", "unknown")
+		gauge(out, "egret_on_demand_resources", help, float64(d.Waiting), "state", "waiting")
+		counter(out, "egret_on_demand_asked_total", "Questions for a resource by its name.", float64(d.Asked))
+		counter(out, "egret_on_demand_limited_total", "Questions that were not asked because of a limit.", float64(d.Limited))
+		counter(out, "egret_on_demand_evicted_total", "Resources that made room for others.", float64(d.Evicted))
+	}
 	for i := range s.Clusters {
 		collectCluster(out, &s.Clusters[i])
 	}

@@ -334,6 +334,7 @@ func TestUpstreamTLS(t *testing.T) {
 	secret := func(name string) string {
 		return `"combinedValidationContext":{"defaultValidationContext":{"matchSubjectAltNames":[{"exact":"a.com"}]},"validationContextSdsSecretConfig":{"name":"` + name + `","sdsConfig":{"ads":{}}}}`
 	}
+	const agent = `"sdsConfig":{"apiConfigSource":{"apiType":"GRPC","transportApiVersion":"V3","grpcServices":[{"envoyGrpc":{"clusterName":"sds-grpc"}}]}}`
 	sans := []match.String{{Value: "a.com"}}
 	for _, tc := range []struct {
 		name, common, outer string
@@ -348,8 +349,11 @@ func TestUpstreamTLS(t *testing.T) {
 		{"Istio's CA file", secret("file-root:/etc/ca.pem"), "", resource.UpstreamTLS{CAFile: "/etc/ca.pem", SANs: sans}, ""},
 		{"Istio's client certificate file", `"tlsCertificateSdsSecretConfigs":[{"name":"file-cert:/c.pem~/k.pem"}],` + secret("file-root:system"), "", resource.UpstreamTLS{SystemCA: true, SANs: sans, CertFile: "/c.pem", KeyFile: "/k.pem"}, ""},
 		{"not verified on purpose", `"validationContext":{"trustedCa":{"filename":"/x"},"trustChainVerification":"ACCEPT_UNTRUSTED"}`, "", resource.UpstreamTLS{CAFile: "/x", SkipVerify: true}, ""},
-		{"a secret from an agent", secret("ROOTCA"), "", resource.UpstreamTLS{}, "ROOTCA"},
-		{"a client certificate from an agent", `"tlsCertificateSdsSecretConfigs":[{"name":"default"}]`, "", resource.UpstreamTLS{}, `"default"`},
+		{"Istio's mesh identity", `"tlsCertificateSdsSecretConfigs":[{"name":"default",` + agent + `}],"combinedValidationContext":{"defaultValidationContext":{"matchSubjectAltNames":[{"exact":"a.com"}]},"validationContextSdsSecretConfig":{"name":"ROOTCA",` + agent + `}}`, "",
+			resource.UpstreamTLS{CertSecret: "default", CASecret: "ROOTCA", SANs: sans}, ""},
+		{"authorities of another SDS server", secret("ROOTCA"), "", resource.UpstreamTLS{}, "ROOTCA"},
+		{"a client certificate of no SDS server", `"tlsCertificateSdsSecretConfigs":[{"name":"default"}]`, "", resource.UpstreamTLS{}, `"default"`},
+		{"half of a certificate's files", `"tlsCertificateSdsSecretConfigs":[{"name":"file-cert:/c.pem"}]`, "", resource.UpstreamTLS{}, "file-cert:/c.pem"},
 		{"names without a CA", `"validationContext":{"matchSubjectAltNames":[{"exact":"a.com"}]}`, "", resource.UpstreamTLS{}, "without a CA"},
 		{"pinning", `"validationContext":{"trustedCa":{"filename":"/x"},"verifyCertificateHash":["00"]}`, "", resource.UpstreamTLS{}, "verify_certificate_hash"},
 	} {

@@ -49,8 +49,7 @@ func (c *decoding) downstreamTLS(m *tlsv3.DownstreamTlsContext) *DownstreamTLS {
 		out.Certificates = append(out.Certificates, c.serverCertificate(p.at("tls_certificates", i), cert))
 	}
 	for i, secret := range common.GetTlsCertificateSdsSecretConfigs() {
-		cert, key := c.certificateSecret(p.at("tls_certificate_sds_secret_configs", i), secret.GetName())
-		out.Certificates = append(out.Certificates, Certificate{CertFile: cert, KeyFile: key})
+		out.Certificates = append(out.Certificates, c.certificateSecret(p.at("tls_certificate_sds_secret_configs", i), secret))
 	}
 	if len(out.Certificates) == 0 {
 		c.fail(p.field("tls_certificates"), "there is no certificate")

@@ -15,6 +15,7 @@ import (
 
 func TestDownstreamTLS(t *testing.T) {
 	const files = `"tlsCertificates":[{"certificateChain":{"filename":"/c.pem"},"privateKey":{"filename":"/k.pem"}}]`
+	const agent = `"sdsConfig":{"apiConfigSource":{"apiType":"GRPC","grpcServices":[{"envoyGrpc":{"clusterName":"sds-grpc"}}]}}`
 	pair := []resource.Certificate{{CertFile: "/c.pem", KeyFile: "/k.pem"}}
 	tests := map[string]struct {
 		common, outer string
@@ -28,6 +29,10 @@ func TestDownstreamTLS(t *testing.T) {
 			outer: `,"requireClientCertificate":true,"disableStatelessSessionResumption":true`,
 			want: resource.DownstreamTLS{Certificates: pair, ALPN: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12, RequireClientCertificate: true,
 				NoSessionTickets: true, Verify: &resource.Verification{CAFile: "/ca.pem", SANs: []match.String{{Value: "a.com"}}}},
+		},
+		"Istio's mesh identity": {
+			common: `"tlsCertificateSdsSecretConfigs":[{"name":"default",` + agent + `}],"validationContextSdsSecretConfig":{"name":"ROOTCA",` + agent + `}`, outer: `,"requireClientCertificate":true`,
+			want: resource.DownstreamTLS{Certificates: []resource.Certificate{{Secret: "default"}}, Verify: &resource.Verification{CASecret: "ROOTCA"}, RequireClientCertificate: true},
 		},
 		"cipher suites": {common: files + `,"tlsParams":{"cipherSuites":["[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]","AES128-SHA"]}`,
 			want: resource.DownstreamTLS{Certificates: pair, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256}}},

@@ -2,6 +2,7 @@ package resource_test
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -97,7 +98,7 @@ func checkReferenceClusters(t *testing.T, clusters map[string]*resource.Cluster)
 	if diff := cmp.Diff([]resource.Object{{Kind: "DestinationRule", Namespace: "default", Name: "egressgateway-for-wikipedia"}}, c.Objects); diff != "" {
 		t.Error(diff)
 	}
-	if len(c.TLSMatches) != 2 || c.TLSMatches[0].TLS == nil || c.TLSMatches[0].TLS.Unsupported == "" || c.TLSMatches[0].Labels["tlsMode"] != "istio" || c.TLSMatches[1].TLS != nil {
+	if len(c.TLSMatches) != 2 || c.TLSMatches[0].TLS == nil || !slices.Equal(c.TLSMatches[0].TLS.Secrets(), []string{"default", "ROOTCA"}) || c.TLSMatches[0].TLS.Unsupported != "" || c.TLSMatches[0].Labels["tlsMode"] != "istio" || c.TLSMatches[1].TLS != nil {
 		t.Errorf("transport socket matches: %+v", c.TLSMatches)
 	}
 	dns := clusters["outbound|443||www.wikipedia.org"]

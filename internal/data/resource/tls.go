@@ -5,6 +5,7 @@ package resource
 import (
 	"crypto/tls"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -18,10 +19,15 @@ const (
 
 	// Istio's names of secrets that its agent serves from files
 	// (istio.io/istio/pkg/security): the roots of the machine, a CA file, and a
-	// certificate with its key. They are read here without an agent.
+	// certificate with its key. They are read here without an agent. Others are names of
+	// credentials.Secrets.
 	secretSystemRoots = "file-root:system"
 	secretRootFile    = "file-root:"
 	secretCertFile    = "file-cert:"
+
+	// agentCluster is the cluster by which Istio's agent serves SDS (sds-grpc in
+	// istio.io/istio/pilot/pkg/security/model).
+	agentCluster = "sds-grpc"
 )
 
 // upstreamSocket is nil for plain text. A TLS context that cannot be carried out
@@ -64,7 +70,8 @@ func (c *decoding) upstreamTLS(out *UpstreamTLS, m *tlsv3.UpstreamTlsContext) {
 	if v == nil {
 		v = &Verification{Skip: true}
 	}
-	out.CAFile, out.SystemCA, out.InlineCA, out.SANs, out.SkipVerify = v.CAFile, v.SystemCA, v.InlineCA, v.SANs, v.Skip
+	out.CAFile, out.SystemCA, out.InlineCA, out.CASecret = v.CAFile, v.SystemCA, v.InlineCA, v.CASecret
+	out.SANs, out.SkipVerify = v.SANs, v.Skip
 }
 
 // verification is how the peer's certificate is judged; nil: the context does not say.
@@ -73,12 +80,12 @@ func (c *decoding) verification(p *path, m *tlsv3.CommonTlsContext) *Verificatio
 	case nil:
 		return nil
 	case *tlsv3.CommonTlsContext_ValidationContext:
-		return c.validation(p.field("validation_context"), s.ValidationContext, "")
+		return c.validation(p.field("validation_context"), s.ValidationContext, nil)
 	case *tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig:
-		return c.validation(p.field("validation_context_sds_secret_config"), nil, s.ValidationContextSdsSecretConfig.GetName())
+		return c.validation(p.field("validation_context_sds_secret_config"), nil, s.ValidationContextSdsSecretConfig)
 	case *tlsv3.CommonTlsContext_CombinedValidationContext:
 		combined := s.CombinedValidationContext
-		return c.validation(p.field("combined_validation_context"), combined.GetDefaultValidationContext(), combined.GetValidationContextSdsSecretConfig().GetName())
+		return c.validation(p.field("combined_validation_context"), combined.GetDefaultValidationContext(), combined.GetValidationContextSdsSecretConfig())
 	}
 	c.fail(p, "this kind of validation context is not supported")
 	return nil
@@ -113,23 +120,37 @@ func (c *decoding) clientCertificate(p *path, out *UpstreamTLS, m *tlsv3.CommonT
 			c.fail(p.at("tls_certificates", 0), "only certificate and key from files are supported")
 		}
 	case len(secrets) == 1:
-		out.CertFile, out.KeyFile = c.certificateSecret(p.at("tls_certificate_sds_secret_configs", 0), secrets[0].GetName())
+		cert := c.certificateSecret(p.at("tls_certificate_sds_secret_configs", 0), secrets[0])
+		out.CertFile, out.KeyFile, out.CertSecret = cert.CertFile, cert.KeyFile, cert.Secret
 	}
 }
 
-// certificateSecret is the files that Istio's agent would serve a secret from.
-func (c *decoding) certificateSecret(p *path, name string) (cert, key string) {
-	rest, isFile := strings.CutPrefix(name, secretCertFile)
-	cert, key, both := strings.Cut(rest, "~")
-	if !isFile || !both || cert == "" || key == "" {
-		c.fail(p, "the secret %q needs an agent (SDS), which is not implemented", clip(name))
+// certificateSecret is a certificate by its name: the files that Istio's agent would
+// serve it from, or what the agent has.
+func (c *decoding) certificateSecret(p *path, m *tlsv3.SdsSecretConfig) Certificate {
+	rest, isFile := strings.CutPrefix(m.GetName(), secretCertFile)
+	if !isFile {
+		return Certificate{Secret: c.agentSecret(p, m)}
 	}
-	return cert, key
+	cert, key, both := strings.Cut(rest, "~")
+	if !both || cert == "" || key == "" {
+		c.fail(p, "the secret %q does not name two files", clip(m.GetName()))
+	}
+	return Certificate{CertFile: cert, KeyFile: key}
+}
+
+// agentSecret is the name of a secret that the agent has. There is no other SDS server.
+func (c *decoding) agentSecret(p *path, m *tlsv3.SdsSecretConfig) string {
+	services := m.GetSdsConfig().GetApiConfigSource().GetGrpcServices()
+	if len(services) != 1 || services[0].GetEnvoyGrpc().GetClusterName() != agentCluster || m.GetName() == "" {
+		c.fail(p, "the secret %q: only those of an agent are supported (SDS by the cluster %s)", clip(m.GetName()), agentCluster)
+	}
+	return m.GetName()
 }
 
 // validation merges a validation context with the secret that gives its roots.
 // With no roots at all Envoy does not verify.
-func (c *decoding) validation(p *path, m *tlsv3.CertificateValidationContext, secret string) *Verification {
+func (c *decoding) validation(p *path, m *tlsv3.CertificateValidationContext, sds *tlsv3.SdsSecretConfig) *Verification {
 	out := &Verification{}
 	ca := m.GetTrustedCa()
 	switch {
@@ -140,15 +161,14 @@ func (c *decoding) validation(p *path, m *tlsv3.CertificateValidationContext, se
 	case m.GetSystemRootCerts() != nil:
 		out.SystemCA = true
 	}
-	if file, ok := strings.CutPrefix(secret, secretRootFile); secret == secretSystemRoots {
+	if file, ok := strings.CutPrefix(sds.GetName(), secretRootFile); sds.GetName() == secretSystemRoots {
 		out.SystemCA = true
 	} else if ok && file != "" {
 		out.CAFile = file
-	} else if secret != "" {
-		c.fail(p, "the secret %q needs an agent (SDS), which is not implemented", clip(secret))
-		return out
+	} else if sds != nil {
+		out.CASecret = c.agentSecret(p, sds)
 	}
-	out.Skip = out.CAFile == "" && len(out.InlineCA) == 0 && !out.SystemCA ||
+	out.Skip = out.CAFile == "" && len(out.InlineCA) == 0 && !out.SystemCA && out.CASecret == "" ||
 		m.GetTrustChainVerification() == tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED
 	for i, san := range m.GetMatchSubjectAltNames() {
 		out.SANs = append(out.SANs, c.stringMatcher(p.at("match_subject_alt_names", i), san))
@@ -183,4 +203,31 @@ func (c *decoding) labels(p *path, s *structpb.Struct) map[string]string {
 		out[k] = text.StringValue
 	}
 	return out
+}
+
+// Secrets are the names of credentials.Secrets that the context needs; nil: none.
+func (t *UpstreamTLS) Secrets() []string {
+	if t == nil {
+		return nil
+	}
+	return named(t.CertSecret, t.CASecret)
+}
+
+// Secrets are the names of credentials.Secrets that the context needs; nil: none.
+func (t *DownstreamTLS) Secrets() []string {
+	if t == nil {
+		return nil
+	}
+	var out []string
+	for _, c := range t.Certificates {
+		out = append(out, named(c.Secret)...)
+	}
+	if t.Verify != nil {
+		out = append(out, named(t.Verify.CASecret)...)
+	}
+	return out
+}
+
+func named(list ...string) []string {
+	return slices.DeleteFunc(list, func(s string) bool { return s == "" })
 }

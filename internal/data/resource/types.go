@@ -342,13 +342,14 @@ type UpstreamTLS struct {
 	CAFile            string // "" with SystemCA
 	SystemCA          bool
 	InlineCA          []byte
+	CASecret          string // of credentials.Secrets
 	CertFile, KeyFile string
+	CertSecret        string // of credentials.Secrets
 	SANs              []match.String
 	AutoSANCheck      bool // auto_san_validation
 	SkipVerify        bool // no validation context: Envoy does not verify
-	// Unsupported, when not "", says why this context cannot be used (for
-	// instance SDS from an agent that is not there); a connection that needs it
-	// fails with upstream_tls_failed and this text.
+	// Unsupported, when not "", says why this context cannot be used; a connection
+	// that needs it fails with upstream_tls_failed and this text.
 	Unsupported            string
 	MinVersion, MaxVersion uint16   // crypto/tls constants; 0: default
 	CipherSuites           []uint16 // of TLS 1.2 and before; nil: Go's own choice
@@ -370,10 +371,12 @@ type DownstreamTLS struct {
 	HandshakeTimeout time.Duration
 }
 
-// Certificate is a chain with its key, in PEM: both from files, or both inline.
+// Certificate is a chain with its key, in PEM: both from files, or both inline; or a
+// name of credentials.Secrets.
 type Certificate struct {
 	CertFile, KeyFile     string
 	InlineCert, InlineKey []byte
+	Secret                string
 }
 
 // Verification is a CertificateValidationContext: at most one source of authorities.
@@ -381,6 +384,7 @@ type Verification struct {
 	CAFile   string
 	SystemCA bool
 	InlineCA []byte
+	CASecret string         // of credentials.Secrets
 	SANs     []match.String // of which one must match; nil: any name
 	// Skip: any certificate is taken (no authorities, or ACCEPT_UNTRUSTED).
 	Skip bool

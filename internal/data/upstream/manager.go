@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
@@ -32,6 +33,8 @@ type Options struct {
 	Forbidden []netip.Prefix
 	// Roots replaces the system's certificate authorities; nil: the system's.
 	Roots *x509.CertPool
+	// Secrets are what TLS contexts refer to by name; nil: there is no agent.
+	Secrets *credentials.Secrets
 }
 
 // Manager keeps the run-time state of clusters, by name: it survives changes of
@@ -43,6 +46,7 @@ type Manager struct {
 	log       *slog.Logger
 	forbidden []netip.Prefix
 	roots     *x509.CertPool
+	secrets   *credentials.Secrets
 	names     *names
 	start     time.Time
 	cancel    context.CancelFunc
@@ -96,7 +100,7 @@ func NewManager(o Options) *Manager {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &Manager{
-		source: o.Source, dialer: o.Dialer, log: o.Logger, forbidden: o.Forbidden, roots: o.Roots,
+		source: o.Source, dialer: o.Dialer, log: o.Logger, forbidden: o.Forbidden, roots: o.Roots, secrets: o.Secrets,
 		start: time.Now(), cancel: cancel, states: map[string]*state{},
 	}
 	m.names = newNames(ctx, o.Resolver, o.Logger, m.now)

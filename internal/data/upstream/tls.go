@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sync"
 
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/credentials"
@@ -19,11 +21,15 @@ import (
 // tlsContext originates TLS with one UpstreamTLS. Its files are read again when
 // they change.
 type tlsContext struct {
-	spec     *resource.UpstreamTLS
+	spec    *resource.UpstreamTLS
+	secrets *credentials.Secrets
+	ca      *file.Cached[*x509.CertPool]
+	cert    *file.Cached[[]byte]
+	key     *file.Cached[[]byte]
+
+	mu       sync.Mutex
 	sessions tls.ClientSessionCache
-	ca       *file.Cached[*x509.CertPool]
-	cert     *file.Cached[[]byte]
-	key      *file.Cached[[]byte]
+	shown    *tls.Certificate // the secret that the sessions were made with
 }
 
 // transport chooses the transport socket of an endpoint, as Envoy does: the first of
@@ -42,7 +48,7 @@ func (s *state) transport(c *config.Cluster, labels map[string]string) (*tlsCont
 	}
 	x := s.contexts[spec]
 	if x == nil {
-		x = newTLSContext(spec)
+		x = newTLSContext(spec, s.manager.secrets)
 		s.contexts[spec] = x
 	}
 	return x, proxy
@@ -57,24 +63,28 @@ func hasAll(labels, want map[string]string) bool {
 	return true
 }
 
-func newTLSContext(spec *resource.UpstreamTLS) *tlsContext {
+func newTLSContext(spec *resource.UpstreamTLS, secrets *credentials.Secrets) *tlsContext {
 	return &tlsContext{
-		spec: spec, sessions: tls.NewLRUClientSessionCache(32),
+		spec: spec, secrets: secrets, sessions: tls.NewLRUClientSessionCache(maxSessions),
 		ca:   file.New(spec.CAFile, credentials.ParseCA),
 		cert: file.New(spec.CertFile, asIs),
 		key:  file.New(spec.KeyFile, asIs),
 	}
 }
 
+// peerExchange promises Istio's exchange of metadata at the beginning of a connection
+// (envoy.filters.network.metadata_exchange), which is not made here.
+const peerExchange = "istio-peer-exchange"
+
 // offer is what to offer as ALPN: what the configuration has, without the versions of
 // HTTP that the request cannot be spoken in; where that is nothing, those that it can
 // be (Envoy's fallback).
 func (x *tlsContext) offer(t *Target) []string {
 	if t == nil || t.ALPN == nil {
-		return x.spec.ALPN
+		return slices.DeleteFunc(slices.Clone(x.spec.ALPN), func(p string) bool { return p == peerExchange })
 	}
 	left := slices.DeleteFunc(slices.Clone(x.spec.ALPN), func(p string) bool {
-		return (p == "h2" || p == "http/1.1" || p == "http/1.0") && !slices.Contains(t.ALPN, p)
+		return p == peerExchange || (p == "h2" || p == "http/1.1" || p == "http/1.0") && !slices.Contains(t.ALPN, p)
 	})
 	if len(left) == 0 {
 		return t.ALPN
@@ -151,22 +161,17 @@ func (x *tlsContext) config(h *Host, t *Target, roots *x509.CertPool) (*tls.Conf
 	}
 	sni, want := x.serverName(h, t)
 	cfg := &tls.Config{
-		ServerName:         sni,
-		NextProtos:         x.offer(t),
-		MinVersion:         max(x.spec.MinVersion, tls.VersionTLS12),
-		CipherSuites:       x.spec.CipherSuites,
-		MaxVersion:         x.spec.MaxVersion,
-		ClientSessionCache: x.sessions,
+		ServerName:   sni,
+		NextProtos:   x.offer(t),
+		MinVersion:   max(x.spec.MinVersion, tls.VersionTLS12),
+		CipherSuites: x.spec.CipherSuites,
+		MaxVersion:   x.spec.MaxVersion,
 		// The certificate is judged in VerifyConnection, which runs on each
 		// handshake, resumed ones included.
 		InsecureSkipVerify: true,
 	}
-	if x.spec.CertFile != "" {
-		cert, err := x.certificate()
-		if err != nil {
-			return nil, err
-		}
-		cfg.Certificates = []tls.Certificate{cert}
+	if err := x.identify(cfg); err != nil {
+		return nil, err
 	}
 	if x.spec.SkipVerify {
 		return cfg, nil
@@ -179,10 +184,10 @@ func (x *tlsContext) config(h *Host, t *Target, roots *x509.CertPool) (*tls.Conf
 	if want != "" {
 		sans = nil
 	}
-	for _, name := range []string{sni, h.hostname, h.addr.Addr().String()} {
-		if want == "" {
-			want = name
-		}
+	// The authority of the mesh signs for its workloads only: without matchers it may be
+	// any of them, as in Istio. Their certificates have no host's name.
+	if anyOfMesh := want == "" && len(sans) == 0 && x.spec.CASecret != ""; !anyOfMesh {
+		want = cmp.Or(want, sni, h.hostname, h.addr.Addr().String())
 	}
 	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
 		return verify(cs, roots, sans, want)
@@ -206,9 +211,39 @@ func (x *tlsContext) certificate() (tls.Certificate, error) {
 	return cert, nil
 }
 
+const maxSessions = 32 // that are kept for resumption, of one context
+
+// identify sets the certificate of this moment. A session shows the certificate that it
+// was begun with, so those of another secret are not resumed.
+func (x *tlsContext) identify(cfg *tls.Config) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case x.spec.CertSecret != "":
+		cert, err := x.secrets.Certificate(x.spec.CertSecret)
+		if err != nil {
+			return err
+		}
+		if x.shown != cert {
+			x.shown, x.sessions = cert, tls.NewLRUClientSessionCache(maxSessions)
+		}
+		cfg.Certificates = []tls.Certificate{*cert}
+	case x.spec.CertFile != "":
+		cert, err := x.certificate()
+		if err != nil {
+			return err
+		}
+		cfg.Certificates = []tls.Certificate{cert}
+	}
+	cfg.ClientSessionCache = x.sessions
+	return nil
+}
+
 // roots are the authorities to trust; nil means the system's.
 func (x *tlsContext) roots(system *x509.CertPool) (*x509.CertPool, error) {
 	switch {
+	case x.spec.CASecret != "":
+		return x.secrets.Roots(x.spec.CASecret)
 	case len(x.spec.InlineCA) > 0:
 		return credentials.ParseCA(x.spec.InlineCA)
 	case x.spec.CAFile != "":
@@ -222,8 +257,8 @@ func (x *tlsContext) roots(system *x509.CertPool) (*x509.CertPool, error) {
 }
 
 // verify judges the server's certificate: its chain, and that one of the matchers
-// matches one of its names. Without matchers it must be for the name wanted, which is
-// stricter than Envoy (that would take any certificate of the authority).
+// matches one of its names. Without matchers it must be for the name wanted, if any, which
+// is stricter than Envoy (that would take any certificate of the authority).
 func verify(cs tls.ConnectionState, roots *x509.CertPool, sans []match.String, want string) error {
 	if len(cs.PeerCertificates) == 0 {
 		return errors.New("the server has no certificate")
@@ -231,7 +266,11 @@ func verify(cs tls.ConnectionState, roots *x509.CertPool, sans []match.String, w
 	if err := credentials.VerifyChain(cs.PeerCertificates, roots, x509.ExtKeyUsageServerAuth); err != nil {
 		return err
 	}
-	if len(sans) == 0 {
+	switch {
+	case len(sans) > 0:
+	case want == "":
+		return nil
+	default:
 		return cs.PeerCertificates[0].VerifyHostname(want)
 	}
 	return credentials.MatchNames(cs.PeerCertificates[0], sans)
