@@ -27,37 +27,79 @@ func slotAddress(slot uint32) netip.Addr {
 // the keys, so that the result depends on the set of services only, not on its order.
 // Addresses that the previous snapshot allocated stay.
 func (r *registry) allocate(previous *Snapshot) {
-	before := map[string]netip.Addr{}
+	if previous != nil && r.allocated(previous) {
+		r.snapshot.auto = previous.auto
+		return
+	}
+	before := map[serviceKey]netip.Addr{}
 	if previous != nil {
 		before = previous.auto
 	}
-	auto := make(map[string]netip.Addr, max(len(before), len(r.services)))
+	auto := make(map[serviceKey]netip.Addr, max(len(before), len(r.services)))
 	used := make(map[netip.Addr]bool, len(auto))
-	keys := make([]string, len(r.services)) // by place in services; "": it gets none
 	fresh := map[string]*Service{}
-	for i, s := range r.services {
-		if len(s.Addresses) > 0 || s.Resolution == ResolutionNone || IsWildcard(s.Host) {
+	for _, s := range r.services {
+		key := serviceKey{s.Namespace, s.Host}
+		if !s.getsAddress() {
 			continue
 		}
-		keys[i] = s.Namespace + "/" + s.Host
-		if a, ok := before[keys[i]]; ok {
-			auto[keys[i]], used[a] = a, true
-		} else if fresh[keys[i]] == nil {
-			fresh[keys[i]] = s
+		if a, ok := before[key]; ok {
+			auto[key], used[a] = a, true
+		} else if name := s.Namespace + "/" + s.Host; fresh[name] == nil {
+			fresh[name] = s
 		}
 	}
-	for _, key := range sortedKeys(fresh) {
-		a, ok := freeSlot(key, used)
+	for _, name := range sortedKeys(fresh) {
+		s := fresh[name]
+		a, ok := freeSlot(name, used)
 		if !ok {
-			r.exhausted(fresh[key])
+			r.exhausted(s)
 			break
 		}
-		auto[key], used[a] = a, true
+		auto[serviceKey{s.Namespace, s.Host}], used[a] = a, true
 	}
-	for i, key := range keys {
-		r.setAuto(i, auto[key])
+	for i, s := range r.services {
+		var a netip.Addr
+		if s.getsAddress() {
+			a = auto[serviceKey{s.Namespace, s.Host}]
+		}
+		r.setAuto(i, a)
 	}
 	r.snapshot.auto = auto
+}
+
+// getsAddress says whether the service is one that gets an automatic address.
+func (s *Service) getsAddress() bool {
+	return len(s.Addresses) == 0 && s.Resolution != ResolutionNone && !IsWildcard(s.Host)
+}
+
+// allocated gives the services the addresses that they had, if these are the same services
+// as before, each in its place; else it does nothing.
+func (r *registry) allocated(previous *Snapshot) bool {
+	if !sameServices(previous.services, r.services) {
+		return false
+	}
+	for i, s := range r.services {
+		old := previous.services[i]
+		if s != old && s.getsAddress() != old.getsAddress() || s.getsAddress() && len(old.AutoAddresses) == 0 {
+			return false
+		}
+	}
+	for i := range r.services {
+		var a netip.Addr
+		if old := previous.services[i].AutoAddresses; len(old) > 0 {
+			a = old[0]
+		}
+		r.setAuto(i, a)
+	}
+	return true
+}
+
+// sameServices says whether both lists have the same hosts, each in its place.
+func sameServices(a, b []*Service) bool {
+	return slices.EqualFunc(a, b, func(x, y *Service) bool {
+		return x == y || x.Host == y.Host && x.Namespace == y.Namespace
+	})
 }
 
 // setAuto gives the service at a place its address; the zero one is none.

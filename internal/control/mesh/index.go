@@ -2,17 +2,33 @@ package mesh
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 )
 
 // index finds services and VirtualServices by name. It is made when first asked for.
 type index struct {
-	once sync.Once
-	// Places in Snapshot.services: by host, by address, and by each wildcard that the
-	// host is under.
-	byHost, byAddress, under map[string][]int
-	virtual                  virtualIndex
+	once    sync.Once
+	virtual virtualIndex
+	*serviceIndex
+}
+
+// serviceIndex has places in Snapshot.services: by host, by address, and by each wildcard
+// that the host is under. Snapshots share it where each place has the same names.
+type serviceIndex struct {
+	byName, byWildcard          sync.Once
+	byHost, byAddress, byParent map[string][]int
+}
+
+// newIndex is the index for services; previous may be nil.
+func newIndex(previous *Snapshot, services []*Service) *index {
+	if previous == nil || !slices.EqualFunc(previous.services, services, func(x, y *Service) bool {
+		return x == y || x.Host == y.Host && slices.Equal(x.Addresses, y.Addresses) && slices.Equal(x.AutoAddresses, y.AutoAddresses)
+	}) {
+		return &index{serviceIndex: &serviceIndex{}}
+	}
+	return &index{serviceIndex: previous.indexed.serviceIndex}
 }
 
 // virtualIndex finds VirtualServices of the mesh gateway.
@@ -23,26 +39,25 @@ type virtualIndex struct {
 }
 
 func (s *Snapshot) index() *index {
-	s.indexed.once.Do(func() { s.indexed.fill(s) })
+	s.indexed.once.Do(func() { s.indexed.virtual.fill(s) })
+	s.indexed.byName.Do(func() { s.indexed.fill(s.services) })
 	return s.indexed
 }
 
-func (x *index) fill(s *Snapshot) {
-	x.byHost, x.byAddress = make(map[string][]int, len(s.services)), map[string][]int{}
-	x.under = map[string][]int{}
-	x.virtual = virtualIndex{
+func (x *virtualIndex) fill(s *Snapshot) {
+	*x = virtualIndex{
 		byHost: map[string][]*VirtualService{}, under: map[string][]*VirtualService{},
 		bySNI: map[string][]*VirtualService{}, to: map[string][]*VirtualService{},
 	}
-	wildcards := false
 	for _, v := range s.byGateway[MeshGateway] {
-		x.virtual.add(v, s.domain)
-		for _, h := range v.Hosts {
-			wildcards = wildcards || IsWildcard(h)
-		}
+		x.add(v, s.domain)
 	}
-	places := make([]int, len(s.services)) // so that a list of one costs nothing
-	for i, svc := range s.services {
+}
+
+func (x *serviceIndex) fill(services []*Service) {
+	x.byHost, x.byAddress = make(map[string][]int, len(services)), map[string][]int{}
+	places := make([]int, len(services)) // so that a list of one costs nothing
+	for i, svc := range services {
 		places[i] = i
 		if list := x.byHost[svc.Host]; list == nil {
 			x.byHost[svc.Host] = places[i : i+1 : i+1]
@@ -52,13 +67,21 @@ func (x *index) fill(s *Snapshot) {
 		for _, a := range addressesOf(svc) {
 			x.byAddress[a] = append(x.byAddress[a], i)
 		}
-		if wildcards {
+	}
+}
+
+// under are the places of the services that are under a wildcard.
+func (x *serviceIndex) under(services []*Service, wildcard string) []int {
+	x.byWildcard.Do(func() {
+		x.byParent = map[string][]int{}
+		for i, svc := range services {
 			parents(svc.Host, func(w string) bool {
-				x.under[w] = append(x.under[w], i)
+				x.byParent[w] = append(x.byParent[w], i)
 				return false
 			})
 		}
-	}
+	})
+	return x.byParent[wildcard]
 }
 
 func (x *virtualIndex) add(v *VirtualService, domain string) {

@@ -24,7 +24,7 @@ func (s *Snapshot) Part(n Node, name string) (part *Snapshot, keys []string) {
 		parents(name, func(w string) bool { g.to(w); return false })
 	}
 	p := *s
-	p.entries, p.indexed = nil, &index{}
+	p.entries, p.indexed = nil, newIndex(nil, nil)
 	p.services = make([]*Service, 0, len(g.services))
 	for _, at := range slices.Sorted(maps.Keys(g.services)) {
 		p.services = append(p.services, s.services[at])
@@ -148,7 +148,7 @@ func (g *gathering) virtualService(v *VirtualService) {
 			continue
 		}
 		g.keys[underKey+h] = true
-		for _, at := range g.index.under[h] {
+		for _, at := range g.index.under(g.snapshot.services, h) {
 			g.service(at)
 		}
 	}

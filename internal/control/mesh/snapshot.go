@@ -75,7 +75,7 @@ type Snapshot struct {
 	entries      map[*networking.ServiceEntry]*madeEntry
 	indexed      *index
 	labelKeys    []string
-	auto         map[string]netip.Addr
+	auto         map[serviceKey]netip.Addr
 	virtual      []*VirtualService
 	byGateway    map[string][]*VirtualService
 	destinations destinationRules
@@ -109,7 +109,7 @@ func New(objects istioapi.Objects, options Options) (*Snapshot, []istioapi.Probl
 	r.build(options.BuiltIn)
 	r.allocate(options.Previous)
 	s.services, s.entries = r.services, r.entries
-	s.indexed = &index{}
+	s.indexed = newIndex(options.Previous, s.services)
 	s.indexVirtualServices(objects.VirtualServices)
 	s.indexDestinationRules(objects.DestinationRules)
 	s.indexSidecars(objects.Sidecars)
