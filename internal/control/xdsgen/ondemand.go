@@ -100,8 +100,9 @@ func (b *builder) base() (xds.Snapshot, error) {
 
 // named are the resources that are asked for by one host.
 type named struct {
-	// hosts by route configuration, chains by listener; clusters and their endpoints by name.
-	hosts, chains, clusters, endpoints map[string]xds.Resource
+	// hosts have the names of their route configurations, chains those of their listeners.
+	// There are few of each.
+	hosts, chains, clusters, endpoints []xds.Resource
 	name                               xds.Resource // without a body: there is none
 	keys                               []string     // see mesh.Snapshot.Part
 	// elsewhere: it may be in route configurations that it does not make be there.
@@ -110,23 +111,31 @@ type named struct {
 
 // find gives the resource of a full name.
 func (n *named) find(typeURL, name string) (xds.Resource, bool) {
-	var r xds.Resource
-	var ok bool
 	group, _, _ := strings.Cut(name, "/")
 	switch typeURL {
 	case xds.VirtualHostType:
-		r, ok = n.hosts[group]
+		return among(n.hosts, group, name)
 	case xds.FilterChainType:
-		r, ok = n.chains[group]
+		return among(n.chains, group, name)
 	case xds.ClusterType:
-		r, ok = n.clusters[name]
+		return among(n.clusters, name, name)
 	case xds.EndpointType:
-		r, ok = n.endpoints[name]
+		return among(n.endpoints, name, name)
 	case xds.NameTableType:
-		r, ok = n.name, n.name.Body != nil
+		return xds.Resource{Name: name, Version: n.name.Version, Body: n.name.Body}, n.name.Body != nil
 	}
-	r.Name = name
-	return r, ok
+	return xds.Resource{}, false
+}
+
+// among finds a resource by the name that it has here, and gives it another.
+func among(list []xds.Resource, here, name string) (xds.Resource, bool) {
+	for _, r := range list {
+		if r.Name == here {
+			r.Name = name
+			return r, true
+		}
+	}
+	return xds.Resource{}, false
 }
 
 // hostIn is the host that a resource is found by; "" when it is not found by one.
@@ -165,13 +174,10 @@ func (b *builder) named(host string) *named {
 	p := *b
 	p.mesh, p.scope, p.memo = part, part.Scope(b.node), nil
 	p.begin()
-	n := &named{
-		keys: keys, elsewhere: part.Elsewhere(),
-		hosts: map[string]xds.Resource{}, chains: map[string]xds.Resource{},
-	}
+	n := &named{keys: keys, elsewhere: part.Elsewhere()}
 	for _, d := range p.drafts() {
 		if c := d.chainFor(host); c != nil {
-			n.chains[d.name()] = packed(p.pack(p.newTCPChain(c)))
+			n.chains = append(n.chains, packed(d.name(), p.pack(p.newTCPChain(c))))
 		}
 		if d.only != nil {
 			p.namedHost(n, d, host)
@@ -185,10 +191,11 @@ func (b *builder) named(host string) *named {
 			p.serviceClusters(s)
 		}
 	}
-	n.clusters, n.endpoints = p.out[xds.ClusterType], p.out[xds.EndpointType]
+	n.clusters = slices.Collect(maps.Values(p.out[xds.ClusterType]))
+	n.endpoints = slices.Collect(maps.Values(p.out[xds.EndpointType]))
 	if b.node.DNSCapture {
 		if t := p.names().find(host); t != nil {
-			n.name = packed(&anypb.Any{TypeUrl: xds.NameTableType, Value: t.Encode()})
+			n.name = packed(host, &anypb.Any{TypeUrl: xds.NameTableType, Value: t.Encode()})
 		}
 	}
 	if p.err != nil { // text that is not UTF-8: the host is as good as unknown
@@ -199,16 +206,16 @@ func (b *builder) named(host string) *named {
 
 // namedHost adds the virtual host of a route configuration.
 func (b *builder) namedHost(n *named, d *draft, host string) {
-	if _, done := n.hosts[d.route]; done {
+	if _, done := among(n.hosts, d.route, ""); done {
 		return
 	}
 	if v := b.sidecarTable(d).find(domainForm(host)); v != nil {
-		n.hosts[d.route] = packed(b.pack(v))
+		n.hosts = append(n.hosts, packed(d.route, b.pack(v)))
 	}
 }
 
-func packed(body *anypb.Any) xds.Resource {
-	return xds.Resource{Version: xds.BodyVersion(body), Body: body}
+func packed(name string, body *anypb.Any) xds.Resource {
+	return xds.Resource{Name: name, Version: xds.BodyVersion(body), Body: body}
 }
 
 // domainForm is a host as it stands in a virtual host's domains.
