@@ -22,6 +22,7 @@ import (
 	"github.com/egret-mesh/egret/internal/control/mesh"
 	"github.com/egret-mesh/egret/internal/control/source"
 	"github.com/egret-mesh/egret/internal/control/xdsgen"
+	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/dns"
 	"github.com/egret-mesh/egret/internal/data/instance"
 	"github.com/egret-mesh/egret/internal/data/reason"
@@ -75,7 +76,11 @@ func newRunning(o meshOptions) (*running, error) {
 		return nil, err
 	}
 	lookup := upstream.NewResolver(upstream.ResolverOptions{Logger: o.logger})
-	r.sidecar, err = r.newProxy(o, "sidecar", lookup, SidecarNode(o.workload),
+	// The sidecar holds what the workload uses. The gateway has all that leads through it:
+	// nobody waits for a name there.
+	node := SidecarNode(o.workload)
+	node.OnDemand = true
+	r.sidecar, err = r.newProxy(o, "sidecar", lookup, node,
 		record.Workload{Name: o.workload.Name, Namespace: o.workload.Namespace, App: o.workload.Labels["app"]})
 	if err != nil {
 		return nil, err
@@ -108,6 +113,7 @@ func (r *running) newProxy(o meshOptions, name string, lookup upstream.Resolver,
 		Logger:         o.logger.With("part", name),
 		Refused:        func(err error) { o.refused(name, err) },
 		Lost:           o.lost,
+		OnDemand:       config.Limits{InFlight: 1024, Rate: 1000, Burst: 8192}, // the control plane is near
 		MaxConnections: maxConnections(openFilesLimit()),
 	})
 }

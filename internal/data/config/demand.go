@@ -17,7 +17,8 @@ type Limits struct {
 	// Default 4096.
 	Unknown int
 	// InFlight bounds the questions that are not answered yet, Rate how many may be asked
-	// per second in the long run, and Burst at once. Default 256, 100 and 512.
+	// per second in the long run, and Burst at once; whoever has time waits for his turn.
+	// Default 256, 100 and 512.
 	InFlight, Rate, Burst int
 	// Timeout is how long a question is waited for. Default 5 s.
 	Timeout time.Duration
@@ -113,6 +114,12 @@ func (d *demand) admit(n Need) (q *inquiry, dropped []*inquiry, why string) {
 	d.all[n] = q
 	d.move(q, &d.flying)
 	return q, dropped, ""
+}
+
+// wait is how long it takes until one more question may be asked by the rate.
+func (d *demand) wait() time.Duration {
+	lacking := 1 - d.tokens - d.now().Sub(d.filled).Seconds()*float64(d.limits.Rate)
+	return max(0, time.Duration(lacking/float64(d.limits.Rate)*float64(time.Second)))
 }
 
 // victim is what was not used since it was looked at last; nil where all is pinned. A

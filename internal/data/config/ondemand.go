@@ -44,6 +44,9 @@ func (s *Store) Look(n Need) Answer {
 
 // Find asks and waits; see OnDemand.
 func (s *Store) Find(ctx context.Context, n Need) Answer {
+	ctx, cancel := context.WithTimeout(ctx, s.demand.limits.Timeout)
+	defer cancel()
+	s.turn(ctx, n)
 	s.mu.Lock()
 	q, why := s.inquiry(n)
 	if q == nil {
@@ -56,12 +59,8 @@ func (s *Store) Find(ctx context.Context, n Need) Answer {
 	}
 	q.waiters++
 	s.mu.Unlock()
-
-	timer := time.NewTimer(s.demand.limits.Timeout)
-	defer timer.Stop()
 	select {
 	case <-q.done:
-	case <-timer.C:
 	case <-ctx.Done():
 	}
 
@@ -74,6 +73,29 @@ func (s *Store) Find(ctx context.Context, n Need) Answer {
 	default:
 	}
 	return Answer{Need: n, Outcome: Unavailable, Detail: fmt.Sprintf("the control plane did not answer within %s", s.demand.limits.Timeout)}
+}
+
+// turn waits until a question that is new may be asked by the rate. Where ctx ends before
+// that would be it does not wait.
+func (s *Store) turn(ctx context.Context, n Need) {
+	for {
+		s.mu.Lock()
+		wait := time.Duration(0)
+		if s.demand.all[n] == nil {
+			wait = s.demand.wait()
+		}
+		s.mu.Unlock()
+		if end, ok := ctx.Deadline(); wait == 0 || ok && time.Until(end) < wait {
+			return
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
 }
 
 // inquiry is the one about a need, which is asked now where it was not. Where it cannot

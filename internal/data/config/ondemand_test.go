@@ -270,6 +270,31 @@ func TestQuestionsAreLimited(t *testing.T) {
 	}
 }
 
+// Who can wait has his turn.
+func TestTurns(t *testing.T) {
+	s := config.NewStore(config.StoreOptions{OnDemand: true, Limits: config.Limits{Rate: 1000, Burst: 1}})
+	s.Attach(discard{})
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			n := hostNeed(fmt.Sprintf("h%d.com", i))
+			go func() {
+				for s.OnDemandStats().Asked < 20 {
+					runtime.Gosched()
+				}
+				cancel()
+			}()
+			s.Find(ctx, n)
+		})
+	}
+	all.Wait()
+	if got := s.OnDemandStats(); got.Asked != 20 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // A workload that calls a million names that do not exist costs neither memory nor, in
 // the long run, more questions than the rate allows.
 func TestMillionUnknownNames(t *testing.T) {
