@@ -59,7 +59,7 @@ That of run is the command's, see egret run --help.`,
 	root.Version = versionText()
 	root.SetVersionTemplate(versionLine())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, "%v", err) })
-	root.AddCommand(runCommand(s), labCommand(s), explainCommand(s), analyzeCommand(s), bootstrapCommand(s), versionCommand(s),
+	root.AddCommand(runCommand(s), labCommand(s), explainCommand(s), analyzeCommand(s), bootstrapCommand(s), proxyConfigCommand(s), proxyStatusCommand(s), versionCommand(s),
 		clientCommand(s), worldKeeperCommand(s))
 	err := root.Execute()
 	if err == nil {

@@ -1,0 +1,90 @@
+package egretproxy_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/egret-mesh/egret/internal/egretd"
+	"github.com/egret-mesh/egret/internal/proxyconfig"
+	"github.com/egret-mesh/egret/internal/proxystatus"
+)
+
+// table is what proxy-config prints of the proxy at an admin address.
+func table(t *testing.T, admin, kind, format string, f proxyconfig.Filter) string {
+	t.Helper()
+	dump, err := proxyconfig.Read(strings.NewReader(get(t, "http://"+admin+"/config_dump?include_eds")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := proxyconfig.Print(&out, f.Select(dump), kind, proxyconfig.Options{Format: format, Verbose: true, Now: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// Under the same control plane proxy-config prints the same of an Egret proxy and of a
+// stock Envoy, and egretd tells that both have everything.
+func TestProxyConfigOfBoth(t *testing.T) {
+	gateway := freeAddress(t)
+	dir := t.TempDir()
+	policy(t, dir, "api.example.com", website(t, "origin"), gateway)
+	p := startPlane(t, egretd.Options{Paths: []string{dir}, XDSAddress: "127.0.0.1:0", MonitoringAddress: "127.0.0.1:0"})
+	works := func() bool { return ask(gateway.String(), "api.example.com") == "200 origin: api.example.com" }
+
+	ours := freeAddress(t)
+	stop := startProxy(t, writeBootstrap(t, gatewayNode, ours, nil, p.xds))
+	eventually(t, "the proxy answers", works)
+	kinds := []string{"listeners", "routes", "clusters", "endpoints"}
+	egret := map[string]string{}
+	for _, kind := range kinds {
+		egret[kind] = table(t, ours.String(), kind, "short", proxyconfig.Filter{})
+	}
+	for kind, want := range map[string]string{
+		"listeners": "Route: http.", "routes": "api.example.com", "endpoints": "HEALTHY",
+		"clusters": "api.example.com      80       -          outbound      EDS",
+	} {
+		if !strings.Contains(egret[kind], want) {
+			t.Errorf("no %q in\n%s", want, egret[kind])
+		}
+	}
+	if got := table(t, ours.String(), "bootstrap", "short", proxyconfig.Filter{}); !strings.Contains(got, "Egret Version:") {
+		t.Error(got)
+	}
+	if got := table(t, ours.String(), "clusters", "json", proxyconfig.Filter{FQDN: "api", Direction: "outbound", Port: 80}); !strings.Contains(got, `"edsClusterConfig"`) || strings.Contains(got, "xds-grpc") {
+		t.Error(got)
+	}
+	if got := table(t, ours.String(), "all", "yaml", proxyconfig.Filter{}); !strings.Contains(got, "\nlisteners:\n") {
+		t.Error(got)
+	}
+	checkSynced(t, p)
+	stop()
+
+	theirs := freeAddress(t)
+	startEnvoy(t, findEnvoy(t), writeBootstrap(t, gatewayNode, theirs, nil, p.xds))
+	eventually(t, "Envoy answers", works)
+	for _, kind := range kinds {
+		got := table(t, theirs.String(), kind, "short", proxyconfig.Filter{})
+		if strings.ReplaceAll(got, theirs.String(), ours.String()) != egret[kind] {
+			t.Errorf("%s of Envoy:\n%s\nof Egret:\n%s", kind, got, egret[kind])
+		}
+	}
+	checkSynced(t, p)
+}
+
+func checkSynced(t *testing.T, p *plane) {
+	t.Helper()
+	eventually(t, "proxy-status has nothing to say", func() bool {
+		all, err := proxystatus.Read(strings.NewReader(p.status(t)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		bad, err := proxystatus.Print(&out, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return !bad && len(all) == 1 && strings.Contains(out.String(), "istio-egressgateway.istio-system     SYNCED     SYNCED")
+	})
+}
