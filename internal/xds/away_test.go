@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -126,6 +127,63 @@ func TestServersThatCannotBeUsed(t *testing.T) {
 			listen(t, NewServer(&generator{snap: snap}, ServerOptions{}), good, nil)
 			store.await(t, snap)
 		})
+	}
+}
+
+// brief takes everything, says nothing, and ends each stream after a while.
+type brief struct {
+	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
+	while time.Duration
+}
+
+func (b brief) DeltaAggregatedResources(s discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	end := time.NewTimer(b.while)
+	defer end.Stop()
+	select {
+	case <-end.C:
+	case <-s.Context().Done():
+	}
+	return nil
+}
+
+// A stream on which nothing came, because nothing changed, and which lasted is no failure:
+// however many there were, the next one is not put off for longer.
+func TestQuietStreamsAreNoFailures(t *testing.T) {
+	const least, most = time.Millisecond, 64 * time.Millisecond
+	snap := lab(t)
+	at, stop := listen(t, NewServer(&generator{snap: snap}, ServerOptions{}), "", nil)
+	store, log := newStore(), &diary{}
+	client := NewClient(dialTo(t, at, nil), ClientOptions{
+		Node: node("n"), Delta: true, Handler: store, MinBackoff: least, MaxBackoff: most,
+		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	follow(store, client)
+	run(t, client)
+	store.await(t, snap)
+	stop()
+	quiet := grpc.NewServer()
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(quiet, brief{while: 2 * most})
+	ln, err := net.Listen("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = quiet.Serve(ln)
+	}()
+	defer func() {
+		quiet.Stop()
+		<-served
+	}()
+	eventually(t, nil, "several quiet streams have ended", func() bool { return log.count("error=EOF pause=") >= 8 })
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	for line := range strings.Lines(log.text.String()) {
+		_, pause, _ := strings.Cut(strings.TrimSpace(line), "error=EOF pause=")
+		if d, err := time.ParseDuration(pause); pause != "" && (err != nil || d > least) {
+			t.Errorf("the pause after a stream that lasted: %q", line)
+		}
 	}
 }
 

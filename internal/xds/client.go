@@ -32,7 +32,7 @@ type ClientOptions struct {
 	Handler Handler
 	Logger  *slog.Logger // nil: discard
 	// MinBackoff and MaxBackoff bound the pause before a new stream: it doubles with
-	// each stream that brought nothing or did not last for MaxBackoff, and a random part
+	// each round of the servers in which no stream lasted for MaxBackoff, and a random part
 	// of up to half is taken off. 0 means 100 ms and 15 s.
 	MinBackoff, MaxBackoff time.Duration
 	// Others are further servers: each is asked when those before it did not answer. A
@@ -158,13 +158,12 @@ func (c *Client) Run(ctx context.Context) error {
 	}
 	told := ""
 	for failures := 0; ctx.Err() == nil; failures++ {
-		began := time.Now()
-		progress, err := c.round(ctx)
+		progress, lasted, err := c.round(ctx)
 		if ctx.Err() != nil {
 			break
 		}
-		if progress && time.Since(began) >= c.opts.MaxBackoff {
-			failures, told = 0, "" // it lasted
+		if lasted {
+			failures, told = 0, ""
 		} else if !progress && failures == 0 && c.keeping != nil && !c.holds() {
 			c.restore()
 		}
@@ -180,20 +179,23 @@ func (c *Client) Run(ctx context.Context) error {
 }
 
 // round asks the servers, one after the other, until one answers and its stream ends.
-// progress: one did. The error is never nil.
-func (c *Client) round(ctx context.Context) (progress bool, err error) {
+// progress: one did. lasted: a stream was no failure, for it lasted; where the client has
+// something, also without an answer. The error is never nil.
+func (c *Client) round(ctx context.Context) (progress, lasted bool, err error) {
 	var errs []error
 	for i := range c.servers {
+		began := time.Now()
 		progress, err = c.stream(ctx, i)
+		lasted = lasted || (progress || c.holds()) && time.Since(began) >= c.opts.MaxBackoff
 		if progress || ctx.Err() != nil {
-			return progress, err
+			return progress, lasted, err
 		}
 		if len(c.servers) > 1 {
 			err = fmt.Errorf("server %d: %w", i+1, err)
 		}
 		errs = append(errs, err)
 	}
-	return false, errors.Join(errs...)
+	return false, lasted, errors.Join(errs...)
 }
 
 // holds reports whether the client has any resource.
