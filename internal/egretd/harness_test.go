@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -17,29 +18,37 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // startPlane runs egretd over a folder until the test ends, and gives its address.
 func startPlane(t *testing.T, dir string) string {
 	t.Helper()
-	at := make(chan string, 1)
+	address, _ := servePlane(t, dir, "127.0.0.1:0")
+	return address
+}
+
+// servePlane runs egretd at an address until stop, or the end of the test.
+func servePlane(t *testing.T, dir, at string) (address string, stop func()) {
+	t.Helper()
+	listening := make(chan string, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
 		ended <- egretd.Run(ctx, egretd.Options{
-			Paths: []string{dir}, XDSAddress: "127.0.0.1:0",
+			Paths: []string{dir}, XDSAddress: at,
 			Logger:    slog.New(slog.NewTextHandler(testWriter{t}, nil)),
-			Listening: func(xds, _, _ net.Addr) { at <- xds.String() },
+			Listening: func(xds, _, _ net.Addr) { listening <- xds.String() },
 		})
 	}()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("egretd: %v", err)
 		}
 	})
+	t.Cleanup(stop)
 	select {
-	case address := <-at:
-		return address
+	case address = <-listening:
+		return address, stop
 	case err := <-ended:
 		ended <- nil
 		t.Fatalf("egretd did not start: %v", err)
-		return ""
+		return "", nil
 	}
 }
 

@@ -85,6 +85,42 @@ func TestGRPCWithoutProxy(t *testing.T) {
 	})
 }
 
+// While the control plane is away gRPC goes on with what it has; when it is back, on the
+// same address, the next edit takes effect on the open channel.
+func TestGRPCWithoutControlPlane(t *testing.T) {
+	first, second := startGreeter(t, "first"), startGreeter(t, "second")
+	dir := t.TempDir()
+	write(t, dir, "entry.yaml", serviceEntry("greeter.example.com", first, second))
+	write(t, dir, "routes.yaml", split(100, 0))
+	plane, stop := servePlane(t, dir, "127.0.0.1:0")
+	client := dialProxyless(t, plane, "xds:///greeter.example.com:80")
+	call := func(want string) {
+		t.Helper()
+		if name, err := greet(client, "/greeter/Name"); err != nil || name != want {
+			t.Errorf("%q, %v; want %q", name, err, want)
+		}
+	}
+	call("first")
+	for range 2 {
+		stop()
+		for range 50 {
+			call("first")
+		}
+		_, stop = servePlane(t, dir, plane)
+		for range 50 {
+			call("first")
+		}
+	}
+	write(t, dir, "routes.yaml", split(0, 100))
+	eventually(t, "the edit takes effect", func() bool {
+		name, err := greet(client, "/greeter/Name")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return name == "second"
+	})
+}
+
 // What is not registered cannot be called, whatever DNS may say: localhost has an address,
 // and something listens there.
 func TestGRPCUnknownHost(t *testing.T) {
