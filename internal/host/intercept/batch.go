@@ -54,7 +54,7 @@ type batch struct {
 
 func (b *batch) chain(table string, c chain) []netlink.Attribute {
 	hook := b.encode([]netlink.Attribute{
-		{Type: unix.NFTA_HOOK_HOOKNUM, Data: binaryutil.BigEndian.PutUint32(unix.NF_INET_LOCAL_OUT)},
+		{Type: unix.NFTA_HOOK_HOOKNUM, Data: binaryutil.BigEndian.PutUint32(c.hook.number)},
 		{Type: unix.NFTA_HOOK_PRIORITY, Data: binaryutil.BigEndian.PutUint32(uint32(c.priority))},
 	})
 	return []netlink.Attribute{

@@ -63,6 +63,27 @@ func TestText(t *testing.T) {
 	}
 }
 
+const routerText = `table inet egret {
+	chain nat_prerouting {
+		type nat hook prerouting priority -100; policy accept;
+		iifname "app0" tcp dport 53 redirect to :15053
+		iifname "app0" udp dport 53 redirect to :15053
+		iifname "app0" meta l4proto tcp redirect to :15001
+	}
+	chain filter_forward {
+		type filter hook forward priority 0; policy drop;
+		iifname "app0" reject with icmpx admin-prohibited
+	}
+}
+`
+
+func TestTextOfARouter(t *testing.T) {
+	router := Ruleset{Table: "egret", TCPPort: TCPPort, DNSPort: DNSPort, Incoming: "app0"}
+	if diff := cmp.Diff(routerText, router.String()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 // TestMain: the test binary is also the program that runs in a network namespace.
 func TestMain(m *testing.M) {
 	switch os.Getenv("EGRET_TEST_INSIDE") {

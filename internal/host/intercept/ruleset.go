@@ -7,6 +7,7 @@ package intercept
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables/binaryutil"
@@ -30,6 +31,10 @@ type Ruleset struct {
 	Local []netip.Prefix
 	// TCP connections go to TCPPort, DNS over TCP and UDP to any address to DNSPort.
 	TCPPort, DNSPort uint16
+	// Incoming is the interface whose incoming packets are captured or refused, where the
+	// workload has a namespace of its own and this one is its router; "": those that the
+	// namespace's own processes send.
+	Incoming string
 	// LogGroup is the nflog group that is told of refused packets, at most LogRate a
 	// second. LogRate 0: no log.
 	LogGroup uint16
@@ -42,10 +47,23 @@ const snapLength = 160
 
 type chain struct {
 	name, kind string
+	hook       hook
 	priority   int32
 	policy     uint32
 	rules      []rule
 }
+
+// hook is where in the kernel a chain is called (linux/netfilter.h).
+type hook struct {
+	name   string
+	number uint32
+}
+
+var (
+	prerouting = hook{"prerouting", unix.NF_INET_PRE_ROUTING}
+	forward    = hook{"forward", unix.NF_INET_FORWARD}
+	output     = hook{"output", unix.NF_INET_LOCAL_OUT}
+)
 
 // rule is one rule as text and as expressions, made together so that they agree.
 type rule []statement
@@ -56,20 +74,26 @@ type statement struct {
 }
 
 func (r Ruleset) chains() []chain {
-	nat := chain{name: "nat_output", kind: "nat", priority: -100, policy: accept}
+	natHook, filterHook := output, output
+	var from rule // which packets
+	if r.Incoming != "" {
+		natHook, filterHook, from = prerouting, forward, rule{incoming(r.Incoming)}
+	}
+	on := func(statements ...statement) rule { return append(slices.Clone(from), statements...) }
+	nat := chain{name: "nat_" + natHook.name, kind: "nat", hook: natHook, priority: -100, policy: accept}
 	nat.rules = append(nat.rules,
-		rule{destinationPort(unix.IPPROTO_TCP, 53), redirect(r.DNSPort)},
-		rule{destinationPort(unix.IPPROTO_UDP, 53), redirect(r.DNSPort)})
-	filter := chain{name: "filter_output", kind: "filter", priority: 0, policy: drop}
+		on(destinationPort(unix.IPPROTO_TCP, 53), redirect(r.DNSPort)),
+		on(destinationPort(unix.IPPROTO_UDP, 53), redirect(r.DNSPort)))
+	filter := chain{name: "filter_" + filterHook.name, kind: "filter", hook: filterHook, priority: 0, policy: drop}
 	for _, p := range r.Local {
-		nat.rules = append(nat.rules, rule{destination(p), verdict("return", expr.VerdictReturn)})
-		filter.rules = append(filter.rules, rule{destination(p), verdict("accept", expr.VerdictAccept)})
+		nat.rules = append(nat.rules, on(destination(p), verdict("return", expr.VerdictReturn)))
+		filter.rules = append(filter.rules, on(destination(p), verdict("accept", expr.VerdictAccept)))
 	}
-	nat.rules = append(nat.rules, rule{protocol(unix.IPPROTO_TCP), redirect(r.TCPPort)})
+	nat.rules = append(nat.rules, on(protocol(unix.IPPROTO_TCP), redirect(r.TCPPort)))
 	if r.LogRate > 0 {
-		filter.rules = append(filter.rules, rule{limit(r.LogRate), log(r.LogGroup)})
+		filter.rules = append(filter.rules, on(limit(r.LogRate), log(r.LogGroup)))
 	}
-	filter.rules = append(filter.rules, rule{reject()})
+	filter.rules = append(filter.rules, on(reject()))
 	return []chain{nat, filter}
 }
 
@@ -79,7 +103,7 @@ func (r Ruleset) String() string {
 	fmt.Fprintf(&b, "table inet %s {\n", r.Table)
 	for _, c := range r.chains() {
 		policy := map[uint32]string{accept: "accept", drop: "drop"}[c.policy]
-		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype %s hook output priority %d; policy %s;\n", c.name, c.kind, c.priority, policy)
+		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype %s hook %s priority %d; policy %s;\n", c.name, c.kind, c.hook.name, c.priority, policy)
 		for _, rule := range c.rules {
 			words := make([]string, len(rule))
 			for i, s := range rule {
@@ -107,6 +131,16 @@ func (r Ruleset) Apply() error {
 }
 
 const register = 1 // of nftables' virtual machine; one is enough
+
+// incoming matches the interface that a packet came in by.
+func incoming(name string) statement {
+	padded := make([]byte, unix.IFNAMSIZ)
+	copy(padded, name)
+	return statement{
+		text:  fmt.Sprintf("iifname %q", name),
+		exprs: []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register}, equal(padded)},
+	}
+}
 
 func protocol(p byte) statement {
 	return statement{
