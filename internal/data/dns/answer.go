@@ -37,6 +37,8 @@ type exchange struct {
 	within []netip.Prefix
 	// asked is what the control plane said of the name.
 	asked config.Outcome
+	// bind: a name that does not exist outside gets an address of BindingRange.
+	bind bool
 }
 
 // read parses a packet. When the exchange has a resp already, that is the answer; nil
@@ -129,7 +131,7 @@ func (s *Server) answerFrom(cfg *config.Config, x *exchange) next {
 	case Unasked:
 		return asking
 	case Outside, Ranged:
-		x.within = a.Prefixes
+		x.within, x.bind = a.Prefixes, s.noBinding && a.Kind == Outside && a.Key != "*"
 		return outside
 	case NoTable:
 		x.reply(mdns.RcodeServerFailure)
@@ -303,6 +305,10 @@ func (s *Server) askAddresses(ctx context.Context, x *exchange) error {
 	}
 	addrs, ttl, err := s.resolver.Lookup(ctx, x.q.name, family)
 	switch {
+	case errors.Is(err, upstream.ErrNoSuchName) && x.bind:
+		x.reply(mdns.RcodeSuccess)
+		x.addresses([]netip.Addr{s.bindings.assign(x.q.name)}, tableTTL)
+		return nil
 	case errors.Is(err, upstream.ErrNoSuchName):
 		x.reply(mdns.RcodeNameError)
 		return nil

@@ -11,12 +11,12 @@
 //	name                     A            AAAA        HTTPS, SVCB  PTR          others
 //	localhost, *.localhost   127.0.0.1    ::1         empty        -            empty
 //	in the table, addresses  these        these       empty        -            empty, recorded
-//	in the table, without    binding      empty       empty        -            empty, recorded
+//	in the table, without    binding*     empty       empty        -            empty, recorded
 //	unknown, "*" in table    outside      outside     outside      outside      outside
 //	unknown                  sinkhole, r. empty, r.   empty, r.    NXDOMAIN, r. empty, r.
 //
-// "Empty" is NOERROR without records, "r." is recorded as dns_not_in_registry. PTR
-// queries for addresses that this proxy or the table gave out are answered with their
+// (*: outside with Options.NoBindings.) "Empty" is NOERROR without records, "r." is
+// recorded as dns_not_in_registry. PTR queries for addresses that this proxy or the table gave out are answered with their
 // name. HTTPS and SVCB are empty, so that no other address, port or encrypted SNI is
 // learned. Unknown names below a search domain are NXDOMAIN without a record: the
 // workload's resolver goes on with the name that was meant. ANY, AXFR and IXFR are
@@ -86,6 +86,11 @@ type Options struct {
 	Resolver upstream.Resolver
 	Recorder Recorder
 	Logger   *slog.Logger // nil discards
+	// NoBindings says that the proxy cannot ask which name an address was handed out for
+	// (Envoy): a name that is known without an address is looked up outside, as Istio's
+	// agent does. Where it does not exist (only a VirtualService has it) it gets an
+	// address all the same: HTTP goes by the request's Host.
+	NoBindings bool
 	// SearchDomains are the workload's, where it has some (Kubernetes).
 	SearchDomains []string
 }
@@ -98,6 +103,7 @@ type Server struct {
 	forwarder Forwarder
 	log       *slog.Logger
 	search    []string
+	noBinding bool
 	refusals  *refusals
 	bindings  *pool
 	sinkholes *pool
@@ -130,7 +136,7 @@ func New(o Options) *Server {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		source: o.Source, onDemand: o.OnDemand, resolver: o.Resolver, log: o.Logger,
+		source: o.Source, onDemand: o.OnDemand, resolver: o.Resolver, log: o.Logger, noBinding: o.NoBindings,
 		refusals:  newRefusals(o.Recorder, time.Now),
 		bindings:  newPool(BindingRange, maxAssigned),
 		sinkholes: newPool(SinkholeRange, maxAssigned),
@@ -215,6 +221,9 @@ func (s *Server) Assign(cfg *config.Config, name string) Answer {
 // assign is Assign for a canonical name; asked is what the control plane said of it.
 func (s *Server) assign(cfg *config.Config, asked config.Outcome, name string) Answer {
 	kind, key, info := classify(cfg, asked, s.search, name)
+	if kind == Bound && s.noBinding {
+		kind = Outside
+	}
 	a := Answer{Kind: kind, Key: key, Addresses: info.Addresses, TTL: tableTTL}
 	switch kind {
 	case Ranged:

@@ -156,6 +156,20 @@ func TestAssign(t *testing.T) {
 	}
 }
 
+// A proxy that cannot ask for bindings gets connections to addresses that are real.
+func TestAssignWithoutBindings(t *testing.T) {
+	src := &source{}
+	cfg := src.set(append(slices.Clone(registry), "*.wild.example.com")...)
+	s := New(Options{Source: src, Recorder: &recorder{}, NoBindings: true})
+	for name, want := range map[string]Kind{
+		"www.example.com": Table, "known.example.com": Outside, "any.wild.example.com": Outside, "no.such.example": Unknown,
+	} {
+		if a := s.Assign(cfg, name); a.Kind != want || want == Outside && len(a.Addresses) > 0 {
+			t.Errorf("%s: %v %v, want %v", name, a.Kind, a.Addresses, want)
+		}
+	}
+}
+
 func TestBinding(t *testing.T) {
 	src := &source{}
 	cfg := src.set(append(slices.Clone(registry), "one.example 192.0.2.50", "two.example 192.0.2.50")...)
