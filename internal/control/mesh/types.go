@@ -35,6 +35,10 @@ type Node struct {
 	DNSCapture bool
 	// OnDemand: a sidecar that asks by name for what it uses (xds.OnDemandMetadata).
 	OnDemand bool
+	// SystemCA is the file with the authorities that the proxy's machine trusts; "" where
+	// the proxy finds them itself (CertificateValidationContext.system_root_certs, which
+	// Envoy does not implement).
+	SystemCA string
 }
 
 // Protocol of a port, as Istio groups them.

@@ -5,9 +5,12 @@ import (
 	"strings"
 	"testing"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/egret-mesh/egret/internal/control/mesh"
 )
 
 func TestSubsetsAndEndpoints(t *testing.T) {
@@ -261,6 +264,38 @@ spec:
     tls: ` + c.tls}.generate(t, sidecarNode)
 		if got := g.tls(t, "outbound|80||x.example"); got != c.want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, c.want)
+		}
+	}
+}
+
+// A proxy that does not find the system's authorities itself gets their file; Envoy says
+// which program it is.
+func TestSystemAuthoritiesOfTheNode(t *testing.T) {
+	const yaml = `
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: x, namespace: default}
+spec: {hosts: [x.example], resolution: DNS, ports: [{number: 80, name: p, protocol: TCP}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: x, namespace: default}
+spec: {host: x.example, trafficPolicy: {tls: {mode: SIMPLE}}}
+`
+	says := EncodeNode(mesh.Node{Type: mesh.NodeSidecar, Name: "a", Namespace: "default", SystemCA: "/ca-bundle.pem"}, "cluster.local")
+	envoy := EncodeNode(sidecarNode, "cluster.local")
+	envoy.UserAgentName = "envoy"
+	for want, n := range map[string]*corev3.Node{
+		"sni=x.example system DNS:x.example":                                EncodeNode(sidecarNode, "cluster.local"),
+		"sni=x.example ca=/ca-bundle.pem DNS:x.example":                     says,
+		"sni=x.example ca=/etc/ssl/certs/ca-certificates.crt DNS:x.example": envoy,
+	} {
+		node, err := DecodeNode(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := (world{yaml: yaml}.generate(t, node).tls(t, "outbound|80||x.example")); got != want {
+			t.Errorf("got %s\nwant %s", got, want)
 		}
 	}
 }

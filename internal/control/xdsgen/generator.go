@@ -102,6 +102,7 @@ func viewKey(n mesh.Node) string {
 	var k key
 	k.text(string(n.Type), n.Namespace, n.Locality)
 	k.labels(n.Labels)
+	k.text(n.SystemCA)
 	k.flag(n.DNSCapture)
 	k.flag(n.OnDemand)
 	k.flag(slices.ContainsFunc(n.Addresses, netip.Addr.Is4))

@@ -19,6 +19,7 @@ import (
 func TestDecodeNode(t *testing.T) {
 	n := captured()
 	n.Addresses = parseAddresses("10.0.0.1", "fd00::1")
+	n.SystemCA = "/ca.pem"
 	got, err := DecodeNode(EncodeNode(n, "cluster.local"))
 	if err != nil {
 		t.Fatal(err)

@@ -200,7 +200,7 @@ func (b *builder) environment() sum {
 		k.text(string(log))
 	}
 	k.text(string(config), b.mesh.Domain(), b.mesh.ConnectTimeout().String())
-	k.text(string(b.node.Type), b.node.Namespace, b.node.Locality)
+	k.text(string(b.node.Type), b.node.Namespace, b.node.Locality, b.node.SystemCA)
 	k.flag(b.node.DNSCapture)
 	k.flag(slices.ContainsFunc(b.node.Addresses, netip.Addr.Is4))
 	k.flag(slices.ContainsFunc(b.node.Addresses, netip.Addr.Is6))

@@ -63,8 +63,22 @@ func DecodeNode(n *corev3.Node) (mesh.Node, error) {
 	node.Addresses, err = nodeAddresses(parts[1], fields["INSTANCE_IPS"].GetStringValue())
 	node.DNSCapture = truth(fields["DNS_CAPTURE"])
 	node.OnDemand = node.Type == mesh.NodeSidecar && truth(fields[xds.OnDemandMetadata])
+	if node.SystemCA = fields[systemCAField].GetStringValue(); len(node.SystemCA) > maxNodeLabel {
+		return mesh.Node{}, fmt.Errorf("%w: %s has more than %d bytes", errNode, systemCAField, maxNodeLabel)
+	}
+	if node.SystemCA == "" && n.GetUserAgentName() == "envoy" {
+		node.SystemCA = envoySystemCA
+	}
 	return node, err
 }
+
+const (
+	// systemCAField of the metadata is where a proxy says mesh.Node's SystemCA.
+	systemCAField = "EGRET_SYSTEM_CA"
+	// envoySystemCA is for an Envoy that does not say: the file of its images, and of
+	// Debian and Alpine.
+	envoySystemCA = "/etc/ssl/certs/ca-certificates.crt"
+)
 
 // nodeLocality is "region/zone/subzone", without what is not given at its end.
 func nodeLocality(l *corev3.Locality) (string, error) {
@@ -137,6 +151,9 @@ func EncodeNode(n mesh.Node, domain string) *corev3.Node {
 	}
 	if n.DNSCapture {
 		fields["DNS_CAPTURE"] = structpb.NewStringValue("true")
+	}
+	if n.SystemCA != "" {
+		fields[systemCAField] = structpb.NewStringValue(n.SystemCA)
 	}
 	if n.OnDemand {
 		fields[xds.OnDemandMetadata] = structpb.NewStringValue("true")

@@ -41,7 +41,7 @@ func (b *builder) originateTLS(c *clusterv3.Cluster, t *target, o *httpv3.HttpPr
 	if s.GetMode() == networking.ClientTLSSettings_ISTIO_MUTUAL {
 		b.meshIdentity(ctx, t)
 	} else {
-		verifyServer(ctx, t, o)
+		b.verifyServer(ctx, t, o)
 	}
 	if s.GetMode() == networking.ClientTLSSettings_MUTUAL {
 		ctx.CommonTlsContext.TlsCertificates = []*tlsv3.TlsCertificate{{
@@ -55,7 +55,7 @@ func (b *builder) originateTLS(c *clusterv3.Cluster, t *target, o *httpv3.HttpPr
 }
 
 // verifyServer sets how the server's certificate is checked.
-func verifyServer(ctx *tlsv3.UpstreamTlsContext, t *target, o *httpv3.HttpProtocolOptions) {
+func (b *builder) verifyServer(ctx *tlsv3.UpstreamTlsContext, t *target, o *httpv3.HttpProtocolOptions) {
 	s := t.policy.tls
 	names := s.GetSubjectAltNames()
 	if len(names) == 0 {
@@ -78,7 +78,11 @@ func verifyServer(ctx *tlsv3.UpstreamTlsContext, t *target, o *httpv3.HttpProtoc
 		names = []string{ctx.Sni}
 	}
 	v := &tlsv3.CertificateValidationContext{}
-	if ca := s.GetCaCertificates(); ca != "" && ca != "system" {
+	ca := s.GetCaCertificates()
+	if ca == "" || ca == "system" {
+		ca = b.node.SystemCA
+	}
+	if ca != "" {
 		v.TrustedCa = file(ca)
 	} else {
 		v.SystemRootCerts = &tlsv3.CertificateValidationContext_SystemRootCerts{}
