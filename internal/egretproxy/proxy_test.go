@@ -24,9 +24,9 @@ func TestGatewayUnderEgretd(t *testing.T) {
 	startProxy(t, writeBootstrap(t, gatewayNode, admin, nil, p.xds))
 
 	eventually(t, "the proxy is ready", func() bool { return get(t, "http://"+admin.String()+"/ready") == "LIVE\n" })
-	eventually(t, "the gateway answers", func() bool {
-		return ask(gateway.String(), "api.example.com") == "200 first: api.example.com"
-	})
+	if got := ask(gateway.String(), "api.example.com"); got != "200 first: api.example.com" {
+		t.Errorf("when it is ready: %s", got)
+	}
 	if got := ask(gateway.String(), "other.example.com"); !strings.HasPrefix(got, "404") {
 		t.Errorf("a host without a route: %s", got)
 	}

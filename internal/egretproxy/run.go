@@ -96,7 +96,7 @@ func serve(ctx context.Context, o Options, p *instance.Instance, lookup *upstrea
 		}
 		operator, err := admin.New(admin.Options{
 			Proxy: p, Bootstrap: o.Bootstrap.Message, Version: version(), Log: o.Logger, Level: o.Level,
-			DrainTime: o.DrainTimeout, Quit: quit,
+			DrainTime: o.DrainTimeout, Quit: quit, Names: o.DNSAddress != "",
 		})
 		if err != nil {
 			return errors.Join(fmt.Errorf("admin: %w", err), ln.Close())

@@ -33,6 +33,9 @@ type Options struct {
 	// Bootstrap is what the proxy was started with.
 	Bootstrap *bootstrapv3.Bootstrap
 	Version   string // of the program
+	// Names says that the proxy answers the workload's DNS: it is LIVE when it has the
+	// name table, too.
+	Names bool
 	Log       *slog.Logger
 	// Level is what /logging changes; nil: it cannot.
 	Level *slog.LevelVar

@@ -18,7 +18,7 @@ import (
 func (a *Admin) state() adminv3.ServerInfo_State {
 	server := a.options.Proxy.Server()
 	switch {
-	case a.options.Proxy.Store().Current() == nil || server == nil:
+	case server == nil || !a.options.Proxy.Serving(a.options.Names):
 		return adminv3.ServerInfo_PRE_INITIALIZING
 	case server.Draining():
 		return adminv3.ServerInfo_DRAINING

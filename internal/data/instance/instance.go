@@ -215,6 +215,13 @@ func (i *Instance) Ready(ctx context.Context, names bool) error {
 	}
 }
 
+// Serving reports that the listeners of the first complete configuration are open. With
+// names, as for Ready, the name table must be there too.
+func (i *Instance) Serving(names bool) bool {
+	server, c := i.serving.Load(), i.store.Current()
+	return server != nil && server.Ready() && c != nil && (!names || c.Names != nil)
+}
+
 // Serve serves until ctx ends, and drains; then it returns nil. A nil binder is for
 // proxies whose clients have another resolver. Call it once.
 func (i *Instance) Serve(ctx context.Context, sockets proxy.Sockets, binder proxy.Binder) error {

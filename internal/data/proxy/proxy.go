@@ -102,6 +102,7 @@ type Proxy struct {
 	handlers  sync.WaitGroup // one per connection
 	relays    socket.Pool
 	workers   workers
+	opened    atomic.Bool // see Ready
 
 	// serving ends when draining begins.
 	serving context.Context
@@ -178,7 +179,9 @@ func (p *Proxy) follow(cfg *config.Config, retry *time.Timer) {
 	retry.Stop()
 	if failed {
 		retry.Reset(listenRetry)
+		return
 	}
+	p.opened.Store(true)
 }
 
 // drain waits for the connections to end, and closes them when that takes too long.
@@ -220,6 +223,9 @@ func (p *Proxy) Info() Info {
 
 // Listeners are the listeners that are open, and their connections.
 func (p *Proxy) Listeners() []record.ListenerState { return p.acceptors.states() }
+
+// Ready reports that there was a configuration all of whose listeners could be opened.
+func (p *Proxy) Ready() bool { return p.opened.Load() }
 
 // Draining reports that no connections are accepted any more.
 func (p *Proxy) Draining() bool { return p.acceptors.isClosed() }
