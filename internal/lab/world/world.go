@@ -35,12 +35,24 @@ const DirEnv = "EGRET_WORLD_DIR"
 
 // Run starts the program argv in a new world and returns its exit status. Standard
 // input and output are the caller's.
-func Run(argv []string) (int, error) {
+func Run(argv []string) (int, error) { return run(argv, keeperPlain) }
+
+// RunAsAdministrator is Run for a program that makes namespaces of its own in the world
+// and connects them: it has the keeper's capabilities there, as ambient ones.
+func RunAsAdministrator(argv []string) (int, error) { return run(argv, keeperAdministrator) }
+
+// What the keeper gives the program; what follows is the program.
+const (
+	keeperPlain         = "--"
+	keeperAdministrator = "--administrator"
+)
+
+func run(argv []string, gives string) (int, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
 	}
-	cmd := exec.Command(self, append([]string{KeeperArg, "--"}, argv...)...)
+	cmd := exec.Command(self, append([]string{KeeperArg, gives}, argv...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	uid, gid := os.Getuid(), os.Getgid()
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -62,7 +74,7 @@ func Run(argv []string) (int, error) {
 // Keep is the keeper: args are those after KeeperArg. It returns the status to exit
 // with.
 func Keep(args []string, w internet.World) (int, error) {
-	if len(args) < 2 || args[0] != "--" {
+	if len(args) < 2 || args[0] != keeperPlain && args[0] != keeperAdministrator {
 		return 0, errors.New("the world keeper is started by egret itself")
 	}
 	dir, err := os.MkdirTemp("", "egret-world-")
@@ -90,12 +102,12 @@ func Keep(args []string, w internet.World) (int, error) {
 	if err != nil {
 		return 0, &sandbox.StartError{Stage: stage.OuterName, Err: fmt.Errorf("files of the world: %w", err)}
 	}
-	return runPlain(args[1:], append(os.Environ(),
+	return runProgram(args[1:], args[0] == keeperAdministrator, append(os.Environ(),
 		DirEnv+"="+dir, "SSL_CERT_FILE="+bundle, "CURL_CA_BUNDLE="+bundle, "GIT_SSL_CAINFO="+bundle))
 }
 
-// runPlain runs argv without the keeper's ambient capabilities.
-func runPlain(argv, env []string) (int, error) {
+// runProgram runs argv, with or without the keeper's ambient capabilities.
+func runProgram(argv []string, capabilities bool, env []string) (int, error) {
 	path, err := exec.LookPath(argv[0])
 	if err != nil {
 		return 0, err
@@ -108,8 +120,10 @@ func runPlain(argv, env []string) (int, error) {
 	// that starts it. The thread is kept for the keeper's whole life, as the
 	// parent-death signal follows it too.
 	runtime.LockOSThread()
-	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-		return 0, fmt.Errorf("clear ambient capabilities: %w", err)
+	if !capabilities {
+		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+			return 0, fmt.Errorf("clear ambient capabilities: %w", err)
+		}
 	}
 	if err := cmd.Start(); err != nil {
 		return 0, err
