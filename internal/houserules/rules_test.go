@@ -54,6 +54,7 @@ var importRules = []struct{ from, what, why string }{
 	{"internal/format", "internal/", "the syntax of formats is a leaf, for both halves"},
 	{"internal/expression", "internal/", "expressions are a leaf, for both halves"},
 	{"internal/data/http1", "net/http", "the codec is our own"},
+	{"cmd", "internal/interop", "other proxies are for tests"},
 	{"internal/lab/internet", "internal/data", "the simulated internet is the outside world"},
 }
 

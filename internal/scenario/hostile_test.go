@@ -16,7 +16,8 @@ import (
 )
 
 // probeRaw says a text with escapes as in Go ("\x00") and prints all that comes back
-// until the connection ends: "probe raw ADDR:PORT TEXT".
+// until the connection ends: "probe raw ADDR:PORT TEXT". When nothing comes any more it
+// ends its side; not before, as Envoy drops a client that does while it answers.
 func probeRaw(args []string) error {
 	text, err := strconv.Unquote(`"` + strings.ReplaceAll(args[1], `"`, `\"`) + `"`)
 	if err != nil {
@@ -27,19 +28,28 @@ func probeRaw(args []string) error {
 		return err
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(probeTimeout))
 	if _, err := io.WriteString(c, text); err != nil {
 		return err
 	}
-	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
-		return err
-	}
+	_ = c.SetDeadline(time.Now().Add(probeQuiet))
 	n, err := io.Copy(os.Stdout, c)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+			return err
+		}
+		_ = c.SetDeadline(time.Now().Add(probeTimeout))
+		var more int64
+		more, err = io.Copy(os.Stdout, c)
+		n += more
+	}
 	if n == 0 {
 		return fmt.Errorf("closed without an answer: %w", err)
 	}
 	return nil
 }
+
+// probeQuiet is how long probe raw waits for the other side's end.
+const probeQuiet = time.Second
 
 // probeHello sends a ClientHello in an unusual form and prints what kind of record
 // answers: "probe hello ADDR:PORT SNI FORM".

@@ -95,7 +95,13 @@ func probeH2C(args []string) error {
 			for _, f := range fields {
 				fmt.Printf("%s: %s\n", f.Name, f.Value)
 			}
-			return nil
+			if f.StreamEnded() {
+				return nil
+			}
+		case *http2.DataFrame: // to the end: the server is not hung up on
+			if f.StreamEnded() {
+				return nil
+			}
 		}
 	}
 }

@@ -7,12 +7,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/egret-mesh/egret/internal/interop"
 	"github.com/egret-mesh/egret/internal/lab/internet"
 	"github.com/egret-mesh/egret/internal/lab/world"
 )
@@ -25,10 +27,10 @@ func TestMain(m *testing.M) {
 		exit(world.Keep(os.Args[2:], internet.Default()))
 	}
 	base := filepath.Base(os.Args[0])
-	if os.Getenv(world.DirEnv) == "" && base != "probe" && base != "origin" && base != "stream" {
+	if os.Getenv(world.DirEnv) == "" && !slices.Contains([]string{"probe", "origin", "stream", "egret"}, base) {
 		exit(enterWorld())
 	}
-	testscript.Main(m, map[string]func(){"probe": probe, "origin": origin, "stream": stream})
+	testscript.Main(m, map[string]func(){"probe": probe, "origin": origin, "stream": stream, "egret": egret})
 }
 
 func exit(code int, err error) {
@@ -54,19 +56,26 @@ func enterWorld() (int, error) {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			return 1, err
 		}
-		binary := filepath.Join(dir, "egret")
 		// As in "make build", so that most of it has been compiled.
-		build := exec.Command("go", "build", "-trimpath", "-tags", "leakcheck", "-o", binary, "github.com/egret-mesh/egret/cmd/egret")
+		build := exec.Command("go", "build", "-trimpath", "-tags", "leakcheck", "-o", dir, "github.com/egret-mesh/egret/cmd/egret")
+		if os.Getenv(envoyEnv) != "" {
+			build.Args = append(build.Args, "github.com/egret-mesh/egret/cmd/egret-proxy")
+		}
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		build.Stdout, build.Stderr = os.Stderr, os.Stderr
 		if err := build.Run(); err != nil {
 			return 1, fmt.Errorf("build egret: %w", err)
 		}
+		binary := filepath.Join(dir, "egret")
 		if err := os.Setenv(binaryEnv, binary); err != nil {
 			return 1, err
 		}
 	}
-	code, err := world.Run(append([]string{self}, os.Args[1:]...))
+	run := world.Run
+	if os.Getenv(envoyEnv) != "" {
+		run = world.RunAsAdministrator // to make a network for each command
+	}
+	code, err := run(append([]string{self}, os.Args[1:]...))
 	if errors.Is(err, os.ErrPermission) {
 		fmt.Println("SKIP: unprivileged user namespaces are switched off on this machine, so no scenario was run")
 		return 0, nil
@@ -75,22 +84,42 @@ func enterWorld() (int, error) {
 }
 
 func TestScenarios(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:   "testdata",
-		Setup: setUp,
-		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "count": count, "certify": certify},
+	p := parameters(interop.Cell{Sidecar: interop.Egret, Gateway: interop.Egret}, "standalone")
+	p.Setup = func(env *testscript.Env) error {
+		env.Setenv("PATH", filepath.Dir(os.Getenv(binaryEnv))+string(os.PathListSeparator)+env.Getenv("PATH"))
+		env.Setenv("CELL", "standalone")
+		return setUpWorld(env)
+	}
+	testscript.Run(t, p)
+}
+
+// parameters are those of all scripts. Conditions of theirs are: "standalone" and
+// "interop" for the two ways of running them, "egret-sidecar" and "egret-gateway" for what
+// only Egret's proxy does (docs/interop.md).
+func parameters(cell interop.Cell, conditions ...string) testscript.Params {
+	if cell.Sidecar == interop.Egret {
+		conditions = append(conditions, "egret-sidecar")
+	}
+	if cell.Gateway == interop.Egret {
+		conditions = append(conditions, "egret-gateway")
+	}
+	return testscript.Params{
+		Dir:  "testdata",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "count": count, "certify": certify},
 		Condition: func(cond string) (bool, error) {
-			if path, ok := strings.CutPrefix(cond, "exists:"); ok && path == "examples" {
+			switch cond {
+			case "exists:examples":
 				_, err := os.Stat("../../examples")
 				return err == nil, nil
+			case "standalone", "interop", "egret-sidecar", "egret-gateway":
+				return slices.Contains(conditions, cond), nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
-	})
+	}
 }
 
-func setUp(env *testscript.Env) error {
-	env.Setenv("PATH", filepath.Dir(os.Getenv(binaryEnv))+string(os.PathListSeparator)+env.Getenv("PATH"))
+func setUpWorld(env *testscript.Env) error {
 	for _, name := range []string{world.DirEnv, "SSL_CERT_FILE", "CURL_CA_BUNDLE"} {
 		env.Setenv(name, os.Getenv(name))
 	}

@@ -36,7 +36,7 @@ type Options struct {
 	// Names says that the proxy answers the workload's DNS: it is LIVE when it has the
 	// name table, too.
 	Names bool
-	Log       *slog.Logger
+	Log   *slog.Logger
 	// Level is what /logging changes; nil: it cannot.
 	Level *slog.LevelVar
 	// DrainTime is how long /drain_listeners?graceful waits before listeners close.
