@@ -80,6 +80,9 @@ func TestDrain(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- end(syscall.SIGTERM) }()
 	eventually(t, "nothing new is taken", func() bool { return strings.Contains(ask(gateway.String(), "api.example.com"), "refused") })
+	if ready := get(t, "http://"+admin.String()+"/ready"); ready != "DRAINING\n" {
+		t.Errorf("/ready: %s", ready)
+	}
 	close(answer)
 	if a := <-got; a != "200 slow" {
 		t.Errorf("what was under way: %s", a)

@@ -2,15 +2,23 @@ package egretproxy_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	mdns "github.com/miekg/dns"
+
+	"github.com/egret-mesh/egret/internal/bootstrap"
 	"github.com/egret-mesh/egret/internal/control/discovery"
+	"github.com/egret-mesh/egret/internal/data/dns"
 	"github.com/egret-mesh/egret/internal/egretd"
+	"github.com/egret-mesh/egret/internal/egretproxy"
 )
 
 // The two daemons, each at its end of a TCP connection: an egress gateway that takes its
@@ -38,6 +46,61 @@ func TestGatewayUnderEgretd(t *testing.T) {
 		t.Error("no metrics of the proxy:\n" + all)
 	}
 	checkMonitoring(t, p)
+}
+
+// With --dns-address the proxy answers for the names of its configuration, over UDP and
+// TCP, and refuses to know others.
+func TestDNS(t *testing.T) {
+	dir := t.TempDir()
+	policy(t, dir, "api.example.com", website(t, "origin"), freeAddress(t))
+	p := startPlane(t, egretd.Options{Paths: []string{dir}, XDSAddress: "127.0.0.1:0"})
+	node := gatewayNode
+	node.DNSCapture = true
+	b, err := bootstrap.Parse(writeBootstrap(t, node, freeAddress(t), nil, p.xds))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := freeAddress(t).String()
+	run(t, "egret-proxy", func(ctx context.Context) error {
+		return egretproxy.Run(ctx, egretproxy.Options{Bootstrap: b, Logger: logger(t, "egret-proxy"), DrainTimeout: -1, DNSAddress: at})
+	})
+	for _, network := range []string{"udp", "tcp"} {
+		answer := func(name string) netip.Addr {
+			q := new(mdns.Msg).SetQuestion(name, mdns.TypeA)
+			client := mdns.Client{Net: network, Timeout: time.Second}
+			r, _, err := client.Exchange(q, at)
+			if err != nil || len(r.Answer) != 1 {
+				return netip.Addr{}
+			}
+			a, ok := r.Answer[0].(*mdns.A)
+			if !ok {
+				return netip.Addr{}
+			}
+			addr, _ := netip.AddrFromSlice(a.A.To4())
+			return addr
+		}
+		eventually(t, network+" answers for the name", func() bool {
+			a := answer("api.example.com.")
+			return a.IsValid() && !dns.SinkholeRange.Contains(a)
+		})
+		if a := answer("other.example.com."); !dns.SinkholeRange.Contains(a) {
+			t.Errorf("%s: another name has the address %v", network, a)
+		}
+	}
+}
+
+// What cannot be opened at the start ends the proxy, with a word and nothing left.
+func TestAddressInUse(t *testing.T) {
+	taken := website(t, "somebody else")
+	text := writeBootstrap(t, gatewayNode, taken, nil, "127.0.0.1:1")
+	b, err := bootstrap.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = egretproxy.Run(t.Context(), egretproxy.Options{Bootstrap: b, Logger: logger(t, "egret-proxy"), DNSAddress: freeAddress(t).String()})
+	if err == nil || !strings.Contains(err.Error(), "admin: ") {
+		t.Errorf("%v", err)
+	}
 }
 
 func checkMonitoring(t *testing.T, p *plane) {

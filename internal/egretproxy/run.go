@@ -74,10 +74,15 @@ func controlPlanes(servers []*grpc.ClientConn) (out []grpc.ClientConnInterface) 
 	return out
 }
 
+// serve serves until ctx ends. What the connections need, names and configuration, and
+// what the operator asks, goes on until they have ended too.
 func serve(ctx context.Context, o Options, p *instance.Instance, lookup *upstream.DNSResolver) error {
-	ctx, quit := context.WithCancel(ctx)
-	defer quit()
-	g, ctx := errgroup.WithContext(ctx)
+	g, failed := errgroup.WithContext(context.WithoutCancel(ctx))
+	serving, stopServing := context.WithCancel(failed)
+	defer stopServing()
+	defer context.AfterFunc(ctx, stopServing)()
+	ctx, stop := context.WithCancel(failed)
+	defer stop()
 	var binder proxy.Binder
 	if o.DNSAddress != "" {
 		resolver := dns.New(dns.Options{Source: p.Store(), OnDemand: p.Store(), Resolver: lookup, Recorder: p.Recorder(), Logger: o.Logger})
@@ -92,19 +97,24 @@ func serve(ctx context.Context, o Options, p *instance.Instance, lookup *upstrea
 	if o.Bootstrap.Admin.IsValid() {
 		ln, err := net.Listen("tcp", o.Bootstrap.Admin.String())
 		if err != nil {
-			return fmt.Errorf("admin: %w", err)
+			stop()
+			return errors.Join(fmt.Errorf("admin: %w", err), g.Wait())
 		}
 		operator, err := admin.New(admin.Options{
 			Proxy: p, Bootstrap: o.Bootstrap.Message, Version: version(), Log: o.Logger, Level: o.Level,
-			DrainTime: o.DrainTimeout, Quit: quit, Names: o.DNSAddress != "",
+			DrainTime: o.DrainTimeout, Quit: stopServing, Names: o.DNSAddress != "",
 		})
 		if err != nil {
-			return errors.Join(fmt.Errorf("admin: %w", err), ln.Close())
+			stop()
+			return errors.Join(fmt.Errorf("admin: %w", err), ln.Close(), g.Wait())
 		}
 		g.Go(func() error { return operator.Serve(ctx, ln) })
 	}
 	g.Go(func() error { return p.Configure(ctx) })
-	g.Go(func() error { return p.Serve(ctx, machine{}, binder) })
+	g.Go(func() error {
+		defer stop()
+		return p.Serve(serving, machine{}, binder)
+	})
 	return g.Wait()
 }
 

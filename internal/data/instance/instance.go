@@ -234,6 +234,12 @@ func (i *Instance) Serve(ctx context.Context, sockets proxy.Sockets, binder prox
 	return server.Run(ctx)
 }
 
+// Draining reports that Serve takes no connections any more.
+func (i *Instance) Draining() bool {
+	server := i.serving.Load()
+	return server != nil && server.Draining()
+}
+
 // Close ends what outlives Serve: pools, names, the log. The error is about logs that
 // were not written.
 func (i *Instance) Close() error {
