@@ -32,8 +32,11 @@ const (
 	maxNamed = 64 << 20
 	// maxTypes bounds the types that one stream may ask for.
 	maxTypes = 32
-	// responseLimit is where a response is split, in bytes, where the protocol can.
-	responseLimit = 8 << 20
+	// responseLimit is where a response is split, in bytes, where the protocol can. It is
+	// near what our client takes (maxResponse), as a client begins to work with the first
+	// answer of a type: were that a part of its listeners, it would refuse what the others
+	// are for.
+	responseLimit = 48 << 20
 )
 
 // ServerOptions are the options of NewServer. The zero value is usable.

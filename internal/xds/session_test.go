@@ -292,8 +292,8 @@ func TestChangedCoalesces(t *testing.T) {
 func TestManyResources(t *testing.T) {
 	eachForm(t, func(t *testing.T, delta bool) {
 		var words []string
-		text := strings.Repeat("x", 4<<10)
-		for i := range 3000 { // 12 MB: more than one delta response
+		text := strings.Repeat("x", 17<<10)
+		for i := range 3000 { // 50 MB: more than one delta response
 			words = append(words, strings.Repeat("n", 10)+string(rune('a'+i%26))+time.Duration(i).String()+"="+text)
 		}
 		all := snapshot(t, map[string][]string{ListenerType: words})
