@@ -67,6 +67,7 @@ and closes the rest.`,
 		fmt.Fprintf(errs, "egret-proxy: %v\n", err)
 		return exitUsage
 	}
+	cmd.AddCommand(newProxyCommand(errs))
 	cmd.SetArgs(args)
 	cmd.SetOut(out)
 	cmd.SetErr(errs)

@@ -2,8 +2,8 @@
 // a bootstrap in Envoy's form, it takes all else from a control plane by ADS, listens on
 // the machine's addresses and dials from its network.
 //
-// It has no part of a control plane, and knows neither Istio nor Kubernetes; it puts
-// data/instance on the network.
+// It has no part of a control plane; it puts data/instance on the network. That it may
+// take the place of pilot-agent and Envoy in an Istio pod is agent's matter (newProxyCommand).
 package egretproxy
 
 import (
@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/egret-mesh/egret/internal/agent"
 	"github.com/egret-mesh/egret/internal/bootstrap"
 	"github.com/egret-mesh/egret/internal/data/record"
 )
@@ -33,7 +34,10 @@ type Options struct {
 	Copy string
 	// DrainTimeout is how long live connections may go on when the proxy ends.
 	DrainTimeout time.Duration
-	Logger       *slog.Logger
+	// Agent is set in an Istio pod: the workload's certificate comes from there, and the
+	// kubelet is served.
+	Agent  *agent.Settings
+	Logger *slog.Logger
 	// Level is that of Logger, for the admin interface to change; nil: it cannot.
 	Level *slog.LevelVar
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/egret-mesh/egret/internal/agent/identity"
 	"github.com/egret-mesh/egret/internal/bootstrap"
 	"github.com/egret-mesh/egret/internal/data/admin"
 	"github.com/egret-mesh/egret/internal/data/dns"
@@ -20,7 +21,7 @@ import (
 
 // Run serves until ctx ends, and drains; then it returns nil.
 func Run(ctx context.Context, o Options) error {
-	servers, err := dial(o.Bootstrap.Servers)
+	servers, err := dial(o.Bootstrap.Servers, o.callCredentials())
 	if err != nil {
 		return err
 	}
@@ -29,11 +30,16 @@ func Run(ctx context.Context, o Options) error {
 			_ = c.Close()
 		}
 	}()
+	who, err := newIdentity(o)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = who.close() }()
 	lookup := upstream.NewResolver(upstream.ResolverOptions{Logger: o.Logger})
 	p, err := instance.New(instance.Options{
 		ControlPlanes: controlPlanes(servers), Copy: o.Copy, SotW: !o.Bootstrap.Delta,
 		Node: o.Bootstrap.Node, Workload: workload(o.Bootstrap.Node),
-		Dialer: &upstream.NetDialer{}, Resolver: lookup, Logger: o.Logger,
+		Dialer: &upstream.NetDialer{}, Resolver: lookup, Secrets: who.options.Secrets, Logger: o.Logger,
 		Refused: func(err error) {
 			o.Logger.Error("config_rejected; what was there before stays in force", "error", err)
 		},
@@ -45,13 +51,13 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(serve(ctx, o, p, lookup), p.Close())
+	return errors.Join(serve(ctx, o, p, lookup, who), p.Close())
 }
 
 // dial makes the connections to the control planes; nothing is sent before they are used.
-func dial(servers []bootstrap.Server) (out []*grpc.ClientConn, err error) {
+func dial(servers []bootstrap.Server, with []grpc.DialOption) (out []*grpc.ClientConn, err error) {
 	for _, s := range servers {
-		c, errDial := xds.Dial(s.Address, s.TLS, s.ConnectTimeout)
+		c, errDial := xds.Dial(s.Address, s.TLS, s.ConnectTimeout, with...)
 		if errDial != nil {
 			err = errors.Join(err, fmt.Errorf("control plane %s: %w", s.Address, errDial))
 			continue
@@ -76,7 +82,7 @@ func controlPlanes(servers []*grpc.ClientConn) (out []grpc.ClientConnInterface) 
 
 // serve serves until ctx ends. What the connections need, names and configuration, and
 // what the operator asks, goes on until they have ended too.
-func serve(ctx context.Context, o Options, p *instance.Instance, lookup *upstream.DNSResolver) error {
+func serve(ctx context.Context, o Options, p *instance.Instance, lookup *upstream.DNSResolver, who workloadIdentity) error {
 	g, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	serving, stopServing := context.WithCancel(failed)
 	defer stopServing()
@@ -109,6 +115,16 @@ func serve(ctx context.Context, o Options, p *instance.Instance, lookup *upstrea
 			return errors.Join(fmt.Errorf("admin: %w", err), ln.Close(), g.Wait())
 		}
 		g.Go(func() error { return operator.Serve(ctx, ln) })
+	}
+	if o.Agent != nil {
+		servers, err := statusServers(o.Agent, p)
+		if err != nil {
+			return err
+		}
+		for _, s := range servers {
+			g.Go(func() error { return s.serve(ctx) })
+		}
+		g.Go(func() error { return identity.Run(ctx, who.options) })
 	}
 	g.Go(func() error { return p.Configure(ctx) })
 	g.Go(func() error {
