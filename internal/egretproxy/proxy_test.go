@@ -147,6 +147,9 @@ func findEnvoy(t *testing.T) string {
 			continue
 		}
 		if info, err := os.Stat(path); err == nil && !info.IsDir() {
+			if path, err = filepath.Abs(path); err != nil { // it is started in another folder
+				t.Fatal(err)
+			}
 			return path
 		}
 	}
