@@ -119,7 +119,10 @@ func (d *demand) admit(n Need) (q *inquiry, dropped []*inquiry, why string) {
 // wait is how long it takes until one more question may be asked by the rate.
 func (d *demand) wait() time.Duration {
 	lacking := 1 - d.tokens - d.now().Sub(d.filled).Seconds()*float64(d.limits.Rate)
-	return max(0, time.Duration(lacking/float64(d.limits.Rate)*float64(time.Second)))
+	if lacking <= 0 {
+		return 0
+	}
+	return time.Duration(lacking/float64(d.limits.Rate)*float64(time.Second)) + 1
 }
 
 // victim is what was not used since it was looked at last; nil where all is pinned. A

@@ -46,8 +46,7 @@ func (s *Store) Look(n Need) Answer {
 func (s *Store) Find(ctx context.Context, n Need) Answer {
 	ctx, cancel := context.WithTimeout(ctx, s.demand.limits.Timeout)
 	defer cancel()
-	s.turn(ctx, n)
-	s.mu.Lock()
+	s.lockInTurn(ctx, n)
 	q, why := s.inquiry(n)
 	if q == nil {
 		s.mu.Unlock()
@@ -75,24 +74,26 @@ func (s *Store) Find(ctx context.Context, n Need) Answer {
 	return Answer{Need: n, Outcome: Unavailable, Detail: fmt.Sprintf("the control plane did not answer within %s", s.demand.limits.Timeout)}
 }
 
-// turn waits until a question that is new may be asked by the rate. Where ctx ends before
-// that would be it does not wait.
-func (s *Store) turn(ctx context.Context, n Need) {
+// lockInTurn locks the store when a question that is new may be asked by the rate: whoever
+// finds that it is his turn keeps the lock until he has asked, or another would take his
+// turn. Where ctx ends before that would be it does not wait.
+func (s *Store) lockInTurn(ctx context.Context, n Need) {
 	for {
 		s.mu.Lock()
 		wait := time.Duration(0)
 		if s.demand.all[n] == nil {
 			wait = s.demand.wait()
 		}
-		s.mu.Unlock()
 		if end, ok := ctx.Deadline(); wait == 0 || ok && time.Until(end) < wait {
 			return
 		}
+		s.mu.Unlock()
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
-		case <-ctx.Done():
+		case <-ctx.Done(): // the deadline is too near for a turn now
 			timer.Stop()
+			s.mu.Lock()
 			return
 		}
 	}

@@ -227,7 +227,7 @@ func TestVersionsStreaming(t *testing.T) {
 // goes on.
 func TestVersionsDenied(t *testing.T) {
 	matrix(t, func(nethttp.ResponseWriter, *nethttp.Request) {}, func(t *testing.T, p pairing, w *world, c *caller) {
-		for range 2 {
+		for range 4 {
 			q := c.request("GET", "/", nil)
 			q.Host = "other.example"
 			s, body := c.do(q)
@@ -238,8 +238,8 @@ func TestVersionsDenied(t *testing.T) {
 				t.Errorf("recorded %+v", e)
 			}
 		}
-		if n := w.connections(); n != 1 {
-			t.Errorf("%d connections", n)
+		if n := w.connections(); n > 2 { // net/http sometimes has a second one to HTTP/2 under way
+			t.Errorf("%d connections for four requests", n)
 		}
 	})
 }
