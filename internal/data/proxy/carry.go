@@ -59,7 +59,7 @@ func (c *connection) carry(up net.Conn, first, answered []byte) {
 		}
 	}
 	k.over.Add(1)
-	c.p.workers.run(k)
+	c.p.workers.Run(maxIdleWorkers, k, task.work)
 	c.entry.BytesReceived += k.direction(up, c.stream, k.there)
 	k.over.Wait()
 	c.entry.BytesSent = k.sent

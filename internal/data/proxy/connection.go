@@ -95,8 +95,15 @@ func (p *Proxy) begin(conn net.Conn, a *acceptor) {
 	}
 	p.enter(c)
 	p.handlers.Add(1)
-	p.workers.run(c)
+	p.workers.Run(maxIdleWorkers, c, task.work)
 }
+
+// maxIdleWorkers bounds the goroutines that wait for a connection: a short one costs less
+// where the stack has grown already.
+const maxIdleWorkers = 64
+
+// task is what a goroutine of the proxy does: a connection, or its way back.
+type task interface{ work() }
 
 // work is the whole life, but for what the HTTP handler does in its own time.
 func (c *connection) work() {

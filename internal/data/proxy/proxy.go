@@ -24,6 +24,7 @@ import (
 	"github.com/egret-mesh/egret/internal/data/resource"
 	"github.com/egret-mesh/egret/internal/data/socket"
 	"github.com/egret-mesh/egret/internal/data/upstream"
+	"github.com/egret-mesh/egret/internal/data/workers"
 )
 
 // Sockets is the seam between ways to deploy: it opens the listening sockets and knows
@@ -101,7 +102,7 @@ type Proxy struct {
 	ids       atomic.Uint64
 	handlers  sync.WaitGroup // one per connection
 	relays    socket.Pool
-	workers   workers
+	workers   workers.Pool[task]
 	opened    atomic.Bool // see Ready
 
 	// serving ends when draining begins.
@@ -159,7 +160,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 			stopServing()
 			p.drain()
 			p.relays.Close()
-			p.workers.close()
+			p.workers.Close()
 			return nil
 		}
 	}
