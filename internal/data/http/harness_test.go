@@ -142,13 +142,6 @@ func (w *world) closeConns() {
 	}
 }
 
-// connections is how many were accepted.
-func (w *world) connections() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.accepted)
-}
-
 func (w *world) accept() {
 	for {
 		c, err := w.listener.Accept()
