@@ -55,6 +55,7 @@ var importRules = []struct{ from, what, why string }{
 	{"internal/anyjson", "internal/", "JSON is a leaf, for both halves"},
 	{"internal/file", "internal/", "files are a leaf, for both halves"},
 	{"internal/format", "internal/", "the syntax of formats is a leaf, for both halves"},
+	{"internal/backoff", "internal/", "how long to wait is a leaf, for both halves"},
 	{"internal/expression", "internal/", "expressions are a leaf, for both halves"},
 	{"internal/data/http1", "net/http", "the codec is our own"},
 	{"cmd", "internal/interop", "other proxies are for tests"},

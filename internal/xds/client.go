@@ -16,6 +16,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
+
+	"github.com/egret-mesh/egret/internal/backoff"
 )
 
 const (
@@ -167,7 +169,7 @@ func (c *Client) Run(ctx context.Context) error {
 		} else if !progress && failures == 0 && c.keeping != nil && !c.holds() {
 			c.restore()
 		}
-		pause := backoff(failures, c.opts.MinBackoff, c.opts.MaxBackoff, rand.Float64())
+		pause := backoff.Pause(failures, c.opts.MinBackoff, c.opts.MaxBackoff, rand.Float64())
 		level := slog.LevelDebug // the same again is not told again
 		if err.Error() != told {
 			level, told = slog.LevelWarn, err.Error()
@@ -208,19 +210,6 @@ func (c *Client) holds() bool {
 		}
 	}
 	return false
-}
-
-// backoff is the pause after so many failures; random is in [0, 1).
-func backoff(failures int, least, most time.Duration, random float64) time.Duration {
-	d := least
-	for range failures {
-		if d >= most {
-			break
-		}
-		d *= 2
-	}
-	d = min(d, most)
-	return d - time.Duration(random*float64(d)/2)
 }
 
 // pause waits, and meanwhile still tells the handler what is no longer wanted.

@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/egret-mesh/egret/internal/backoff"
 )
 
 // FuzzModels runs the client's model against the server's, without a wire: every byte is
@@ -304,7 +306,7 @@ func TestBackoff(t *testing.T) {
 		{0, 0, 100 * ms}, {1, 0, 200 * ms}, {3, 0, 800 * ms}, {4, 0, time.Second}, {1 << 30, 0, time.Second},
 		{0, 0.5, 75 * ms}, {1 << 30, 1, 500 * ms},
 	} {
-		if got := backoff(c.failures, 100*ms, time.Second, c.random); got != c.want {
+		if got := backoff.Pause(c.failures, 100*ms, time.Second, c.random); got != c.want {
 			t.Errorf("backoff(%d, random %v) = %v, want %v", c.failures, c.random, got, c.want)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/egret-mesh/egret/internal/backoff"
 	"github.com/egret-mesh/egret/internal/data/credentials"
 )
 
@@ -81,7 +82,7 @@ func Run(ctx context.Context, o Options) error {
 			o.Logger.Info("this workload has a certificate", "id", o.ID, "until", until.UTC(), "renewed", due.UTC())
 			waitUntil(ctx, due)
 		default:
-			pause := backoff(failures, o.MinBackoff, o.MaxBackoff, rand.Float64())
+			pause := backoff.Pause(failures, o.MinBackoff, o.MaxBackoff, rand.Float64())
 			failures++
 			o.Logger.Warn("no new certificate for this workload; will try again", "id", o.ID, "error", err, "pause", pause.Round(time.Millisecond), "present", describe(until))
 			waitUntil(ctx, time.Now().Add(pause))
@@ -134,20 +135,6 @@ func (o *Options) due(now, until time.Time, random float64) time.Time {
 		return least // an authority may give next to nothing
 	}
 	return due
-}
-
-// backoff is the pause after so many failures in a row before this one; random is in
-// [0, 1) and takes off up to half.
-func backoff(failures int, least, most time.Duration, random float64) time.Duration {
-	d := least
-	for range failures {
-		if d >= most {
-			break
-		}
-		d *= 2
-	}
-	d = min(d, most)
-	return d - time.Duration(random*float64(d)/2)
 }
 
 // waitUntil waits for a time of the wall clock, or the end of ctx.

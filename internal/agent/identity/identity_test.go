@@ -87,18 +87,6 @@ func TestDue(t *testing.T) {
 	}
 }
 
-func TestBackoff(t *testing.T) {
-	for failures, want := range []time.Duration{1, 2, 4, 8, 10, 10} {
-		most := want * time.Second
-		if got := backoff(failures, time.Second, 10*time.Second, 0); got != most {
-			t.Errorf("after %d failures: %s", failures, got)
-		}
-		if got := backoff(failures, time.Second, 10*time.Second, 0.999); got < most/2 || got > most*51/100 {
-			t.Errorf("after %d failures: %s", failures, got)
-		}
-	}
-}
-
 // An authority may be wrong: what was not asked for is not taken.
 func TestAccept(t *testing.T) {
 	id, other := mustURL(t, "spiffe://cluster.local/ns/a/sa/b"), mustURL(t, "spiffe://cluster.local/ns/a/sa/admin")
