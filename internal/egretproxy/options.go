@@ -15,7 +15,6 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/egret-mesh/egret/internal/agent"
@@ -95,23 +94,5 @@ const (
 	// filesPerConnection is the most that one connection costs: two sockets, a pipe (two
 	// files) in each direction, and one idle connection to an upstream.
 	filesPerConnection = 2 + 4 + 1
-	reservedFiles      = 512
 	mostConnections    = 65536 // where memory is the bound
 )
-
-// maxConnections is how many connections there may be at a time, for a limit of open
-// files. A quarter of a low limit is reserved.
-func maxConnections(files uint64) int {
-	free := files - min(reservedFiles, files/4)
-	return int(min(max(free/filesPerConnection, 1), mostConnections))
-}
-
-// openFilesLimit is this process's soft limit (RLIMIT_NOFILE), which the Go runtime has
-// raised to the hard limit.
-func openFilesLimit() uint64 {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return 1024
-	}
-	return limit.Cur
-}

@@ -44,7 +44,7 @@ func Run(ctx context.Context, o Options) error {
 			o.Logger.Error("config_rejected; what was there before stays in force", "error", err)
 		},
 		Lost:           func(err error) { o.Logger.Error("lines of the access log are lost", "error", err) },
-		MaxConnections: maxConnections(openFilesLimit()),
+		MaxConnections: instance.MaxConnections(instance.OpenFiles(), filesPerConnection, mostConnections),
 		DrainTimeout:   o.DrainTimeout,
 		KeepBodies:     o.Bootstrap.Admin.IsValid(),
 	})

@@ -114,7 +114,7 @@ func (r *running) newProxy(o meshOptions, name string, lookup upstream.Resolver,
 		Refused:        func(err error) { o.refused(name, err) },
 		Lost:           o.lost,
 		OnDemand:       config.Limits{InFlight: 1024, Rate: 1000, Burst: 8192}, // the control plane is near
-		MaxConnections: maxConnections(openFilesLimit()),
+		MaxConnections: maxConnections(instance.OpenFiles()),
 	})
 }
 
