@@ -46,6 +46,10 @@ type Options struct {
 	// FilterGatewayClusters gives gateways only the clusters that their routes lead to
 	// (istiod's PILOT_FILTER_GATEWAY_CLUSTER_CONFIG), instead of those of all services.
 	FilterGatewayClusters bool
+	// Pods: the proxies are those of pods. Sidecars take the connections to their workload
+	// (15006), and each proxy has a certificate of the mesh by the names that Istio's agent
+	// gives it. Without it they are on one machine, and have neither.
+	Pods bool
 	// Previous, when set, keeps the addresses that it allocated automatically, so
 	// that a workload's cached DNS answers stay true. Services that are made of the same
 	// objects as before are taken from it as they are.
@@ -69,6 +73,7 @@ type Snapshot struct {
 	rootNamespace         string
 	domain                string
 	filterGatewayClusters bool
+	pods                  bool
 	accessLogFile         string
 
 	services     []*Service // in Istio's order: oldest first
@@ -96,6 +101,7 @@ func New(objects istioapi.Objects, options Options) (*Snapshot, []istioapi.Probl
 		accessLogFile: options.AccessLogFile,
 
 		filterGatewayClusters: options.FilterGatewayClusters,
+		pods:                  options.Pods,
 	}
 	if objects.MeshConfig != nil && objects.MeshConfig.Spec != nil {
 		s.useMeshConfig(objects.MeshConfig)
@@ -150,6 +156,10 @@ func (s *Snapshot) Domain() string { return s.domain }
 
 // FilterGatewayClusters says whether gateways get only the clusters that they use.
 func (s *Snapshot) FilterGatewayClusters() bool { return s.filterGatewayClusters }
+
+// Pods says whether proxies take the connections to their workloads, and have certificates
+// of the mesh.
+func (s *Snapshot) Pods() bool { return s.pods }
 
 // AccessLogFile is the path of the access log; "" means none.
 func (s *Snapshot) AccessLogFile() string { return s.accessLogFile }

@@ -85,12 +85,26 @@ const (
 	ResolutionDNSRoundRobin Resolution = "DNS_ROUND_ROBIN"
 )
 
+// Registry is where a service comes from.
+type Registry string
+
+// Registries. The zero value is that of ServiceEntries.
+const (
+	RegistryServiceEntry Registry = ""
+	RegistryKubernetes   Registry = "Kubernetes"
+)
+
 // Service is one host of the registry: from a ServiceEntry (one per host), or
-// built in (the egress gateway's).
+// built in (a Service of Kubernetes, or the egress gateway's).
 type Service struct {
 	Host      string // lower case; may be "*.suffix" or "*"
 	Namespace string
-	Source    istioapi.Ref // the object it came from
+	// Registry says whose rules hold where Kubernetes' and Istio's differ.
+	Registry Registry
+	// Headless: a Service of Kubernetes without a cluster IP. Clients call its endpoints by
+	// their addresses.
+	Headless bool
+	Source   istioapi.Ref // the object it came from
 	// Sources are all objects it came from, Source first.
 	Sources    []istioapi.Ref
 	Ports      []Port
@@ -117,6 +131,12 @@ type Endpoint struct {
 	Locality string
 	Weight   uint32
 	Network  string
+	// ServiceAccount of the workload, in Namespace; "" when not known.
+	ServiceAccount string
+	// Namespace of the workload; "" is the service's.
+	Namespace string
+	// Hostname is a pod's name under a headless Service (pod.spec.hostname), for DNS; "" has none.
+	Hostname string
 
 	bound bool // it serves the ports named in Ports only
 }

@@ -155,12 +155,14 @@ func (k *key) service(s *mesh.Service) {
 		k.endpoint(&s.Endpoints[i])
 	}
 	k.flag(s.Internal)
+	k.text(string(s.Registry))
+	k.flag(s.Headless)
 	k.flag(s.ClientProtocol)
 	k.texts(s.SubjectAltNames)
 }
 
 func (k *key) endpoint(e *mesh.Endpoint) {
-	k.text(e.Address, e.Locality, e.Network)
+	k.text(e.Address, e.Locality, e.Network, e.ServiceAccount, e.Namespace, e.Hostname)
 	k.number(uint64(e.Weight))
 	k.flag(e.Bound())
 	k.labels(e.Labels)
