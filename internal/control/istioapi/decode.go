@@ -28,11 +28,11 @@ const maxProblems = 1000
 // Objects have Order by their place in the file, beginning with 0.
 //
 // It never fails as a whole: what cannot be read is told as problems.
-func Decode(file string, data []byte) (Objects, []Problem) { return decode(file, data, nil) }
+func Decode(file string, data []byte) (Objects, []Problem) { return Rules{}.Decode(file, data) }
 
 // decode is Decode, with what the reader kept when there is one.
-func decode(file string, data []byte, r *Reader) (Objects, []Problem) {
-	d := &decoder{file: file, unknown: Error, budget: len(data) + 100_000, paths: map[string]string{}}
+func decode(file string, data []byte, rules Rules, r *Reader) (Objects, []Problem) {
+	d := &decoder{file: file, rules: rules, unknown: Error, budget: len(data) + 100_000, paths: map[string]string{}}
 	if len(data) > MaxFileSize {
 		d.report(Error, CodeTooLarge, "", 0, "the file has %d bytes; at most %d are read", len(data), MaxFileSize)
 		return Objects{}, d.problems
@@ -61,6 +61,7 @@ func decode(file string, data []byte, r *Reader) (Objects, []Problem) {
 // decoder holds what is known while one file is read.
 type decoder struct {
 	file      string
+	rules     Rules
 	offset    int // added to the lines of nodes
 	fixed     int // when not 0, the line of every node (text inside a quoted string)
 	budget    int // nodes that may still be visited
@@ -219,7 +220,7 @@ func (d *decoder) finish(object Object, n *yaml.Node, hasSpec bool) {
 	}
 	d.meta.Order = len(d.objects)
 	*object.Common() = d.meta
-	found := Validate(object)
+	found := d.rules.Validate(object)
 	for _, p := range found {
 		d.failed = d.failed || p.Severity == Error
 	}

@@ -226,6 +226,13 @@ func (c *checker) notNegative(path string, n int32) {
 	}
 }
 
+// meshTLS checks what mode ISTIO_MUTUAL leaves no room for, as Istio does.
+func (c *checker) meshTLS(t *networking.ClientTLSSettings, at string) {
+	if t.ClientCertificate != "" || t.PrivateKey != "" || t.CaCertificates != "" || t.CredentialName != "" {
+		c.fail(CodeConflict, at, "with mode ISTIO_MUTUAL the certificates are those of the mesh: clientCertificate, privateKey, caCertificates and credentialName must be left out")
+	}
+}
+
 func (c *checker) clientTLS(t *networking.ClientTLSSettings, at string) {
 	if t == nil {
 		return
@@ -236,7 +243,11 @@ func (c *checker) clientTLS(t *networking.ClientTLSSettings, at string) {
 			c.fail(CodeMissing, at, "MUTUAL needs clientCertificate and privateKey, the paths of files")
 		}
 	case networking.ClientTLSSettings_ISTIO_MUTUAL:
-		c.fail(CodeNotSupported, at+".mode", "egret does not support ISTIO_MUTUAL yet: its proxies have no mesh certificates. For the egress gateway leave tls out, the hop to it does not leave the machine; for external hosts use SIMPLE")
+		if c.rules.Pods {
+			c.meshTLS(t, at)
+			break
+		}
+		c.fail(CodeNotSupported, at+".mode", "proxies on one machine have no mesh certificates. For the egress gateway leave tls out, the hop to it does not leave the machine; for external hosts use SIMPLE")
 	}
 	c.refused(t.CredentialName != "", at+".credentialName", "there are no Kubernetes secrets to read it from; use caCertificates with a file")
 	c.refused(t.CaCrl != "", at+".caCrl", "ignoring it would accept revoked certificates")

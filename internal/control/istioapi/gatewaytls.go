@@ -7,10 +7,12 @@ import (
 const gatewayTLSSupport = "supported are the modes PASSTHROUGH (routed by SNI, not decrypted), SIMPLE, MUTUAL and OPTIONAL_MUTUAL with certificates from files"
 
 // EndsTLS reports whether a Gateway server ends TLS in a way that is supported: with
-// certificates, and authorities for clients, from files.
+// certificates, and authorities for clients, from files, or with those of the mesh.
 func EndsTLS(tls *networking.ServerTLSSettings) bool {
 	switch tls.GetMode() {
 	case networking.ServerTLSSettings_SIMPLE:
+	case networking.ServerTLSSettings_ISTIO_MUTUAL: // refused where there is no such identity
+		return true
 	case networking.ServerTLSSettings_MUTUAL, networking.ServerTLSSettings_OPTIONAL_MUTUAL:
 		if tls.GetCaCertificates() == "" {
 			return false
@@ -60,7 +62,12 @@ func (c *checker) serverCertificates(tls *networking.ServerTLSSettings, at strin
 	case networking.ServerTLSSettings_MUTUAL, networking.ServerTLSSettings_OPTIONAL_MUTUAL:
 		mutual = true
 	case networking.ServerTLSSettings_ISTIO_MUTUAL:
-		c.fail(CodeNotSupported, at+".mode", "egret does not support ISTIO_MUTUAL yet: its proxies have no mesh certificates; %s", gatewayTLSSupport)
+		switch {
+		case !c.rules.Pods:
+			c.fail(CodeNotSupported, at+".mode", "proxies on one machine have no mesh certificates; %s", gatewayTLSSupport)
+		case tls.ServerCertificate != "" || tls.PrivateKey != "" || tls.CaCertificates != "" || tls.CredentialName != "" || len(tls.TlsCertificates) > 0:
+			c.fail(CodeConflict, at, "with mode ISTIO_MUTUAL the certificates are those of the mesh: serverCertificate, privateKey, caCertificates and credentialName must be left out")
+		}
 		return
 	default:
 		c.fail(CodeNotSupported, at+".mode", "egret does not support %s: clients could choose any cluster by SNI; %s", tls.Mode, gatewayTLSSupport)

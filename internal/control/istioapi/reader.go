@@ -6,6 +6,8 @@ import "crypto/sha256"
 // same as in the version before are not parsed again, so that an edit costs what it
 // edits, also in a file of thousands of objects. The zero value is ready for use.
 type Reader struct {
+	Rules Rules // set it before the first Decode, and leave it
+
 	file string
 	kept map[[sha256.Size]byte]keptDocument
 }
@@ -22,7 +24,7 @@ func (r *Reader) Decode(file string, data []byte) (Objects, []Problem) {
 	if r.file != file {
 		r.file, r.kept = file, nil
 	}
-	return decode(file, data, r)
+	return decode(file, data, r.Rules, r)
 }
 
 // chunk reads the documents of a chunk, from kept where they are there and there is

@@ -9,13 +9,28 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
+// Rules are what validation depends on. The zero value is for proxies on one machine.
+type Rules struct {
+	// Pods: the proxies are those of pods, so each has a certificate of the mesh
+	// (ISTIO_MUTUAL).
+	Pods bool
+}
+
+// Validate is the method of Rules for proxies on one machine.
+func Validate(object Object) []Problem { return Rules{}.Validate(object) }
+
+// Decode is the function Decode with these rules.
+func (r Rules) Decode(file string, data []byte) (Objects, []Problem) {
+	return decode(file, data, r, nil)
+}
+
 // Validate checks one object by itself, with Istio's rules (istio/istio
 // pkg/config/validation and the CRD schemas) and, where Istio has something that
 // Egret does not do, by telling so: a Warning of CodeNotImplemented when the field
 // is ignored, an Error of CodeNotSupported when ignoring it would change what is
 // allowed or where bytes go.
-func Validate(object Object) []Problem {
-	c := &checker{m: object.Common()}
+func (r Rules) Validate(object Object) []Problem {
+	c := &checker{m: object.Common(), rules: r}
 	c.metadata()
 	switch t := object.(type) {
 	case *ServiceEntry:
@@ -41,6 +56,7 @@ func Validate(object Object) []Problem {
 // checker collects the problems of one object.
 type checker struct {
 	m        *Meta
+	rules    Rules
 	problems []Problem
 }
 

@@ -17,7 +17,7 @@ func (e *Endpoint) Port(p Port) (uint32, bool) {
 		return n, true
 	}
 	switch {
-	case e.bound:
+	case e.Bound:
 		return 0, false
 	case p.TargetPort != 0:
 		return p.TargetPort, true
@@ -25,9 +25,6 @@ func (e *Endpoint) Port(p Port) (uint32, bool) {
 		return p.Number, true
 	}
 }
-
-// Bound says that the endpoint serves the ports named in Ports only.
-func (e *Endpoint) Bound() bool { return e.bound }
 
 // endpoints are those written in the entry, or the WorkloadEntries that its
 // workloadSelector selects in its namespace.

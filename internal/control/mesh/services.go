@@ -165,7 +165,7 @@ func bound(endpoints []Endpoint, ports []Port) []Endpoint {
 				numbers[p.Name] = n
 			}
 		}
-		e.Ports, e.bound = numbers, true
+		e.Ports, e.Bound = numbers, true
 		out = append(out, e)
 	}
 	return out

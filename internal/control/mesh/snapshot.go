@@ -41,7 +41,8 @@ type Options struct {
 	// AccessLogFile applies when no MeshConfig has the field accessLogFile; "" is no
 	// access log.
 	AccessLogFile string
-	// BuiltIn services exist without any object. They are read-only for the snapshot.
+	// BuiltIn services exist without any object. They are read-only for the snapshot. Those
+	// that stay the same in memory from one snapshot to the next cost nothing.
 	BuiltIn []*Service
 	// FilterGatewayClusters gives gateways only the clusters that their routes lead to
 	// (istiod's PILOT_FILTER_GATEWAY_CLUSTER_CONFIG), instead of those of all services.

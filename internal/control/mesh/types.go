@@ -104,6 +104,12 @@ type Service struct {
 	// Headless: a Service of Kubernetes without a cluster IP. Clients call its endpoints by
 	// their addresses.
 	Headless bool
+	// ExternalName: clients find it as this other name (a Service of type ExternalName), and
+	// it is what that name is in the registry.
+	ExternalName string
+	// Selector is spec.selector of a Service of Kubernetes: the pods whose service it is. Which
+	// services a pod has does not wait for the pod to be ready. Empty: its endpoints tell.
+	Selector map[string]string
 	Source   istioapi.Ref // the object it came from
 	// Sources are all objects it came from, Source first.
 	Sources    []istioapi.Ref
@@ -137,6 +143,6 @@ type Endpoint struct {
 	Namespace string
 	// Hostname is a pod's name under a headless Service (pod.spec.hostname), for DNS; "" has none.
 	Hostname string
-
-	bound bool // it serves the ports named in Ports only
+	// Bound: it serves the ports named in Ports only, as endpoints of Kubernetes do.
+	Bound bool
 }

@@ -155,7 +155,8 @@ func (k *key) service(s *mesh.Service) {
 		k.endpoint(&s.Endpoints[i])
 	}
 	k.flag(s.Internal)
-	k.text(string(s.Registry))
+	k.text(string(s.Registry), s.ExternalName)
+	k.labels(s.Selector)
 	k.flag(s.Headless)
 	k.flag(s.ClientProtocol)
 	k.texts(s.SubjectAltNames)
@@ -164,7 +165,7 @@ func (k *key) service(s *mesh.Service) {
 func (k *key) endpoint(e *mesh.Endpoint) {
 	k.text(e.Address, e.Locality, e.Network, e.ServiceAccount, e.Namespace, e.Hostname)
 	k.number(uint64(e.Weight))
-	k.flag(e.Bound())
+	k.flag(e.Bound)
 	k.labels(e.Labels)
 	k.number(uint64(len(e.Ports)))
 	for _, name := range slices.Sorted(maps.Keys(e.Ports)) {
