@@ -26,9 +26,6 @@ import (
 const (
 	// patience bounds how long the first configuration may take.
 	patience = 2 * time.Minute
-	// settleAfter is when a configuration counts as the last one for now: then memory
-	// that is free goes back to the system, as in "egret run".
-	settleAfter = 2 * time.Second
 	// maxResponse is the largest response of the control plane, in bytes.
 	maxResponse = 64 << 20
 )
@@ -64,7 +61,9 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	settled := make(chan struct{})
-	go func() { defer close(settled); settle(ctx, store, keeper) }()
+	changed, unsubscribe := store.Subscribe()
+	defer unsubscribe()
+	go func() { defer close(settled); keeper.Watch(ctx, changed) }()
 	defer func() { <-settled }()
 	defer cancel()
 	return serve(ctx, o, store)
@@ -84,24 +83,6 @@ func published(ctx context.Context, store *config.Store, names bool) error {
 		}
 	}
 	return nil
-}
-
-// settle gives memory back after the last of a run of configurations.
-func settle(ctx context.Context, store *config.Store, keeper *memory.Keeper) {
-	changed, unsubscribe := store.Subscribe()
-	defer unsubscribe()
-	timer := time.NewTimer(settleAfter)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-			timer.Reset(settleAfter)
-		case <-timer.C:
-			keeper.Settled()
-		}
-	}
 }
 
 // serve runs the proxy on the configuration of the store.

@@ -100,13 +100,12 @@ func runRun(s Streams, o runOptions, args []string) error {
 	if err != nil {
 		home = "" // not set: nothing of it is hidden
 	}
-	keeper := memory.New()
 	status, err := standalone.Run(context.Background(), standalone.Options{
 		Command: args, Paths: o.paths, Workload: o.workload, AccessLog: o.accessLog, Metrics: o.metrics,
 		Env: os.Environ(), Dir: dir, Home: home,
 		Expose: o.expose, Quiet: o.quiet, Logger: logger,
-		Settled: keeper.Settled,
-		Stdin:   s.In, Stdout: s.Out, Stderr: s.Err,
+		Memory: memory.New(),
+		Stdin:  s.In, Stdout: s.Out, Stderr: s.Err,
 	})
 	if err != nil {
 		return runFailure(s, err)

@@ -16,11 +16,12 @@ import (
 	"github.com/egret-mesh/egret/internal/agent/identity"
 	"github.com/egret-mesh/egret/internal/bootstrap"
 	"github.com/egret-mesh/egret/internal/data/credentials"
+	"github.com/egret-mesh/egret/internal/memory"
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
 // newProxyCommand is what the injected container of an Istio pod calls.
-func newProxyCommand(errs *os.File) *cobra.Command {
+func newProxyCommand(errs *os.File, keeper *memory.Keeper) *cobra.Command {
 	in := agent.Input{Root: "/"}
 	var logLevel string
 	cmd := &cobra.Command{
@@ -60,7 +61,7 @@ Flags of pilot-agent that mean nothing here are told, and left out.`,
 			if err != nil {
 				return err
 			}
-			o.Level = &threshold
+			o.Level, o.Memory = &threshold, keeper
 			return Run(cmd.Context(), o)
 		},
 	}

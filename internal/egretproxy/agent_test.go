@@ -21,7 +21,7 @@ func TestLevel(t *testing.T) {
 func TestInjectedArguments(t *testing.T) {
 	args := []string{"sidecar", "--domain", "default.svc.cluster.local", "--proxyLogLevel=warning", "--proxyComponentLogLevel=misc:error",
 		"--log_output_level=default:info", "--stsPort", "15463"}
-	cmd := newProxyCommand(nil)
+	cmd := newProxyCommand(nil, nil)
 	if err := cmd.ParseFlags(args); err != nil {
 		t.Fatal(err)
 	}

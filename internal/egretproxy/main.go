@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"github.com/egret-mesh/egret/internal/memory"
 )
 
 // exitUsage is the exit status for a command line or a bootstrap that cannot be used.
@@ -19,7 +21,7 @@ const exitUsage = 2
 // Main runs the command line until a signal ends it, and returns the exit status.
 func Main(args []string, out, errs *os.File) int {
 	var (
-		o       Options
+		o       = Options{Memory: memory.New()}
 		config  string
 		verbose bool
 	)
@@ -67,7 +69,7 @@ and closes the rest.`,
 		fmt.Fprintf(errs, "egret-proxy: %v\n", err)
 		return exitUsage
 	}
-	cmd.AddCommand(newProxyCommand(errs))
+	cmd.AddCommand(newProxyCommand(errs, o.Memory))
 	cmd.SetArgs(args)
 	cmd.SetOut(out)
 	cmd.SetErr(errs)

@@ -157,6 +157,7 @@ func readmeCommands(t *testing.T) {
 		if !ok {
 			continue
 		}
+		command = strings.TrimLeft(command, " ") // within a list
 		ran++
 		t.Logf("$ %s", command)
 		switch program, _, _ := strings.Cut(command, " "); program {

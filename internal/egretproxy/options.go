@@ -20,6 +20,7 @@ import (
 	"github.com/egret-mesh/egret/internal/agent"
 	"github.com/egret-mesh/egret/internal/bootstrap"
 	"github.com/egret-mesh/egret/internal/data/record"
+	"github.com/egret-mesh/egret/internal/memory"
 )
 
 // Options of Run. Bootstrap is needed.
@@ -35,7 +36,9 @@ type Options struct {
 	DrainTimeout time.Duration
 	// Agent is set in an Istio pod: the workload's certificate comes from there, and the
 	// kubelet is served.
-	Agent  *agent.Settings
+	Agent *agent.Settings
+	// Memory is the process's; nil: nobody keeps it.
+	Memory *memory.Keeper
 	Logger *slog.Logger
 	// Level is that of Logger, for the admin interface to change; nil: it cannot.
 	Level *slog.LevelVar

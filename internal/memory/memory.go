@@ -4,11 +4,7 @@
 // It must not know what the memory is for.
 package memory
 
-import (
-	"runtime"
-	"runtime/debug"
-	"sync"
-)
+import "sync"
 
 // startRoom is what may be allocated before the collector runs for the first time, in
 // bytes. Starting allocates about half of that, most of it for good, so that the
@@ -21,7 +17,7 @@ type Keeper struct {
 	room []byte // never touched, so that it takes no memory; the collector counts it
 }
 
-// New lets the collector wait until Settled, or until startRoom is used. Call it first.
+// New lets the collector wait until a configuration has settled, or until startRoom is used. Call it first.
 func New() *Keeper { return &Keeper{room: make([]byte, startRoom)} }
 
 // Settled is called when a configuration has been taken: what reading and making it
@@ -30,7 +26,6 @@ func (k *Keeper) Settled() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.room = nil
-	runtime.GC() // what is in pools is let go only by the second collection
-	debug.FreeOSMemory()
+	collect()
 	_ = forgetProgram() // then it stays as it is
 }

@@ -31,6 +31,7 @@ import (
 	"github.com/egret-mesh/egret/internal/data/upstream"
 	"github.com/egret-mesh/egret/internal/host/intercept"
 	"github.com/egret-mesh/egret/internal/host/sandbox"
+	"github.com/egret-mesh/egret/internal/memory"
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
@@ -51,7 +52,7 @@ type meshOptions struct {
 	refused func(proxy string, err error)
 	lost    func(error)  // is told why lines of an access log are not written
 	metrics net.Listener // nil: not served
-	settled func()       // see Options
+	memory  *memory.Keeper
 }
 
 // running is a mesh at work.
@@ -63,11 +64,11 @@ type running struct {
 	resolver *dns.Server
 	inside   *network
 	metrics  net.Listener
-	settled  func()
+	memory   *memory.Keeper
 }
 
 func newRunning(o meshOptions) (*running, error) {
-	r := &running{inside: newNetwork(), metrics: o.metrics, settled: o.settled}
+	r := &running{inside: newNetwork(), metrics: o.metrics, memory: o.memory}
 	r.control = discovery.New(discovery.Options{
 		Source: o.files, Mesh: Registry, Tell: o.tell, Logger: o.logger.With("part", "control"),
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/source"
 	"github.com/egret-mesh/egret/internal/host/sandbox"
+	"github.com/egret-mesh/egret/internal/memory"
 )
 
 // Options of Run.
@@ -35,9 +36,8 @@ type Options struct {
 	Metrics string
 	Quiet   bool // no denials on Stderr
 	Logger  *slog.Logger
-	// Settled, if not nil, is called each time when no configuration has come for a
-	// while after the last one.
-	Settled func()
+	// Memory is the process's; nil: nobody keeps it.
+	Memory *memory.Keeper
 
 	Stdin, Stdout, Stderr *os.File
 }
@@ -106,7 +106,7 @@ func Run(ctx context.Context, o Options) (sandbox.ExitStatus, error) {
 	m, err := newRunning(meshOptions{
 		files: files, workload: o.Workload, logFolder: o.AccessLog,
 		logger: o.Logger, tell: voice.problems, refused: voice.refused, lost: voice.lost, metrics: metrics,
-		settled: o.Settled,
+		memory: o.Memory,
 	})
 	if err != nil {
 		return sandbox.ExitStatus{}, err
@@ -129,8 +129,8 @@ func (r *running) runCommand(ctx context.Context, voice *voice, start func() (*s
 		})
 	}
 	part(r.configure)
-	if r.settled != nil {
-		part(func(ctx context.Context) error { r.tellSettled(ctx, r.settled); return nil })
+	if r.memory != nil {
+		part(r.keepMemory)
 	}
 	told := voice.follow(r.sidecar.Recorder(), r.gateway.Recorder())
 	var status sandbox.ExitStatus
@@ -143,6 +143,14 @@ func (r *running) runCommand(ctx context.Context, voice *voice, start func() (*s
 	err = errors.Join(err, parts.Wait(), r.close())
 	told.Wait()
 	return status, err
+}
+
+// keepMemory follows the sidecar's configuration until ctx ends; the gateway's is smaller.
+func (r *running) keepMemory(ctx context.Context) error {
+	changed, unsubscribe := r.sidecar.Store().Subscribe()
+	defer unsubscribe()
+	r.memory.Watch(ctx, changed)
+	return nil
 }
 
 func (r *running) command(ctx context.Context, jail *sandbox.Sandbox) (sandbox.ExitStatus, error) {
