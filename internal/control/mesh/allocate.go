@@ -70,7 +70,7 @@ func (r *registry) allocate(previous *Snapshot) {
 
 // getsAddress says whether the service is one that gets an automatic address.
 func (s *Service) getsAddress() bool {
-	return len(s.Addresses) == 0 && s.Resolution != ResolutionNone && !IsWildcard(s.Host)
+	return s.Registry != RegistryKubernetes && len(s.Addresses) == 0 && s.Resolution != ResolutionNone && !IsWildcard(s.Host)
 }
 
 // allocated gives the services the addresses that they had, if these are the same services

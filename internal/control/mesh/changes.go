@@ -118,7 +118,7 @@ func (d *diff) compareServices() {
 				delete(old, serviceKey{s.Namespace, s.Host})
 				continue
 			}
-			if !plain(was) || !plain(s) || !samePorts(was, s) || !was.visible.equal(s.visible) {
+			if !onlyEndpoints(was, s) && (!plain(was) || !plain(s) || !samePorts(was, s) || !was.visible.equal(s.visible)) {
 				d.Base = true
 			}
 		} else {
@@ -142,6 +142,27 @@ func plain(s *Service) bool {
 	})
 }
 
+// onlyEndpoints: the two differ in nothing but where their endpoints are, and nothing is
+// found by the address of one: pods come and go in Services all the time.
+func onlyEndpoints(was, s *Service) bool {
+	if was.listensByEndpoint() || s.listensByEndpoint() {
+		return false
+	}
+	for _, p := range s.Ports {
+		if was.target(Node{}, p) != s.target(Node{}, p) {
+			return false
+		}
+	}
+	a, b := *was, *s
+	a.Endpoints, b.Endpoints = nil, nil
+	return reflect.DeepEqual(a, b)
+}
+
+// listensByEndpoint: connections to its endpoints' addresses are told apart by these.
+func (s *Service) listensByEndpoint() bool {
+	return s.Headless || s.Resolution == ResolutionNone
+}
+
 func samePorts(a, b *Service) bool {
 	return slices.EqualFunc(a.Ports, b.Ports, func(p, q Port) bool {
 		return p.Number == q.Number && p.Protocol == q.Protocol
@@ -149,7 +170,7 @@ func samePorts(a, b *Service) bool {
 }
 
 func (d *diff) touchService(s *Service) {
-	d.Keys = append(append(d.Keys, s.Host), addressesOf(s)...)
+	d.Keys = append(append(d.Keys, s.hosts()...), addressesOf(s)...)
 	parents(s.Host, func(w string) bool {
 		d.Keys = append(d.Keys, underKey+w)
 		return false

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -27,16 +28,19 @@ func (s *Snapshot) Gateways(n Node) []*istioapi.Gateway {
 }
 
 // TargetPort is the port that the node's own service maps number to: the one of the
-// first service with an endpoint at one of the node's addresses. Without such a
-// service it is the number itself. This is Istio's rule for the port that a Gateway
-// server is bound to.
+// first service that selects the node by its labels, or has an endpoint at one of its
+// addresses. Without such a service it is the number itself. This is Istio's rule for
+// the port that a Gateway server is bound to.
 func (s *Snapshot) TargetPort(n Node, number uint32) uint32 {
-	if len(n.Addresses) == 0 {
-		return number
-	}
 	for _, svc := range s.services {
 		i := slices.IndexFunc(svc.Ports, func(p Port) bool { return p.Number == number })
 		if i < 0 {
+			continue
+		}
+		if len(svc.Selector) > 0 {
+			if svc.selects(n) {
+				return cmp.Or(svc.target(n, svc.Ports[i]), number)
+			}
 			continue
 		}
 		for j := range svc.Endpoints {

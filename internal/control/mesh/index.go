@@ -24,7 +24,7 @@ type serviceIndex struct {
 // newIndex is the index for services; previous may be nil.
 func newIndex(previous *Snapshot, services []*Service) *index {
 	if previous == nil || !slices.EqualFunc(previous.services, services, func(x, y *Service) bool {
-		return x == y || x.Host == y.Host && slices.Equal(x.Addresses, y.Addresses) && slices.Equal(x.AutoAddresses, y.AutoAddresses)
+		return x == y || slices.Equal(x.hosts(), y.hosts()) && slices.Equal(x.Addresses, y.Addresses) && slices.Equal(x.AutoAddresses, y.AutoAddresses)
 	}) {
 		return &index{serviceIndex: &serviceIndex{}}
 	}
@@ -59,15 +59,36 @@ func (x *serviceIndex) fill(services []*Service) {
 	places := make([]int, len(services)) // so that a list of one costs nothing
 	for i, svc := range services {
 		places[i] = i
-		if list := x.byHost[svc.Host]; list == nil {
-			x.byHost[svc.Host] = places[i : i+1 : i+1]
-		} else {
-			x.byHost[svc.Host] = append(list, i)
+		for _, host := range svc.hosts() {
+			if list := x.byHost[host]; list == nil {
+				x.byHost[host] = places[i : i+1 : i+1]
+			} else {
+				x.byHost[host] = append(list, i)
+			}
 		}
 		for _, a := range addressesOf(svc) {
 			x.byAddress[a] = append(x.byAddress[a], i)
 		}
 	}
+}
+
+// hosts are the names that a service is found by: its host, its aliases, and for a headless
+// Service those of its pods.
+func (s *Service) hosts() []string {
+	if !s.Headless {
+		return append([]string{s.Host}, s.Aliases...)
+	}
+	out := append([]string{s.Host, "*." + s.Host}, s.Aliases...)
+	if rest, _, ok := strings.Cut(s.Host, ".svc."); ok { // as a client's search path completes them
+		name, _, _ := strings.Cut(rest, ".")
+		out = append(out, "*."+name, "*."+rest, "*."+rest+".svc")
+	}
+	for i := range s.Endpoints {
+		if h := s.Endpoints[i].Hostname; h != "" && !slices.Contains(out, h+"."+s.Host) {
+			out = append(out, h+"."+s.Host)
+		}
+	}
+	return out
 }
 
 // under are the places of the services that are under a wildcard.

@@ -31,6 +31,11 @@ func (s *Snapshot) findLabelKeys() []string {
 		k.addVirtualService(v.Spec)
 	}
 	k.addLocality(s.config.GetLocalityLbSetting())
+	if s.pods {
+		for _, svc := range s.services {
+			k.add(svc.Selector)
+		}
+	}
 	for _, byHost := range s.destinations {
 		for _, rules := range byHost {
 			for _, r := range rules {

@@ -111,10 +111,12 @@ func (g *gathering) service(at int) {
 	for _, a := range addressesOf(s) {
 		g.host(a)
 	}
-	for _, short := range shortForms(s.Host, g.snapshot.domain) {
-		g.host(short)
+	for _, host := range s.hosts() {
+		for _, short := range shortForms(host, g.snapshot.domain) {
+			g.host(short)
+		}
+		g.host(host)
 	}
-	g.host(s.Host)
 	g.keys[ruleKey+s.Host] = true
 	parents(s.Host, func(w string) bool {
 		g.keys[ruleKey+w] = true

@@ -37,22 +37,21 @@ type madeEntry struct {
 }
 
 func (r *registry) build(builtIn []*Service) {
+	r.snapshot.builtIn = make(map[*Service]*Service, len(builtIn))
 	r.fresh, r.own = map[*Service]bool{}, map[*Service]bool{}
 	r.entries = make(map[*networking.ServiceEntry]*madeEntry, len(r.objects.ServiceEntries))
 	for _, s := range builtIn {
-		c := *s
-		c.Host = strings.ToLower(c.Host)
-		c.Sources = []istioapi.Ref{s.Source}
-		c.visible = newVisibility(s.ExportTo, nil, s.Namespace)
-		r.own[&c] = true
+		c := r.builtIn(s)
+		r.snapshot.builtIn[s] = c
 		r.byKey[serviceKey{c.Namespace, c.Host}] = len(r.services)
-		r.services = append(r.services, &c)
+		r.services = append(r.services, c)
 	}
 	entries := byAge(r.objects.ServiceEntries, func(e *istioapi.ServiceEntry) *istioapi.Meta { return &e.Meta })
 	r.services = slices.Grow(r.services, len(entries))
 	for _, e := range entries {
 		r.addEntry(e)
 	}
+	r.aliases()
 }
 
 // addEntry adds one service per host of the entry.
@@ -66,6 +65,9 @@ func (r *registry) addEntry(e *istioapi.ServiceEntry) {
 			continue
 		}
 		old := r.services[at]
+		if old.Registry == RegistryKubernetes {
+			continue // as in Istio a Service of the cluster has its name for itself
+		}
 		if !old.visible.equal(s.visible) || old.Resolution != s.Resolution {
 			r.services = append(r.services, s)
 			continue

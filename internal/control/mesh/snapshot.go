@@ -77,7 +77,8 @@ type Snapshot struct {
 	pods                  bool
 	accessLogFile         string
 
-	services     []*Service // in Istio's order: oldest first
+	services     []*Service            // in Istio's order: oldest first
+	builtIn      map[*Service]*Service // those of Options, as services has them
 	entries      map[*networking.ServiceEntry]*madeEntry
 	indexed      *index
 	labelKeys    []string

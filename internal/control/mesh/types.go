@@ -107,6 +107,8 @@ type Service struct {
 	// ExternalName: clients find it as this other name (a Service of type ExternalName), and
 	// it is what that name is in the registry.
 	ExternalName string
+	// Aliases are the hosts of the Services whose ExternalName is Host. The snapshot fills it in.
+	Aliases []string
 	// Selector is spec.selector of a Service of Kubernetes: the pods whose service it is. Which
 	// services a pod has does not wait for the pod to be ready. Empty: its endpoints tell.
 	Selector map[string]string

@@ -203,7 +203,8 @@ func (b *builder) setHTTPOptions(c *clusterv3.Cluster, o *httpv3.HttpProtocolOpt
 func (b *builder) discovery(c *clusterv3.Cluster, t *target) bool {
 	kind := clusterv3.Cluster_EDS
 	switch {
-	case t.service.Resolution == mesh.ResolutionNone || t.policy.passthrough():
+	case t.service.Headless && b.node.Type == mesh.NodeRouter: // nobody has called an address
+	case t.service.Headless || t.service.Resolution == mesh.ResolutionNone || t.policy.passthrough():
 		kind = clusterv3.Cluster_ORIGINAL_DST
 		c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED
 	case t.service.Resolution == mesh.ResolutionDNS:

@@ -297,6 +297,14 @@ func (b *builder) serviceHost(s *mesh.Service, port uint32, hash *routev3.RouteA
 // the short forms of a mesh name, and its addresses.
 func (b *builder) serviceDomains(s *mesh.Service) []string {
 	out := append([]string{s.Host}, b.shortNames(s.Host)...)
+	for _, alias := range s.Aliases {
+		out = append(append(out, alias), b.shortNames(alias)...)
+	}
+	if s.Headless { // its pods have names under it
+		for _, name := range slices.Clone(out) {
+			out = append(out, "*."+name)
+		}
+	}
 	for _, a := range s.Addresses {
 		if a.IsSingleIP() {
 			out = append(out, domainOf(a.Addr()))

@@ -155,8 +155,10 @@ func (b *builder) listenAddresses(svc *mesh.Service, p mesh.Port) (binds []strin
 			binds = append(binds, a.String())
 		}
 	}
-	if len(binds) == 0 && svc.Resolution == mesh.ResolutionNone && !p.Protocol.IsTLS() {
-		binds = endpointAddresses(svc)
+	if len(binds) == 0 && (svc.Headless || svc.Resolution == mesh.ResolutionNone) && !p.Protocol.IsTLS() {
+		if binds = endpointAddresses(svc); svc.Headless { // without endpoints there is nothing to call
+			return binds, nil
+		}
 	}
 	if len(binds) == 0 {
 		binds = []string{wildcardBind}

@@ -156,6 +156,7 @@ func (k *key) service(s *mesh.Service) {
 	}
 	k.flag(s.Internal)
 	k.text(string(s.Registry), s.ExternalName)
+	k.texts(s.Aliases)
 	k.labels(s.Selector)
 	k.flag(s.Headless)
 	k.flag(s.ClientProtocol)

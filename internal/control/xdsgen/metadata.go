@@ -70,7 +70,7 @@ func (p *provenance) encodeIstio() []byte {
 		var list []byte
 		for _, s := range p.services {
 			entry := appendField(nil, "host", stringValue(s.Host))
-			entry = appendField(entry, "name", stringValue(s.Host))
+			entry = appendField(entry, "name", stringValue(shortName(s)))
 			entry = appendField(entry, "namespace", stringValue(s.Namespace))
 			list = appendListItem(list, structValue(entry))
 		}
@@ -80,6 +80,14 @@ func (p *provenance) encodeIstio() []byte {
 		b = appendField(b, "subset", stringValue(p.subset))
 	}
 	return b
+}
+
+// shortName is how Istio calls a service: a Service of Kubernetes by the object's name.
+func shortName(s *mesh.Service) string {
+	if s.Registry == mesh.RegistryKubernetes {
+		return s.Source.Name
+	}
+	return s.Host
 }
 
 // configPath is Istio's path of an object: always of version v1, the kind in kebab case.

@@ -40,7 +40,14 @@ func (b *builder) nameTable() {
 func (b *builder) names() NameTable {
 	t := make(NameTable, len(b.scope.Services)+1)
 	for _, s := range b.scope.Services {
-		t[s.Host] = nameInfo(s, b.mesh.Domain())
+		info := nameInfo(s, b.mesh.Domain())
+		t[s.Host] = info
+		for _, alias := range s.Aliases {
+			t[alias] = info
+		}
+		if s.Headless {
+			t.addHostnames(s, info)
+		}
 	}
 	for i := range b.scope.Egress { // hosts that only a VirtualService names
 		for _, v := range b.scope.Egress[i].List() {
@@ -60,6 +67,22 @@ func (b *builder) names() NameTable {
 	return t
 }
 
+// addHostnames adds the names of a headless Service's pods.
+func (t NameTable) addHostnames(s *mesh.Service, info NameInfo) {
+	for i := range s.Endpoints {
+		e := &s.Endpoints[i]
+		if e.Hostname == "" {
+			continue
+		}
+		one := t[e.Hostname+"."+s.Host]
+		one.Registry, one.Namespace = info.Registry, info.Namespace
+		if !slices.Contains(one.IPs, e.Address) {
+			one.IPs = append(one.IPs, e.Address)
+		}
+		t[e.Hostname+"."+s.Host] = one
+	}
+}
+
 // nameInfo has the service's single addresses, else those allocated for it. A CIDR is
 // there too: the name is looked up outside, and answers within the CIDR are good.
 func nameInfo(s *mesh.Service, domain string) NameInfo {
@@ -74,6 +97,13 @@ func nameInfo(s *mesh.Service, domain string) NameInfo {
 	if len(s.Addresses) == 0 {
 		for _, a := range s.AutoAddresses {
 			info.IPs = append(info.IPs, a.String())
+		}
+	}
+	if s.Headless {
+		for i := range s.Endpoints {
+			if a := s.Endpoints[i].Address; !slices.Contains(info.IPs, a) {
+				info.IPs = append(info.IPs, a)
+			}
 		}
 	}
 	if s.Source.Kind == "Service" {
