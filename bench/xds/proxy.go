@@ -74,7 +74,8 @@ func (p *proxy) node(onDemand bool) *corev3.Node {
 func (p *proxy) run(ctx context.Context, address string) error {
 	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithReadBufferSize(8<<10), grpc.WithWriteBufferSize(4<<10),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(lightCodec{encoding.GetCodecV2(proto.Name)}), grpc.MaxCallRecvMsgSize(1<<30)))
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: patience}), // all come at once
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true), grpc.ForceCodecV2(lightCodec{encoding.GetCodecV2(proto.Name)}), grpc.MaxCallRecvMsgSize(1<<30)))
 	if err != nil {
 		return err
 	}

@@ -49,19 +49,22 @@ func (s *subscription) lack(now typeState) (changed []Resource, removed []string
 		r, ok := s.find(now, k)
 		h, had := s.held.get(k)
 		switch {
-		case ok && (!had || h.version != r.Version):
+		case ok && (!had || h.version != versionOf(r.Version)):
+			if changed == nil && s.every {
+				changed = make([]Resource, 0, s.held.records.used)
+			}
 			changed = append(changed, r)
-		case !ok && had && h.version != "" && s.wants(k):
+		case !ok && had && h.version != noVersion && s.wants(k):
 			removed = append(removed, k.Value())
 		}
 	}
 	if s.every {
-		for k := range s.held.records {
-			look(k)
+		for r := range s.held.records.all() {
+			look(r.name)
 		}
 		if s.wildcard {
 			for name, r := range now.all() {
-				if _, seen := s.held.records[keyOf(name)]; !seen {
+				if s.held.records.get(keyOf(name)) == (record{}) {
 					changed = append(changed, r)
 				}
 			}
@@ -74,7 +77,7 @@ func (s *subscription) lack(now typeState) (changed []Resource, removed []string
 	if len(changed) > 0 {
 		for k := range s.bad {
 			h, _ := s.held.get(k)
-			if r, ok := s.find(now, k); ok && h.state == ackRefused && h.version == r.Version {
+			if r, ok := s.find(now, k); ok && h.state == ackRefused && h.version == versionOf(r.Version) {
 				changed = append(changed, r)
 			}
 		}
@@ -87,9 +90,9 @@ func (s *subscription) lack(now typeState) (changed []Resource, removed []string
 // take is the next response of the phase, or nil when there is nothing to say, or the client
 // must answer first: the phase stays due then. What it returns counts as sent. old is the
 // content before; generation is the version of delta responses; limit bounds the bytes of
-// one response where the form allows it. changed are the names of resources that the
-// client did not have like that.
-func (s *subscription) take(now, old typeState, p phase, generation string, limit int) (out *response, changed []string) {
+// one response where the form allows it. changed are the resources that the client did not
+// have like that.
+func (s *subscription) take(now, old typeState, p phase, generation string, limit int) (out *response, changed []Resource) {
 	if !s.due[p] {
 		return nil, nil
 	}
@@ -143,10 +146,7 @@ func (s *subscription) take(now, old typeState, p phase, generation string, limi
 	s.mark(out.resources, lingering, gone, s.seq)
 	out.nonce = makeNonce(out.version, s.seq)
 	s.version, s.answered = out.version, true
-	for _, r := range news {
-		changed = append(changed, r.Name)
-	}
-	return out, changed
+	return out, news
 }
 
 // lingering are the resources that are gone, as they were: of a type that others may
@@ -183,7 +183,7 @@ func (s *subscription) mark(sent, lingering []Resource, gone []string, seq uint6
 			continue
 		}
 		k := keyOf(r.Name)
-		s.held.set(k, holding{version: r.Version, seq: seq})
+		s.held.set(k, holding{version: versionOf(r.Version), seq: seq})
 		f.names = append(f.names, k)
 	}
 	for _, n := range gone {
@@ -213,7 +213,7 @@ func (s *subscription) isClaimed(now typeState) bool {
 		return false
 	}
 	for _, r := range wanted {
-		s.held.set(keyOf(r.Name), holding{version: r.Version, state: ackAccepted})
+		s.held.set(keyOf(r.Name), holding{version: versionOf(r.Version), state: ackAccepted})
 	}
 	s.answered, s.accepted = true, claimed
 	return true

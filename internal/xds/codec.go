@@ -46,9 +46,28 @@ const (
 	anyValue   = 2
 )
 
+// newFrame has room for all that is not referred to, so that it is allocated once.
+func newFrame(r *response) *frame {
+	const tags = 32 // and the lengths of a resource's parts
+	room := len(r.version) + len(r.typeURL) + len(r.nonce) + tags
+	for _, name := range r.removed {
+		room += len(name) + tags
+	}
+	parts := 1
+	for _, res := range r.resources {
+		room += len(res.Name) + len(res.Version) + len(res.Body.GetTypeUrl()) + tags
+		if n := len(res.Body.GetValue()); n < shareFrom {
+			room += n
+		} else {
+			parts += 2
+		}
+	}
+	return &frame{own: make([]byte, 0, room), data: make(mem.BufferSlice, 0, parts)}
+}
+
 // sotwFrame is a DiscoveryResponse.
 func sotwFrame(r *response) *frame {
-	f := &frame{}
+	f := newFrame(r)
 	f.text(fieldVersion, r.version)
 	f.text(fieldTypeURL, r.typeURL)
 	f.text(fieldNonce, r.nonce)
@@ -62,7 +81,7 @@ func sotwFrame(r *response) *frame {
 
 // deltaFrame is a DeltaDiscoveryResponse.
 func deltaFrame(r *response) *frame {
-	f := &frame{}
+	f := newFrame(r)
 	f.text(fieldVersion, r.version)
 	f.text(fieldTypeURL, r.typeURL)
 	f.text(fieldNonce, r.nonce)
@@ -128,6 +147,6 @@ func (f *frame) body(r Resource) {
 func (f *frame) cut() {
 	if len(f.own) > 0 {
 		f.data = append(f.data, mem.SliceBuffer(f.own))
-		f.own = nil
+		f.own = f.own[len(f.own):]
 	}
 }

@@ -169,15 +169,15 @@ func (s *stream) forgetWarming(sub *subscription) {
 // changed cluster, and the new one waits for endpoints even if they did not change
 // (Envoy, "Cluster warming"); it asks for them by the same name as before, so the
 // request shows no difference. Endpoints have the name of their cluster, as in Istio.
-func (s *stream) rewarm(clusters []string) {
+func (s *stream) rewarm(clusters []Resource) {
 	endpoints := s.subs[EndpointType]
 	if endpoints == nil {
 		return
 	}
-	for _, n := range clusters {
-		endpoints.held.forget(keyOf(n))
+	for _, c := range clusters {
+		endpoints.held.forget(keyOf(c.Name))
+		endpoints.reviewNames([]string{c.Name})
 	}
-	endpoints.reviewNames(clusters)
 }
 
 // push brings the client up to date: first, in order, what is new and changed; then what
@@ -295,8 +295,7 @@ func (s *stream) look(node *corev3.Node) (State, error) {
 	if s.view != nil && s.view.Stale() {
 		s.leave()
 	}
-	fresh := s.view == nil
-	if fresh {
+	if s.view == nil {
 		view, err := s.server.view(node)
 		if err != nil {
 			return nil, err
@@ -305,11 +304,6 @@ func (s *stream) look(node *corev3.Node) (State, error) {
 	}
 	s.mu.Lock()
 	for _, sub := range s.subs {
-		if fresh {
-			sub.added, sub.dropped = nil, nil
-			s.view.Hold(sub.typeURL, slices.Collect(sub.held.names()))
-			continue
-		}
 		s.tell(sub)
 	}
 	s.mu.Unlock()
@@ -318,6 +312,11 @@ func (s *stream) look(node *corev3.Node) (State, error) {
 
 // tell tells the view which names were added and dropped.
 func (s *stream) tell(sub *subscription) {
+	if !sub.viewed {
+		s.view.Hold(sub.typeURL, slices.Collect(sub.held.names()))
+		sub.viewed = true
+		return
+	}
 	if len(sub.added) > 0 {
 		s.view.Hold(sub.typeURL, sub.added)
 	}
@@ -337,8 +336,12 @@ func (s *stream) leave() {
 		return
 	}
 	for _, sub := range s.subs {
+		if !sub.viewed {
+			continue
+		}
 		s.tell(sub)
 		s.view.Release(sub.typeURL, slices.Collect(sub.held.names()))
+		sub.viewed = false
 	}
 	s.view.Leave()
 	s.view, s.sequence = nil, 0
@@ -370,7 +373,7 @@ func (s *subscription) status(nodeID string) TypeStatus {
 		Version: s.version, Accepted: s.accepted,
 	}
 	for n, h := range s.held.all() {
-		if h.version != "" && h.version != unknownVersion {
+		if h.version != noVersion && h.version != unknownVersion {
 			t.Held++
 		}
 		switch {

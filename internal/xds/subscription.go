@@ -26,16 +26,13 @@ const (
 
 // holding is what the client has of one resource, as far as the server knows.
 type holding struct {
-	version string // "": the client was told that it does not exist
+	version versionKey
 	seq     uint64 // the response that carried it; 0: the client brought it along
 	state   ackState
 }
 
 // settled reports whether no answer is due.
 func (h holding) settled() bool { return h.state != ackPending || h.seq == 0 }
-
-// unknownVersion is never equal to a version: the resource is sent, or its removal told.
-const unknownVersion = "\x00"
 
 // subscription is what one client wants of one type, and what it has. It is the one
 // model behind both forms of the protocol. It is pure; its stream guards it.
@@ -52,7 +49,8 @@ type subscription struct {
 	every   bool
 	look    map[nameKey]struct{}
 	claimed string // the version that a state-of-the-world client brought along
-	// added and dropped are names that the stream's view was not told of yet.
+	// viewed: the stream's view was told of the names, but for those added and dropped since.
+	viewed         bool
 	added, dropped []string
 
 	flight []flight             // responses without an answer, oldest first
@@ -129,7 +127,7 @@ func (s *subscription) open(r *request) {
 		s.change(r.subscribe, nil)
 		for name, version := range r.initial {
 			if k := keyOf(name); s.wants(k) {
-				s.held.set(k, holding{version: version, state: ackAccepted})
+				s.held.set(k, holding{version: versionOf(version), state: ackAccepted})
 			}
 		}
 		return
@@ -205,7 +203,7 @@ func (s *subscription) change(subscribe, unsubscribe []string) {
 			continue
 		}
 		k := keyOf(n)
-		if s.held.drop(k) {
+		if s.held.drop(k) && s.viewed {
 			s.dropped = append(s.dropped, n)
 		}
 		if s.wildcard {
@@ -214,13 +212,14 @@ func (s *subscription) change(subscribe, unsubscribe []string) {
 			s.held.forget(k)
 		}
 	}
+	s.held.expect(len(subscribe))
 	for _, n := range subscribe {
 		s.named = true
 		if n == wildcardName {
 			continue
 		}
 		k := keyOf(n)
-		if s.held.add(k) {
+		if s.held.add(k) && s.viewed {
 			s.added = append(s.added, k.Value())
 		}
 		s.doubt(k)
