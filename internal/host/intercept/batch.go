@@ -23,8 +23,10 @@ const (
 // (linux/netfilter/nf_tables.h; the expressions are encoded by google/nftables, whose
 // connection type is not used because the sandbox's first stage, which sends the
 // batch, must stay free of it to start fast.)
-func (r Ruleset) Batch(replace bool) ([]byte, error) {
-	table := []netlink.Attribute{{Type: unix.NFTA_TABLE_NAME, Data: zero(r.Table)}}
+func (r Ruleset) Batch(replace bool) ([]byte, error) { return r.table().batch(replace) }
+
+func (t table) batch(replace bool) ([]byte, error) {
+	table := []netlink.Attribute{{Type: unix.NFTA_TABLE_NAME, Data: zero(t.name)}}
 	b := &batch{}
 	b.control(unix.NFNL_MSG_BATCH_BEGIN)
 	if replace {
@@ -32,15 +34,15 @@ func (r Ruleset) Batch(replace bool) ([]byte, error) {
 		b.add(unix.NFT_MSG_DELTABLE, 0, table)
 	}
 	b.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, table)
-	for _, c := range r.chains() {
-		b.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, b.chain(r.Table, c))
+	for _, c := range t.chains {
+		b.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, b.chain(t.name, c))
 		for _, rule := range c.rules {
-			b.add(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, b.rule(r.Table, c.name, rule))
+			b.add(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, b.rule(t.name, c.name, rule))
 		}
 	}
 	b.control(unix.NFNL_MSG_BATCH_END)
 	if b.err != nil {
-		return nil, fmt.Errorf("encode nftables table %q: %w", r.Table, b.err)
+		return nil, fmt.Errorf("encode nftables table %q: %w", t.name, b.err)
 	}
 	return b.data, nil
 }

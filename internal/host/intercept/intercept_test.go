@@ -91,6 +91,14 @@ func TestMain(m *testing.M) {
 		os.Exit(report(rulesInside()))
 	case "capture":
 		os.Exit(report(captureInside()))
+	case "pod":
+		os.Exit(report(podRulesInside(samplePod())))
+	case "few":
+		os.Exit(report(podRulesInside(few())))
+	case "traffic":
+		os.Exit(report(trafficInside()))
+	case "call":
+		os.Exit(report(callInside(os.Args[1], os.Args[2], os.Args[3])))
 	}
 	os.Exit(m.Run())
 }
