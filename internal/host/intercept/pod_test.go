@@ -274,7 +274,7 @@ func callInside(network, from, to string) error {
 	if at, err := netip.ParseAddrPort(from); err == nil {
 		d.LocalAddr = net.UDPAddrFromAddrPort(at)
 	} else if from != "" {
-		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+		d.LocalAddr = &net.TCPAddr{IP: netip.MustParseAddr(from).AsSlice()}
 	}
 	c, err := d.Dial(network, to)
 	if errors.Is(err, syscall.ECONNREFUSED) {

@@ -68,7 +68,7 @@ func setUp(name string, addresses ...string) error {
 }
 
 func route(gateway string) error {
-	return netlink.RouteAdd(&netlink.Route{Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}, Gw: net.ParseIP(gateway)})
+	return netlink.RouteAdd(&netlink.Route{Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}, Gw: netip.MustParseAddr(gateway).AsSlice()})
 }
 
 func (n *podNetwork) inWorld(f func() error) error { return f() }
