@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 
@@ -118,7 +119,7 @@ func (d *diff) compareServices() {
 				delete(old, serviceKey{s.Namespace, s.Host})
 				continue
 			}
-			if !onlyEndpoints(was, s) && (!plain(was) || !plain(s) || !samePorts(was, s) || !was.visible.equal(s.visible)) {
+			if !onlyEndpoints(was, s) && (!plain(was) || !plain(s) || !samePorts(was, s) || !maps.Equal(was.Selector, s.Selector) || !was.visible.equal(s.visible)) {
 				d.Base = true
 			}
 		} else {
@@ -165,7 +166,7 @@ func (s *Service) listensByEndpoint() bool {
 
 func samePorts(a, b *Service) bool {
 	return slices.EqualFunc(a.Ports, b.Ports, func(p, q Port) bool {
-		return p.Number == q.Number && p.Protocol == q.Protocol
+		return p.Number == q.Number && p.TargetPort == q.TargetPort && p.Protocol == q.Protocol
 	})
 }
 

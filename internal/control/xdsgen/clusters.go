@@ -37,6 +37,7 @@ func (b *builder) fixedClusters() {
 	})
 	if b.node.Type == mesh.NodeSidecar {
 		b.emit(xds.ClusterType, passthrough, b.passthroughCluster())
+		b.inboundClusters()
 	}
 }
 

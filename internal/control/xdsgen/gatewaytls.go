@@ -76,17 +76,20 @@ func (b *builder) serverTLS(server *gatewayServer) *corev3.TransportSocket {
 		pair(c.GetServerCertificate(), c.GetPrivateKey())
 	}
 	ctx := &tlsv3.DownstreamTlsContext{CommonTlsContext: common, RequireClientCertificate: wrapperspb.Bool(s.GetMode() == networking.ServerTLSSettings_MUTUAL)}
-	if s.GetMode() != networking.ServerTLSSettings_SIMPLE {
-		v := &tlsv3.CertificateValidationContext{TrustedCa: file(s.GetCaCertificates())}
-		for _, n := range s.GetSubjectAltNames() {
-			v.MatchTypedSubjectAltNames = append(v.MatchTypedSubjectAltNames, sanMatcher(n))
-		}
+	v := &tlsv3.CertificateValidationContext{}
+	for _, n := range s.GetSubjectAltNames() {
+		v.MatchTypedSubjectAltNames = append(v.MatchTypedSubjectAltNames, sanMatcher(n))
+	}
+	switch s.GetMode() {
+	case networking.ServerTLSSettings_SIMPLE:
+	case networking.ServerTLSSettings_ISTIO_MUTUAL:
+		b.useMeshIdentity(common, v)
+		ctx.RequireClientCertificate = b.shared.yes
+	default:
+		v.TrustedCa = file(s.GetCaCertificates())
 		common.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: v}
 	}
-	return &corev3.TransportSocket{
-		Name:       "envoy.transport_sockets.tls",
-		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: b.pack(ctx)},
-	}
+	return b.tlsSocket(ctx)
 }
 
 func tlsProtocol(v networking.ServerTLSSettings_TLSProtocol) tlsv3.TlsParameters_TlsProtocol {

@@ -13,14 +13,10 @@ import (
 
 func uint32Value(n uint32) *wrapperspb.UInt32Value { return wrapperspb.UInt32(n) }
 
-// httpFilters is the HTTP connection manager of a listener, with the settings that
-// istiod gives to sidecars (outbound) and to gateways.
-func (b *builder) httpFilters(k listenerKey, route string) []*listenerv3.Filter {
+// connectionManager has the settings that istiod gives to all HTTP connection managers.
+func (b *builder) connectionManager(statPrefix string) *hcmv3.HttpConnectionManager {
 	m := &hcmv3.HttpConnectionManager{
-		StatPrefix: "outbound_" + k.name() + ";",
-		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
-			ConfigSource: b.shared.ads, RouteConfigName: route,
-		}},
+		StatPrefix:        statPrefix,
 		HttpFilters:       b.shared.filters,
 		AccessLog:         b.logs.traffic,
 		StreamIdleTimeout: b.shared.zero,
@@ -32,6 +28,16 @@ func (b *builder) httpFilters(k listenerKey, route string) []*listenerv3.Filter 
 	}
 	normalizePaths(m, b.mesh.Config().GetPathNormalization().GetNormalization(), b.shared.yes)
 	b.ownHeaders(m)
+	return m
+}
+
+// httpFilters is the HTTP connection manager of a listener, with the settings that
+// istiod gives to sidecars (outbound) and to gateways.
+func (b *builder) httpFilters(k listenerKey, route string) []*listenerv3.Filter {
+	m := b.connectionManager("outbound_" + k.name() + ";")
+	m.RouteSpecifier = &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
+		ConfigSource: b.shared.ads, RouteConfigName: route,
+	}}
 	if b.node.Type == mesh.NodeRouter {
 		m.UseRemoteAddress = b.shared.yes
 		m.HttpProtocolOptions = &corev3.Http1ProtocolOptions{}
@@ -40,6 +46,10 @@ func (b *builder) httpFilters(k listenerKey, route string) []*listenerv3.Filter 
 			Subject: b.shared.yes, Cert: true, Dns: true, Uri: true,
 		}
 	}
+	return b.httpFilter(m)
+}
+
+func (b *builder) httpFilter(m *hcmv3.HttpConnectionManager) []*listenerv3.Filter {
 	return []*listenerv3.Filter{{
 		Name:       "envoy.filters.network.http_connection_manager",
 		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: b.pack(m)},

@@ -30,6 +30,7 @@ func (b *builder) sidecarListeners(drafts []*draft) {
 		}
 	}
 	b.emit(xds.ListenerType, "virtualOutbound", b.virtualOutbound())
+	b.inboundListener()
 }
 
 // drafts are the listeners of what the sidecar sees.

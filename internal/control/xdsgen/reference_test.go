@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,13 +18,11 @@ import (
 // The differences by design to what a stock istiod generates. Every other difference
 // fails the test.
 var (
-	// inbound traffic is not ours.
-	omittedResources = []string{"virtualInbound", "InboundPassthroughCluster"}
 	// keys left out wherever they stand, because:
 	omittedKeys = []string{
 		"tracing",                // there is none
 		"transportSocketMatches", // mesh mTLS by endpoint: no identities in standalone
-		"filters[cluster]",       // istio.metadata_exchange
+		"filters[cluster]",       // istio.metadata_exchange, which is not in chains either
 		"altStatName",            // names of Envoy's own statistics
 		"commonLbConfig",         // empty
 		"typedDnsResolverConfig", // how Envoy itself resolves
@@ -43,7 +42,8 @@ func TestAgreesWithIstio(t *testing.T) {
 		"listeners": xds.ListenerType, "routes": xds.RouteType, "clusters": xds.ClusterType, "endpoints": xds.EndpointType,
 	}
 	for policy, mode := range map[string]mesh.Mode{"registry_only": mesh.RegistryOnly, "allow_any": mesh.AllowAny} {
-		w := world{yaml: string(lab), options: mesh.Options{DefaultPolicy: mode, AccessLogFile: "/dev/stdout"}}
+		w := world{yaml: string(lab), options: mesh.Options{DefaultPolicy: mode, AccessLogFile: "/dev/stdout", Pods: true}}
+		t.Run(policy+"/service", func(t *testing.T) { agreesAsService(t, w) })
 		for name, node := range map[string]mesh.Node{"sidecar": sidecarNode, "egressgateway": gatewayNode} {
 			raw, err := Generate(w.snapshot(t), node)
 			if err != nil {
@@ -57,6 +57,41 @@ func TestAgreesWithIstio(t *testing.T) {
 						t.Errorf("resources differ (-istiod +egret):\n%s", diff)
 					}
 				})
+			}
+		}
+	}
+}
+
+// agreesAsService: the egress gateway's service, which the recording has as a ServiceEntry,
+// gives the same as a Service of Kubernetes, but for the object that it is said to be of.
+func agreesAsService(t *testing.T, w world) {
+	as := w
+	_, as.yaml, _ = strings.Cut(w.yaml, "\n---\n")
+	service := kubeService("istio-system", "istio-egressgateway", "10.96.100.1",
+		[]mesh.Port{kubePort(80, 8080, "http"), kubePort(443, 8443, "https")},
+		kubeEndpoint("10.244.0.20", map[string]uint32{"http": 8080, "https": 8443}, gatewayNode.Labels))
+	service.Selector, service.Endpoints[0].Locality = gatewayNode.Labels, ""
+	as.options.BuiltIn = []*mesh.Service{service}
+	gateway := gatewayNode
+	gateway.Addresses = parseAddresses("10.244.0.20")
+	for name, node := range map[string]mesh.Node{"sidecar": sidecarNode, "egressgateway": gateway} {
+		want, got := w.generate(t, node).raw, as.generate(t, node).raw
+		for typeURL := range want {
+			if typeURL == xds.NameTableType {
+				continue
+			}
+			text, err := json.Marshal(trees(t, want[typeURL]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			host := `"host":"` + service.Host + `","name":"`
+			text = []byte(strings.ReplaceAll(string(text), host+service.Host, host+"istio-egressgateway"))
+			var renamed map[string]any
+			if err := json.Unmarshal(text, &renamed); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(renamed, trees(t, got[typeURL])); diff != "" {
+				t.Errorf("%s %s (-entry +service):\n%s", name, typeURL, diff)
 			}
 		}
 	}
@@ -79,9 +114,7 @@ func recorded(t *testing.T, path string) map[string]any {
 		if name == "" {
 			name, _ = r["clusterName"].(string)
 		}
-		if !slices.Contains(omittedResources, name) {
-			out[name] = prune(r, "")
-		}
+		out[name] = prune(r, "")
 	}
 	return out
 }
@@ -116,6 +149,12 @@ func prune(v any, in string) any {
 		for _, e := range v {
 			if m, ok := e.(map[string]any); ok && in == "httpFilters" && !slices.Contains(keptHTTPFilters, m["name"].(string)) {
 				continue
+			}
+			if m, ok := e.(map[string]any); ok && in == "filters" && m["name"] == "istio.metadata_exchange" {
+				continue // nothing is exchanged about peers, so it is not offered by ALPN either
+			}
+			if in == "alpnProtocols" && e == "istio-peer-exchange" {
+				e = "istio"
 			}
 			out = append(out, prune(e, in))
 		}

@@ -48,10 +48,7 @@ func (b *builder) originateTLS(c *clusterv3.Cluster, t *target, o *httpv3.HttpPr
 			CertificateChain: file(s.GetClientCertificate()), PrivateKey: file(s.GetPrivateKey()),
 		}}
 	}
-	c.TransportSocket = &corev3.TransportSocket{
-		Name:       "envoy.transport_sockets.tls",
-		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: b.pack(ctx)},
-	}
+	c.TransportSocket = b.tlsSocket(ctx)
 }
 
 // verifyServer sets how the server's certificate is checked.
@@ -102,39 +99,6 @@ func sanMatcher(name string) *tlsv3.SubjectAltNameMatcher {
 	return &tlsv3.SubjectAltNameMatcher{
 		SanType: kind,
 		Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: name}},
-	}
-}
-
-// meshIdentity is ISTIO_MUTUAL: the workload's certificate and the mesh's root from
-// the agent's SDS, in Istio's form. A proxy without an agent refuses it, and says so.
-func (b *builder) meshIdentity(ctx *tlsv3.UpstreamTlsContext, t *target) {
-	secret := func(name string) *tlsv3.SdsSecretConfig {
-		return &tlsv3.SdsSecretConfig{Name: name, SdsConfig: &corev3.ConfigSource{
-			ConfigSourceSpecifier: &corev3.ConfigSource_ApiConfigSource{ApiConfigSource: &corev3.ApiConfigSource{
-				ApiType:             corev3.ApiConfigSource_GRPC,
-				TransportApiVersion: corev3.ApiVersion_V3,
-				GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
-					EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: "sds-grpc"},
-				}}},
-				SetNodeOnFirstMessageOnly: true,
-			}},
-			InitialFetchTimeout: b.shared.zero,
-			ResourceApiVersion:  corev3.ApiVersion_V3,
-		}}
-	}
-	ctx.CommonTlsContext.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{secret("default")}
-	v := &tlsv3.CertificateValidationContext{}
-	for _, n := range t.policy.tls.GetSubjectAltNames() {
-		v.MatchTypedSubjectAltNames = append(v.MatchTypedSubjectAltNames, sanMatcher(n))
-	}
-	ctx.CommonTlsContext.ValidationContextType = &tlsv3.CommonTlsContext_CombinedValidationContext{
-		CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
-			DefaultValidationContext:         v,
-			ValidationContextSdsSecretConfig: secret("ROOTCA"),
-		},
-	}
-	if ctx.Sni == "" { // Istio's "outbound_.port_.subset_.host"
-		ctx.Sni = "outbound_." + strings.Join(splitCluster(t.name())[1:], "_.")
 	}
 }
 
