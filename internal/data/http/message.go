@@ -3,12 +3,15 @@ package http
 import (
 	"io"
 	"net"
+	"slices"
 
 	"github.com/egret-mesh/egret/internal/data/http1"
 )
 
-// flushAt is when collected output is written although more input is there.
-const flushAt = 16 << 10
+// flushAt is when collected output is written although more input is there. A head and
+// a piece of 8 KiB, which many origins write, fit: they go out with the piece after them.
+// Every connection that waits for its reader holds this much.
+const flushAt = 10 << 10
 
 // stream1 is a body on an HTTP/1 connection.
 type stream1 struct {
@@ -53,7 +56,11 @@ func asWriteError(err error) error {
 }
 
 func (m *message) add(piece []byte, _ bool) error {
-	if len(m.out)+len(piece)+http1.ChunkOverhead <= flushAt && !(m.tunnel && len(m.out) == 0) {
+	need := len(m.out) + len(piece) + http1.ChunkOverhead
+	if need <= flushAt && !(m.tunnel && len(m.out) == 0) {
+		if need > max(cap(m.out), http1.SmallBuffer) {
+			m.out = slices.Grow(m.out, flushAt-len(m.out)) // once, and no further
+		}
 		if m.chunked {
 			m.out = http1.AppendChunkHead(m.out, len(piece))
 		}
