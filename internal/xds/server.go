@@ -46,6 +46,10 @@ type ServerOptions struct {
 	MaxStreams int
 	// Parallel bounds the calls of Generate at a time; 0 means one per processor.
 	Parallel int
+	// Admit says whether a stream may have the configuration of the node that its first
+	// request is of; ctx is the stream's. Its error, a gRPC status, ends the stream. Nil:
+	// it may.
+	Admit func(ctx context.Context, node *corev3.Node) error
 }
 
 // Server is an ADS server, state of the world and delta. Construction does nothing;
@@ -55,6 +59,7 @@ type Server struct {
 	generator  Generator
 	log        *slog.Logger
 	maxStreams int
+	admit      func(context.Context, *corev3.Node) error
 	parallel   chan struct{}
 	turns      chan struct{}
 	changes    atomic.Uint64
@@ -72,11 +77,11 @@ func NewServer(g Generator, o ServerOptions) *Server {
 	}
 	s := &Server{
 		generator: g, log: o.Logger,
-		maxStreams: cmp.Or(o.MaxStreams, 10_000),
-		parallel:   make(chan struct{}, cmp.Or(o.Parallel, runtime.GOMAXPROCS(0))),
-		turns:      make(chan struct{}, turns),
-		closed:     make(chan struct{}),
-		streams:    map[*stream]struct{}{},
+		maxStreams: cmp.Or(o.MaxStreams, 10_000), admit: o.Admit,
+		parallel: make(chan struct{}, cmp.Or(o.Parallel, runtime.GOMAXPROCS(0))),
+		turns:    make(chan struct{}, turns),
+		closed:   make(chan struct{}),
+		streams:  map[*stream]struct{}{},
 	}
 	s.changes.Store(1)
 	return s
@@ -138,6 +143,9 @@ func (s *Server) DeltaAggregatedResources(st discoveryv3.AggregatedDiscoveryServ
 
 func (s *Server) serve(ctx context.Context, wire serverWire, delta bool) error {
 	st := newStream(s, wire, delta)
+	if s.admit != nil {
+		st.admit = func(n *corev3.Node) error { return s.admit(ctx, n) }
+	}
 	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
 		st.remote = p.Addr.String()
 	}

@@ -24,6 +24,7 @@ type stream struct {
 	wire   serverWire
 	delta  bool
 	remote string
+	admit  func(*corev3.Node) error // nil: everybody
 	since  time.Time
 	wake   chan struct{} // one pending flag
 
@@ -103,6 +104,11 @@ func (s *stream) handle(r *request) (bool, error) {
 	if s.node == nil {
 		if r.node.GetId() == "" {
 			return false, status.Error(codes.InvalidArgument, "the first request of a stream must have a node with an id")
+		}
+		if s.admit != nil {
+			if err := s.admit(r.node); err != nil {
+				return false, err
+			}
 		}
 		s.node = r.node
 	}

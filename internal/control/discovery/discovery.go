@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"slices"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/mesh"
 	"github.com/egret-mesh/egret/internal/control/source"
@@ -35,7 +37,9 @@ type Options struct {
 	Mesh func(istioapi.Objects) mesh.Options
 	// Tell is handed the problems of each new state, those of reading and those of
 	// building the mesh; nil: nobody.
-	Tell   func([]istioapi.Problem)
+	Tell func([]istioapi.Problem)
+	// Admit says which node's configuration a stream may have (xds.ServerOptions).
+	Admit  func(ctx context.Context, node *corev3.Node) error
 	Logger *slog.Logger // nil discards
 }
 
@@ -57,7 +61,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{options: o}
 	s.generator = xdsgen.NewGenerator(s.snapshot(o.Source.Current()))
-	s.ads = xds.NewServer(s.generator, xds.ServerOptions{Logger: o.Logger})
+	s.ads = xds.NewServer(s.generator, xds.ServerOptions{Logger: o.Logger, Admit: o.Admit})
 	return s
 }
 
