@@ -16,6 +16,7 @@ var wallClocks = map[string]string{
 	"internal/file/file.go":               "modification times are only compared for equality",
 	"internal/control/source/scan.go":     "whether a file is read again: once more than needed, at worst",
 	"internal/control/istioapi/decode.go": "the age of an object, as it says itself: which of two wins",
+	"internal/control/identity/counts.go": "when a certificate ends, as metrics tell it",
 	"internal/data/decide/retry.go":       "the upstream names a time of day for the next try; the wait is bounded by the policy",
 	"internal/data/http/handler.go":       "the Date field, which is the time of day",
 	"internal/data/http/watch.go":         "a deadline that has passed at any time",

@@ -29,6 +29,8 @@ var importRules = []struct{ from, what, why string }{
 	{"internal/control/mesh", "os/exec", "the snapshot is pure"},
 	{"internal/control", "internal/standalone", "where it runs is handed in"},
 	{"internal/data", "internal/standalone", "where it runs is handed in"},
+	{"internal/control/identity", "k8s.io", "who signs does not know where its key is kept"},
+	{"internal/control/identity", "internal/", "names and keys are a leaf"},
 	{"internal/xds", "internal/control", "the payload is opaque"},
 	{"internal/xds", "internal/data", "the payload is opaque"},
 	{"internal/xds", "internal/host", "the wire does not know where it runs"},
