@@ -115,12 +115,13 @@ func (c *wiretap) Read(p []byte) (int, error) {
 	}
 }
 
-// whole is the number of whole requests. Bytes that net/http refuses count as one: the
-// comparison at the end tells.
+// whole is the number of whole requests. Where net/http refuses one it does not see those
+// after it, so that our own parser counts, and at least one: the comparison at the end tells.
 func whole(b []byte) int {
 	requests, err := parseWithNetHTTP(b)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return len(requests) + 1
+		ours, _ := parseOurselves(b)
+		return max(len(requests)+1, len(ours))
 	}
 	return len(requests)
 }
