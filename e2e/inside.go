@@ -109,17 +109,19 @@ func perform(ctx context.Context, o options, env []string, l *lab.Lab) error {
 	l.Shell = term.Shell{Dir: work, Env: env, Out: os.Stdout}
 	l.Examples = filepath.Join(o.root, "examples", "lab")
 	err := l.Run(ctx)
+	used, memoryErr := memory("/proc")
 	var outcomes []scenario.Outcome
 	if err == nil {
 		outcomes, err = further(ctx, l.Shell, o.only)
 	}
 	fmt.Print("\n## Further scenarios\n\n" + scenario.Format(outcomes))
-	fmt.Println("\n## Times")
+	fmt.Print("\n## Times and memory\n\n")
 	for _, t := range l.Times {
 		fmt.Printf("%-40s %6.1f s\n", t.What, t.Took.Seconds())
 	}
+	fmt.Print(used)
 	fmt.Print("\n## Summary: what was measured\n\n" + l.Summary())
-	return errors.Join(err, context.Cause(ctx))
+	return errors.Join(err, memoryErr, context.Cause(ctx))
 }
 
 // further runs the scenarios that are selected; the error says how many differ.
