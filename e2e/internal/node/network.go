@@ -76,13 +76,15 @@ func addressUp(name, addr string) error {
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", name, err)
 	}
-	ip := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(addr).To4(), Mask: net.CIDRMask(24, 32)}}
-	if err := netlink.AddrAdd(link, ip); err != nil {
+	address := &netlink.Addr{IPNet: &net.IPNet{IP: ip(addr), Mask: net.CIDRMask(24, 32)}}
+	if err := netlink.AddrAdd(link, address); err != nil {
 		return fmt.Errorf("interface %s: %w", name, err)
 	}
 	return netlink.LinkSetUp(link)
 }
 
 func defaultRoute(via string) error {
-	return netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP(via)})
+	return netlink.RouteAdd(&netlink.Route{Gw: ip(via)})
 }
+
+func ip(addr string) net.IP { return netip.MustParseAddr(addr).AsSlice() }

@@ -44,7 +44,7 @@ func newPKI(dir string) (*pki, error) {
 		Subject: pkix.Name{CommonName: "kube-apiserver"},
 		DNSNames: []string{"kubernetes", "kubernetes.default", "kubernetes.default.svc",
 			"kubernetes.default.svc.cluster.local", "localhost"},
-		IPAddresses: []net.IP{net.ParseIP(nodeAddr), net.ParseIP(apiServiceAddr), net.IPv4(127, 0, 0, 1)},
+		IPAddresses: []net.IP{ip(nodeAddr), ip(apiServiceAddr), ip("127.0.0.1")},
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
