@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -31,6 +32,8 @@ Without MeshConfig the policy is REGISTRY_ONLY, and access logs go to /dev/stdou
 egress gateway's service is what the YAML says: a ServiceEntry for
 istio-egressgateway.istio-system.svc.cluster.local whose endpoints have the gateway's labels.
 
+"egretd discovery" is the control plane of a Kubernetes cluster instead.
+
 SIGTERM and SIGINT end it. Proxies keep what they have.`,
 		Example: `  egretd -f policy/
   egretd -f policy/ --xds-address "" --tls-address :15012 --tls-cert cert.pem --tls-key key.pem --client-ca ca.pem`,
@@ -54,6 +57,7 @@ SIGTERM and SIGINT end it. Proxies keep what they have.`,
 	f.StringVar(&o.TLS.CA, "client-ca", "", "PEM `file` of the authorities that proxies' certificates must come from; without it proxies need none")
 	f.StringVar(&o.MonitoringAddress, "monitoring-address", DefaultMonitoringAddress, "`address:port` of /ready, /metrics and /debug/syncz; \"\": not served")
 	f.BoolVarP(&verbose, "verbose", "v", false, "tell more on stderr")
+	cmd.AddCommand(discoveryCommand(errs))
 	cmd.SetArgs(args)
 	cmd.SetOut(out)
 	cmd.SetErr(errs)
@@ -64,6 +68,20 @@ SIGTERM and SIGINT end it. Proxies keep what they have.`,
 		return exitUsage
 	}
 	return 0
+}
+
+// verboseLevel says whether Istio's log levels ("default:debug,ads:info") ask for more.
+func verboseLevel(levels string) bool {
+	for scope := range strings.SplitSeq(levels, ",") {
+		name, level, ok := strings.Cut(scope, ":")
+		if !ok {
+			name, level = "default", scope
+		}
+		if (name == "default" || name == "all") && level == "debug" {
+			return true
+		}
+	}
+	return false
 }
 
 func text(a net.Addr) string {

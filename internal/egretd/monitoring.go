@@ -18,6 +18,22 @@ import (
 
 // serveMonitoring serves HTTP until ctx ends.
 func serveMonitoring(ctx context.Context, ln net.Listener, control *discovery.Server, p *problems) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /ready", func(http.ResponseWriter, *http.Request) {}) // it listens when the mesh is built
+	if err := addMonitoring(mux, control, p); err != nil {
+		return err
+	}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.Serve(ln); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// addMonitoring adds what a control plane tells of itself.
+func addMonitoring(mux *http.ServeMux, control *discovery.Server, p *problems) error {
 	metrics := prometheus.NewRegistry()
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(),
@@ -28,8 +44,6 @@ func serveMonitoring(ctx context.Context, ln net.Listener, control *discovery.Se
 			return fmt.Errorf("metrics: %w", err)
 		}
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /ready", func(http.ResponseWriter, *http.Request) {}) // it listens when the mesh is built
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /debug/syncz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -37,12 +51,6 @@ func serveMonitoring(ctx context.Context, ln net.Listener, control *discovery.Se
 		e.SetIndent("", "  ")
 		_ = e.Encode(control.Status()) // the client went away
 	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	if err := server.Serve(ln); ctx.Err() == nil {
-		return err
-	}
 	return nil
 }
 

@@ -1,5 +1,6 @@
-// Package egretd is the control plane as a program of its own: objects from files, xDS to
-// whoever connects over TCP, with or without TLS, and what it does told over HTTP.
+// Package egretd is the control plane as a program of its own: objects from files (Run) or
+// from a Kubernetes cluster (RunCluster), xDS to whoever connects over TCP, with or without
+// TLS, and what it does told over HTTP.
 //
 // It has no part of a proxy, and no policy of its own; it puts control/discovery on the
 // network.

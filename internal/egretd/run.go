@@ -45,10 +45,10 @@ func Run(ctx context.Context, o Options) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return control.Run(ctx) })
 	if at.plain != nil {
-		g.Go(func() error { return serveADS(ctx, at.plain, control.ADS()) })
+		g.Go(func() error { return serveADS(ctx, at.plain, control.ADS(), nil) })
 	}
 	if at.secure != nil {
-		g.Go(func() error { return serveADS(ctx, at.secure, control.ADS(), secure...) })
+		g.Go(func() error { return serveADS(ctx, at.secure, control.ADS(), nil, secure...) })
 	}
 	if at.monitoring != nil {
 		g.Go(func() error { return serveMonitoring(ctx, at.monitoring, control, problems) })
@@ -63,10 +63,13 @@ func meshOptions(istioapi.Objects) mesh.Options {
 	return mesh.Options{AccessLogFile: "/dev/stdout", FilterGatewayClusters: true}
 }
 
-// serveADS serves until ctx ends.
-func serveADS(ctx context.Context, ln net.Listener, ads *xds.Server, options ...grpc.ServerOption) error {
+// serveADS serves ADS, and what more adds, until ctx ends.
+func serveADS(ctx context.Context, ln net.Listener, ads *xds.Server, more func(grpc.ServiceRegistrar), options ...grpc.ServerOption) error {
 	server := grpc.NewServer(append(xds.GRPCOptions(), options...)...)
 	ads.Register(server)
+	if more != nil {
+		more(server)
+	}
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
 	if err := server.Serve(ln); ctx.Err() == nil {

@@ -145,9 +145,13 @@ type Problem struct {
 	Message string
 }
 
-// String is "file:line: severity: Kind ns/name: field: message [code]".
+// String is "file:line: severity: Kind ns/name: field: message [code]"; an object that
+// comes from no file has no position.
 func (p Problem) String() string {
-	s := p.Position.String() + ": " + p.Severity.String() + ": "
+	s := p.Severity.String() + ": "
+	if at := p.Position.String(); at != "" {
+		s = at + ": " + s
+	}
 	if p.Object.Kind != "" {
 		s += p.Object.String() + ": "
 	}

@@ -1,0 +1,194 @@
+package egretd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+
+	"github.com/egret-mesh/egret/internal/control/discovery"
+	"github.com/egret-mesh/egret/internal/control/istioapi"
+	"github.com/egret-mesh/egret/internal/control/kube"
+	"github.com/egret-mesh/egret/internal/control/mesh"
+)
+
+// ClusterOptions of RunCluster. Config is needed; "" of an address is Istio's default port
+// on all addresses, "-" is not served.
+type ClusterOptions struct {
+	// Config is how to reach the API server.
+	Config *rest.Config
+	// PlainAddress serves xDS in plain text (15010), SecureAddress with TLS and
+	// IstioCertificateService (15012), WebhookAddress the webhooks with TLS (15017),
+	// HTTPAddress /ready (8080), MonitoringAddress /ready, /metrics and /debug (15014).
+	PlainAddress, SecureAddress, WebhookAddress, HTTPAddress, MonitoringAddress string
+	// Namespace and Pod are the control plane's own; Revision is of this control plane,
+	// Domain the cluster's ("cluster.local"), ClusterID the name that proxies have for it.
+	Namespace, Pod, Revision, Domain, ClusterID string
+	Logger                                      *slog.Logger
+	// Listening is told the addresses, each as it is opened; nil: nobody.
+	Listening func(name string, at net.Addr)
+}
+
+// Names of what is listened on.
+const (
+	plainXDS   = "grpc-xds"
+	secureXDS  = "https-dns"
+	webhooks   = "https-webhook"
+	plainHTTP  = "http"
+	monitoring = "http-monitoring"
+)
+
+func (o *ClusterOptions) setDefaults() error {
+	if o.Config == nil {
+		return errors.New("no API server to ask")
+	}
+	for _, d := range []struct {
+		field *string
+		value string
+	}{
+		{&o.PlainAddress, ":15010"}, {&o.SecureAddress, ":15012"}, {&o.WebhookAddress, ":15017"},
+		{&o.HTTPAddress, ":8080"}, {&o.MonitoringAddress, ":15014"},
+		{&o.Namespace, "istio-system"}, {&o.Revision, "default"}, {&o.Domain, "cluster.local"}, {&o.ClusterID, "Kubernetes"},
+	} {
+		*d.field = cmp.Or(*d.field, d.value)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Listening == nil {
+		o.Listening = func(string, net.Addr) {}
+	}
+	return nil
+}
+
+// cluster is what the parts of the control plane share in a cluster.
+type cluster struct {
+	options ClusterOptions
+	client  kubernetes.Interface
+	dynamic dynamic.Interface
+	world   *kube.Cluster
+	log     *slog.Logger
+}
+
+func newCluster(o ClusterOptions) (*cluster, error) {
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	config := rest.CopyConfig(o.Config)
+	config.UserAgent = "egretd"
+	config.QPS, config.Burst = 80, 160 // Istio's KUBECLIENT_QPS and KUBECLIENT_BURST
+	d, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("client of the API server: %w", err)
+	}
+	config.AcceptContentTypes, config.ContentType = "application/vnd.kubernetes.protobuf,application/json", "application/vnd.kubernetes.protobuf"
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("client of the API server: %w", err)
+	}
+	return &cluster{options: o, client: client, dynamic: d, log: o.Logger, world: kube.New(kube.Options{
+		Client: client, Dynamic: d, SystemNamespace: o.Namespace, Revision: o.Revision, Logger: o.Logger,
+	})}, nil
+}
+
+// RunCluster is the control plane of a Kubernetes cluster until ctx ends; then it returns
+// nil. It is ready, and proxies can connect, when it knows all that the cluster has: who
+// connected before would lose what is not known yet.
+func RunCluster(ctx context.Context, o ClusterOptions) error {
+	c, err := newCluster(o)
+	if err != nil {
+		return err
+	}
+	ctx = klog.NewContext(ctx, logr.FromSlogHandler(c.log.Handler()))
+	id, err := newIdentity(ctx, c)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	ready := &readiness{}
+	inside := ready.mux()
+	g.Go(func() error { return c.serveHTTP(ctx, plainHTTP, c.options.HTTPAddress, ready.mux(), nil) })
+	g.Go(func() error { return c.serveHTTP(ctx, monitoring, c.options.MonitoringAddress, inside, nil) })
+	g.Go(func() error { return c.world.Run(ctx) })
+	if id.run != nil {
+		g.Go(func() error { return id.run(ctx) })
+	}
+	if id.tls != nil {
+		hooks := http.NewServeMux()
+		addWebhooks(c, hooks)
+		g.Go(func() error { return c.serveHTTP(ctx, webhooks, c.options.WebhookAddress, hooks, id.tls) })
+	}
+	g.Go(func() error { return c.serveProxies(ctx, id, inside, ready) })
+	return g.Wait()
+}
+
+// serveProxies waits until the cluster is known, and serves xDS from then on.
+func (c *cluster) serveProxies(ctx context.Context, id *identity, inside *http.ServeMux, ready *readiness) error {
+	select {
+	case <-c.world.Synced():
+	case <-ctx.Done():
+		return nil
+	}
+	problems := &problems{log: c.log}
+	control := discovery.New(discovery.Options{Source: c.world, Mesh: c.mesh, Tell: problems.tell, Logger: c.log})
+	if err := addMonitoring(inside, control, problems); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return control.Run(ctx) })
+	g.Go(func() error { return c.serveXDS(ctx, plainXDS, c.options.PlainAddress, control, nil) })
+	if id.tls != nil {
+		options := append([]grpc.ServerOption{grpc.Creds(credentials.NewTLS(id.tls))}, id.options...)
+		g.Go(func() error {
+			return c.serveXDS(ctx, secureXDS, c.options.SecureAddress, control, id.register, options...)
+		})
+	}
+	ready.set(true)
+	c.log.Info("ready: all of the cluster is known", "objects", c.world.Current().Objects.Len())
+	<-ctx.Done()
+	ready.set(false)
+	return g.Wait()
+}
+
+// mesh is what the cluster adds to Istio's objects.
+func (c *cluster) mesh(istioapi.Objects) mesh.Options {
+	return mesh.Options{RootNamespace: c.options.Namespace, Domain: c.options.Domain, FilterGatewayClusters: true}
+}
+
+// listen opens an address; nil is one that is not served.
+func (c *cluster) listen(name, address string) (net.Listener, error) {
+	if address == "-" {
+		return nil, nil
+	}
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen (%s): %w", name, err)
+	}
+	c.options.Listening(name, ln.Addr())
+	return ln, nil
+}
+
+// leave bounds how long an end waits for what is being answered.
+const leave = 5 * time.Second
+
+// serveXDS serves ADS, and what more adds, until ctx ends.
+func (c *cluster) serveXDS(ctx context.Context, name, address string, control *discovery.Server, more func(grpc.ServiceRegistrar), options ...grpc.ServerOption) error {
+	ln, err := c.listen(name, address)
+	if ln == nil {
+		return err
+	}
+	return serveADS(ctx, ln, control.ADS(), more, options...)
+}
