@@ -74,7 +74,7 @@ func (c *checker) proxyConfig(p *meshconfig.ProxyConfig, at string) {
 	}
 	c.unread(p, at, map[protoreflect.Name]bool{"proxy_headers": true, "gateway_topology": true})
 	if t := p.GetGatewayTopology(); t != nil {
-		c.unread(t, at+".gatewayTopology", map[protoreflect.Name]bool{"forward_client_cert_details": true})
+		c.unread(t, at+".gatewayTopology", map[protoreflect.Name]bool{"forward_client_cert_details": true, "num_trusted_proxies": true})
 	}
 	h := p.GetProxyHeaders()
 	if h == nil {

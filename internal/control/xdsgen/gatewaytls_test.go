@@ -78,14 +78,17 @@ spec:
 	}
 }
 
-// What a gateway does with x-forwarded-client-cert: Istio's default and the mesh's choice.
-func TestForwardClientCert(t *testing.T) {
-	for topology, want := range map[string]hcmv3.HttpConnectionManager_ForwardClientCertDetails{
-		"{}": hcmv3.HttpConnectionManager_SANITIZE_SET,
-		"{gatewayTopology: {forwardClientCertDetails: SANITIZE}}":            hcmv3.HttpConnectionManager_SANITIZE,
-		"{gatewayTopology: {forwardClientCertDetails: FORWARD_ONLY}}":        hcmv3.HttpConnectionManager_FORWARD_ONLY,
-		"{gatewayTopology: {forwardClientCertDetails: APPEND_FORWARD}}":      hcmv3.HttpConnectionManager_APPEND_FORWARD,
-		"{gatewayTopology: {forwardClientCertDetails: ALWAYS_FORWARD_ONLY}}": hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY,
+// What a gateway believes of the proxies before it: Istio's default and the mesh's choice.
+func TestGatewayTopology(t *testing.T) {
+	for topology, want := range map[string]struct {
+		cert hcmv3.HttpConnectionManager_ForwardClientCertDetails
+		hops uint32
+	}{
+		"{}": {hcmv3.HttpConnectionManager_SANITIZE_SET, 0},
+		"{gatewayTopology: {forwardClientCertDetails: SANITIZE}}":                             {hcmv3.HttpConnectionManager_SANITIZE, 0},
+		"{gatewayTopology: {forwardClientCertDetails: FORWARD_ONLY}}":                         {hcmv3.HttpConnectionManager_FORWARD_ONLY, 0},
+		"{gatewayTopology: {forwardClientCertDetails: APPEND_FORWARD, numTrustedProxies: 2}}": {hcmv3.HttpConnectionManager_APPEND_FORWARD, 2},
+		"{gatewayTopology: {forwardClientCertDetails: ALWAYS_FORWARD_ONLY}}":                  {hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY, 0},
 	} {
 		g := world{yaml: gateHosts + `
 apiVersion: networking.istio.io/v1
@@ -103,8 +106,8 @@ data:
     outboundTrafficPolicy: {mode: REGISTRY_ONLY}
     defaultConfig: ` + topology}.generate(t, gatewayNode)
 		m := unpackAny[*hcmv3.HttpConnectionManager](t, lastFilter(g.listeners["0.0.0.0_80"].GetFilterChains()[0].GetFilters()).GetTypedConfig())
-		if m.GetForwardClientCertDetails() != want {
-			t.Errorf("%s: %s, not %s", topology, m.GetForwardClientCertDetails(), want)
+		if m.GetForwardClientCertDetails() != want.cert || m.GetXffNumTrustedHops() != want.hops || !m.GetUseRemoteAddress().GetValue() {
+			t.Errorf("%s: %s, %d hops", topology, m.GetForwardClientCertDetails(), m.GetXffNumTrustedHops())
 		}
 	}
 }

@@ -40,6 +40,7 @@ func (b *builder) httpFilters(k listenerKey, route string) []*listenerv3.Filter 
 	}}
 	if b.node.Type == mesh.NodeRouter {
 		m.UseRemoteAddress = b.shared.yes
+		m.XffNumTrustedHops = b.mesh.Config().GetDefaultConfig().GetGatewayTopology().GetNumTrustedProxies()
 		m.HttpProtocolOptions = &corev3.Http1ProtocolOptions{}
 		m.ForwardClientCertDetails = b.forwardClientCert()
 		m.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{

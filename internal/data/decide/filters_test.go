@@ -1,6 +1,7 @@
 package decide_test
 
 import (
+	"net/netip"
 	"regexp"
 	"testing"
 	"time"
@@ -152,10 +153,15 @@ func TestHash(t *testing.T) {
 			}
 		})
 	}
-	source := decide.Hash([]resource.HashPolicy{{Kind: resource.HashSourceIP, Name: "source_ip"}}, &decide.Request{Conn: conn})
+	bySource := []resource.HashPolicy{{Kind: resource.HashSourceIP, Name: "source_ip"}}
+	source := decide.Hash(bySource, &decide.Request{Conn: conn})
 	text := decide.Hash([]resource.HashPolicy{byHeader("x")}, &decide.Request{Headers: headers{"x": "10.0.0.9"}})
 	if !source.OK || source.Hash != text.Hash {
 		t.Errorf("the source address is hashed as text: %+v", source)
+	}
+	told := decide.Hash(bySource, &decide.Request{Conn: conn, Client: netip.MustParseAddr("1.2.3.4")})
+	if !told.OK || told.Hash == source.Hash {
+		t.Errorf("the client that a trusted proxy tells is hashed: %+v", told)
 	}
 	made := decide.Hash([]resource.HashPolicy{making}, &decide.Request{Headers: headers{}, Conn: conn})
 	again := decide.Hash([]resource.HashPolicy{making}, &decide.Request{Headers: headers{"cookie": "sid=" + made.CookieValue}, Conn: conn})

@@ -49,11 +49,15 @@ func (plan *HashPlan) hash(p *resource.HashPolicy, r *Request) (uint64, bool) {
 		value, ok := queryParameter(r.Path, p.Name)
 		return xxhash.Sum64String(value), ok
 	case resource.HashSourceIP:
-		if r.Conn == nil || !r.Conn.Source.IsValid() {
+		client := r.Client
+		if !client.IsValid() && r.Conn != nil {
+			client = r.Conn.Source.Addr()
+		}
+		if !client.IsValid() {
 			return 0, false
 		}
 		var b [48]byte
-		return xxhash.Sum64(r.Conn.Source.Addr().Unmap().AppendTo(b[:0])), true
+		return xxhash.Sum64(client.Unmap().AppendTo(b[:0])), true
 	case resource.HashCookie:
 		return plan.hashCookie(p, r)
 	}

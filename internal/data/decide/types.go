@@ -115,6 +115,8 @@ type Request struct {
 	// Random in [0, 2^32) chooses runtime fractions.
 	Random uint32
 	Conn   *Conn
+	// Client is who trusted proxies say the client is; not valid: Conn.Source.
+	Client netip.Addr
 	// Answers are what was asked for this decision so far, those of Conn included.
 	Answers config.Answers
 }

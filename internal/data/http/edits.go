@@ -2,7 +2,9 @@ package http
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
@@ -59,7 +61,9 @@ func (x *exchange) managerFields() {
 		if !m.SkipXFFAppend {
 			x.appendForwardedFor()
 		}
-		f.RemoveKnown(http1.XForwardedProto)
+		if m.TrustedHops == 0 {
+			f.RemoveKnown(http1.XForwardedProto)
+		}
 		if !m.PreserveExternalRequestID {
 			f.RemoveKnown(http1.XRequestID)
 		}
@@ -79,15 +83,34 @@ func (x *exchange) managerFields() {
 	x.clientCert()
 }
 
-// forwardedPort tells the port that the client called; only what is behind a gateway may
-// have been told it by another.
+// forwardedPort tells the port that the client called; only what is behind a gateway or a
+// trusted proxy may have been told it by another.
 func (x *exchange) forwardedPort() {
 	f := &x.req.Fields
-	if x.hcm.UseRemoteAddress || !f.Has("x-forwarded-port") {
+	if x.hcm.UseRemoteAddress && x.hcm.TrustedHops == 0 || !f.Has("x-forwarded-port") {
 		n := len(x.arena)
 		x.arena = appendInt(x.arena, int64(x.c.Info.Destination.Port()))
 		f.Set("x-forwarded-port", view(x.arena[n:]))
 	}
+}
+
+// toldClient is who the trusted proxies before this one say the client is: the last but
+// hops-1 of x-forwarded-for, as the last was added by the nearest (Envoy's
+// xff_num_trusted_hops). Where there is none, or no address, it is not valid.
+func toldClient(f *http1.Fields, hops uint32) netip.Addr {
+	told, _ := f.Get("x-forwarded-for")
+	for ; hops > 1; hops-- {
+		i := strings.LastIndexByte(told, ',')
+		if i < 0 {
+			return netip.Addr{}
+		}
+		told = told[:i]
+	}
+	client, err := netip.ParseAddr(strings.Trim(told[strings.LastIndexByte(told, ',')+1:], " \t"))
+	if err != nil || client.Zone() != "" {
+		return netip.Addr{}
+	}
+	return client
 }
 
 // appendForwardedFor adds the client's address to x-forwarded-for.

@@ -130,6 +130,15 @@ func TestRequestEdits(t *testing.T) {
 		{"remote address", func(w *world, _ *resource.Route) { w.hcm.UseRemoteAddress = true },
 			get("/", "X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https", "X-Request-ID: mine", "X-Envoy-Retry-On: 5xx", "Connection: close"),
 			[]string{"x-forwarded-for: 1.2.3.4,10.0.0.5", "x-forwarded-proto: http", "!X-Forwarded-Proto: https", "!X-Request-ID: mine", "!X-Envoy-Retry-On: 5xx"}},
+		{"trusted proxies", func(w *world, r *resource.Route) {
+			w.hcm.UseRemoteAddress, w.hcm.TrustedHops, w.hcm.AppendForwardedPort = true, 2, true
+			r.RequestHeaders = add("x-a", "%DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%", resource.AppendIfExistsOrAdd)
+		}, get("/", "X-Forwarded-For: 6.6.6.6, 1.2.3.4", "X-Forwarded-For: 10.9.9.9", "X-Forwarded-Proto: https", "X-Forwarded-Port: 443", "Connection: close"),
+			[]string{"x-a: 1.2.3.4:0 10.0.0.5", "x-forwarded-for: 6.6.6.6, 1.2.3.4,10.9.9.9,10.0.0.5", "X-Forwarded-Proto: https", "X-Forwarded-Port: 443"}},
+		{"trusted proxies that tell nothing", func(w *world, r *resource.Route) {
+			w.hcm.UseRemoteAddress, w.hcm.TrustedHops = true, 2
+			r.RequestHeaders = add("x-a", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", resource.AppendIfExistsOrAdd)
+		}, get("/", "X-Forwarded-For: 1.2.3.4", "Connection: close"), []string{"x-a: 10.0.0.5", "x-forwarded-proto: http"}},
 		{"forwarded proto is kept", func(*world, *resource.Route) {}, get("/", "X-Forwarded-Proto: https", "Connection: close"), []string{"X-Forwarded-Proto: https", "!x-forwarded-proto: http"}},
 		{"client certificate", func(*world, *resource.Route) {}, get("/", "X-Forwarded-Client-Cert: x", "Connection: close"), []string{"!X-Forwarded-Client-Cert: x"}},
 		{"normalised path", func(*world, *resource.Route) {}, get("/a/../b", "Connection: close"), []string{"GET /b HTTP/1.1"}},

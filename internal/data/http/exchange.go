@@ -258,8 +258,11 @@ func (x *exchange) route() {
 		x.upgrade = x.lowered(x.req.Upgrade)
 	}
 	x.original = x.req.Fields.Original()
+	if x.hcm.TrustedHops > 0 && x.hcm.UseRemoteAddress {
+		x.entry.Client = toldClient(&x.req.Fields, x.hcm.TrustedHops)
+	}
 	x.dreq = decide.Request{Method: x.req.Method, Scheme: x.c.Info.Scheme(), Authority: x.authority, Path: x.path,
-		Headers: &x.original, Upgrade: x.upgrade, Random: rand.Uint32(), Conn: &x.c.Info, Answers: x.c.Info.Answers}
+		Headers: &x.original, Upgrade: x.upgrade, Random: rand.Uint32(), Conn: &x.c.Info, Client: x.entry.Client, Answers: x.c.Info.Answers}
 	if !x.decide() {
 		return
 	}

@@ -41,8 +41,10 @@ func withArguments(command string) func(args string) operator {
 		return masked(downstreamLocal)
 	case "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT":
 		return masked(downstreamDirectLocal)
-	case "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT":
+	case "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":
 		return masked(downstreamRemote)
+	case "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT":
+		return masked(downstreamDirectRemote)
 	}
 	return nil
 }

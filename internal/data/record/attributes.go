@@ -44,7 +44,7 @@ func (a *attributes) Attribute(name string) expression.Value {
 	case "upstream":
 		return upstreamAttribute(e, rest)
 	case "source":
-		return addressAttribute(e.DownstreamRemote, rest)
+		return addressAttribute(downstreamRemote.of(e), rest)
 	case "destination":
 		return addressAttribute(e.DownstreamLocal, rest)
 	}

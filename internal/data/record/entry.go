@@ -102,6 +102,8 @@ type Entry struct {
 	UpstreamServiceTime  time.Duration
 
 	DownstreamLocal, DownstreamRemote netip.AddrPort
+	// Client is who trusted proxies say the client is; not valid: DownstreamRemote.
+	Client netip.Addr
 	// DownstreamDirectLocal is where the connection arrived; not valid: DownstreamLocal.
 	DownstreamDirectLocal      netip.AddrPort
 	DownstreamTransportFailure string

@@ -101,8 +101,8 @@ var addressOperators = map[string]operator{
 	"DOWNSTREAM_DIRECT_LOCAL_PORT":        func(_ *Recorder, e *Entry) value { return port(e, downstreamDirectLocal) },
 	"DOWNSTREAM_REMOTE_ADDRESS":           func(_ *Recorder, e *Entry) value { return address(e, downstreamRemote) },
 	"DOWNSTREAM_REMOTE_PORT":              func(_ *Recorder, e *Entry) value { return port(e, downstreamRemote) },
-	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS":    func(_ *Recorder, e *Entry) value { return address(e, downstreamRemote) },
-	"DOWNSTREAM_DIRECT_REMOTE_PORT":       func(_ *Recorder, e *Entry) value { return port(e, downstreamRemote) },
+	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS":    func(_ *Recorder, e *Entry) value { return address(e, downstreamDirectRemote) },
+	"DOWNSTREAM_DIRECT_REMOTE_PORT":       func(_ *Recorder, e *Entry) value { return port(e, downstreamDirectRemote) },
 	"DOWNSTREAM_TRANSPORT_FAILURE_REASON": func(_ *Recorder, e *Entry) value { return foreign(e.DownstreamTransportFailure) },
 }
 

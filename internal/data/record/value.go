@@ -44,6 +44,7 @@ const (
 	downstreamLocal
 	downstreamDirectLocal // where the connection arrived, before redirection
 	downstreamRemote
+	downstreamDirectRemote // who connected, whoever the client is
 )
 
 func (p place) of(e *Entry) netip.AddrPort {
@@ -59,6 +60,11 @@ func (p place) of(e *Entry) netip.AddrPort {
 			return e.DownstreamDirectLocal
 		}
 	case downstreamRemote:
+		if e.Client.IsValid() {
+			return netip.AddrPortFrom(e.Client, 0)
+		}
+		return e.DownstreamRemote
+	case downstreamDirectRemote:
 		return e.DownstreamRemote
 	}
 	return e.DownstreamLocal

@@ -154,8 +154,9 @@ envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManage
 - add_user_agent tracing http1_safe_max_connection_duration http3_protocol_options stream_flush_timeout
 - drain_timeout drain_timeout_jitter delayed_close_timeout access_log_flush_interval flush_access_log_on_new_request
 + set_current_client_cert_details via append_x_forwarded_port
-- access_log_options xff_num_trusted_hops internal_address_config
-- represent_ipv4_remote_address_as_ipv4_mapped_ipv6 request_id_extension local_reply_config
++ xff_num_trusted_hops
+- access_log_options internal_address_config
+- represent_ipv4_remote_address_as_ipv4_mapped_ipv6 request_id_extension
 - stream_error_on_invalid_http_message proxy_status_config append_local_overload
 - add_proxy_protocol_connection_state record_route_resolution_stats
 envoy.extensions.filters.network.http_connection_manager.v3.Rds
@@ -259,7 +260,6 @@ envoy.config.route.v3.WeightedCluster.ClusterWeight
 envoy.config.route.v3.RetryPolicy
 + retry_on num_retries per_try_timeout retry_host_predicate host_selection_retry_max_attempts retriable_status_codes retry_back_off
 + retriable_headers retriable_request_headers rate_limited_retry_back_off retry_priority
-- per_try_idle_timeout
 envoy.config.route.v3.RetryPolicy.RetryPriority
 + name typed_config
 envoy.config.route.v3.RetryPolicy.RateLimitedRetryBackOff

@@ -29,6 +29,7 @@ func (c *decoding) connectionManager(p *path, a *anypb.Any) *HTTPConnectionManag
 		AccessLogs:                c.accessLogs(p, m.GetAccessLog()),
 		UseRemoteAddress:          m.GetUseRemoteAddress().GetValue(),
 		SkipXFFAppend:             m.GetSkipXffAppend(),
+		TrustedHops:               m.GetXffNumTrustedHops(),
 		NormalizePath:             m.GetNormalizePath().GetValue(),
 		MergeSlashes:              m.GetMergeSlashes(),
 		Proxy100Continue:          m.GetProxy_100Continue(),

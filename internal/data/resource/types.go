@@ -116,6 +116,10 @@ type HTTPConnectionManager struct {
 	// untrusted x-envoy headers are removed.
 	UseRemoteAddress bool
 	SkipXFFAppend    bool
+	// TrustedHops is how many proxies before this one are trusted, where UseRemoteAddress
+	// is set: the client is the last but that many of x-forwarded-for, and of
+	// x-forwarded-proto and x-forwarded-port what they say counts.
+	TrustedHops uint32
 	// ForwardClientCert is what becomes of x-forwarded-client-cert, and
 	// ClientCertDetails what is told of a client's certificate in it.
 	ForwardClientCert ForwardClientCert
