@@ -25,6 +25,7 @@ var importRules = []struct{ from, what, why string }{
 	{"internal/data", "k8s.io", "the proxy is lean"},
 	{"internal/control", "internal/data", "the halves meet only as xDS"},
 	{"internal/control", "internal/host", "the control plane knows no sockets"},
+	{"internal/control/inject", "k8s.io/client-go", "injection talks to no API server"},
 	{"internal/control/mesh", "google.golang.org/grpc", "the snapshot is pure"},
 	{"internal/control/mesh", "k8s.io", "only control/kube knows a cluster's clients"},
 	{"internal/control/xdsgen", "k8s.io", "only control/kube knows a cluster's clients"},
