@@ -100,7 +100,7 @@ func newCluster(o ClusterOptions) (*cluster, error) {
 		return nil, fmt.Errorf("client of the API server: %w", err)
 	}
 	return &cluster{options: o, client: client, dynamic: d, log: o.Logger, world: kube.New(kube.Options{
-		Client: client, Dynamic: d, SystemNamespace: o.Namespace, Revision: o.Revision, Logger: o.Logger,
+		Client: client, Dynamic: d, SystemNamespace: o.Namespace, Revision: o.Revision, Domain: o.Domain, Logger: o.Logger,
 	})}, nil
 }
 
@@ -165,7 +165,10 @@ func (c *cluster) serveProxies(ctx context.Context, id *identity, inside *http.S
 
 // mesh is what the cluster adds to Istio's objects.
 func (c *cluster) mesh(istioapi.Objects) mesh.Options {
-	return mesh.Options{RootNamespace: c.options.Namespace, Domain: c.options.Domain, FilterGatewayClusters: true}
+	return mesh.Options{
+		RootNamespace: c.options.Namespace, Domain: c.options.Domain, FilterGatewayClusters: true,
+		BuiltIn: c.world.Services(), Pods: true,
+	}
 }
 
 // listen opens an address; nil is one that is not served.

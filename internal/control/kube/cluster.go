@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/egret-mesh/egret/internal/control/mesh"
 	"github.com/egret-mesh/egret/internal/control/source"
 )
 
@@ -32,7 +34,9 @@ type Options struct {
 	// Revision of the control plane; with one that is not "default" MeshConfig is in the
 	// ConfigMap istio-REVISION, as Istio has it.
 	Revision string
-	Logger   *slog.Logger // nil discards
+	// Domain of the cluster; default "cluster.local".
+	Domain string
+	Logger *slog.Logger // nil discards
 	// Quiet is how long nothing must change before a new state is made, Latest the longest
 	// time that changes can put it off. Defaults: Istio's PILOT_DEBOUNCE_AFTER, 100 ms; 1 s.
 	Quiet, Latest time.Duration
@@ -43,12 +47,14 @@ type Options struct {
 // Cluster follows a cluster. It is a discovery.Source; its methods can be used at the same
 // time. Run makes it work.
 type Cluster struct {
-	options Options
-	istio   *istioObjects
-	synced  chan struct{}
+	options  Options
+	istio    *istioObjects
+	registry *registry
+	synced   chan struct{}
 
-	changes chan struct{} // holds one when something changed
-	state   atomic.Pointer[source.State]
+	changes  chan struct{} // holds one when something changed
+	state    atomic.Pointer[source.State]
+	services atomic.Pointer[[]*mesh.Service] // never older than state
 
 	mu          sync.Mutex // guards what follows
 	subscribers map[chan *source.State]bool
@@ -57,6 +63,7 @@ type Cluster struct {
 // New makes a Cluster that knows nothing yet.
 func New(o Options) *Cluster {
 	o.SystemNamespace = cmp.Or(o.SystemNamespace, "istio-system")
+	o.Domain = cmp.Or(o.Domain, "cluster.local")
 	o.Quiet, o.Latest = cmp.Or(o.Quiet, 100*time.Millisecond), cmp.Or(o.Latest, time.Second)
 	o.Retry = cmp.Or(o.Retry, 5*time.Second)
 	if o.Logger == nil {
@@ -67,7 +74,9 @@ func New(o Options) *Cluster {
 		subscribers: map[chan *source.State]bool{},
 	}
 	c.state.Store(&source.State{})
+	c.services.Store(&[]*mesh.Service{})
 	c.istio = newIstioObjects(c)
+	c.registry = newRegistry(c)
 	return c
 }
 
@@ -78,7 +87,7 @@ func (c *Cluster) Synced() <-chan struct{} { return c.synced }
 // answer is asked again and again.
 func (c *Cluster) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	follows := c.istio.follows()
+	follows := slices.Concat(c.istio.follows(), c.registry.follows())
 	for _, f := range follows {
 		g.Go(func() error { f.run(ctx, c.options); return nil })
 	}
@@ -135,7 +144,13 @@ func (c *Cluster) publishChanges(ctx context.Context) {
 // publish makes a state of what is known now. A subscriber that has not read the last one
 // gets this one instead.
 func (c *Cluster) publish() {
+	select {
+	case <-c.changes: // it is read now
+	default:
+	}
 	objects, problems := c.istio.all()
+	services := c.registry.all()
+	c.services.Store(&services)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	state := &source.State{Objects: objects, Problems: problems, Sequence: c.state.Load().Sequence + 1}
@@ -151,6 +166,10 @@ func (c *Cluster) publish() {
 
 // Current is the newest state; never nil. Before Synced it is empty.
 func (c *Cluster) Current() *source.State { return c.state.Load() }
+
+// Services are the cluster's, the oldest first, at least as new as the newest state. Each is
+// the same in memory as long as nothing of it changes. The caller must not change them.
+func (c *Cluster) Services() []*mesh.Service { return *c.services.Load() }
 
 // Subscribe gives the current state at once and then each new one. A slow reader misses
 // states in between, never the newest. The function ends the subscription.

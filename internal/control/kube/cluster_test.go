@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
+	"github.com/egret-mesh/egret/internal/control/mesh"
 	"github.com/egret-mesh/egret/internal/control/source"
 )
 
@@ -84,6 +85,12 @@ func (w *world) until(what string, ok func(*source.State) bool) *source.State {
 			w.t.Fatalf("waited in vain: %s; there are %d objects, problems %v", what, state.Objects.Len(), state.Problems)
 		}
 	}
+}
+
+// untilServices waits for services that are as they should be.
+func (w *world) untilServices(what string, ok func([]*mesh.Service) bool) {
+	w.t.Helper()
+	w.until(what, func(*source.State) bool { return ok(w.cluster.Services()) })
 }
 
 // apply puts an object of Istio's there, or another version of it.

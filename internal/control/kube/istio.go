@@ -2,6 +2,7 @@ package kube
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 
@@ -9,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 )
@@ -30,6 +32,7 @@ type item struct {
 	object     istioapi.Object // nil: there is no good version
 	problems   []istioapi.Problem
 	generation int64
+	uid        types.UID
 }
 
 // istioObjects are the objects that istioapi reads.
@@ -67,7 +70,7 @@ func (o Options) meshConfigMap() string {
 }
 
 func (s *istioObjects) table(made func(metav1.Object, item) item) *table[item] {
-	t := &table[item]{made: made, changed: func([]key) {
+	t := &table[item]{made: made, same: sameItem, changed: func(key, item, item) {
 		s.mu.Lock()
 		s.stale = true
 		s.mu.Unlock()
@@ -124,14 +127,27 @@ func inOrder(list []istioapi.Object) istioapi.Objects {
 	return objects
 }
 
+func sameItem(a, b item) bool {
+	return a.object == b.object && a.generation == b.generation && len(a.problems)+len(b.problems) == 0
+}
+
 // itemOf decodes an object of Istio's.
 func itemOf(m metav1.Object, last item) item {
 	u, ok := m.(*unstructured.Unstructured)
 	if !ok {
 		return last
 	}
+	if last.written(m) {
+		return last
+	}
 	object, problems := decodeObject(u.Object)
 	return newItem(m, object, problems, last)
+}
+
+// written says that nobody wrote to the object since: it got another status, or the like.
+func (i item) written(m metav1.Object) bool {
+	return i.object != nil && i.generation != 0 && i.generation == m.GetGeneration() &&
+		i.uid == m.GetUID() && maps.Equal(i.object.Common().Labels, m.GetLabels())
 }
 
 // meshItem decodes the MeshConfig of the ConfigMap with this name.
@@ -158,7 +174,7 @@ const staysInForce = "; the last good version stays in force"
 
 // newItem keeps the last good version of an object that is not good now.
 func newItem(m metav1.Object, object istioapi.Object, problems []istioapi.Problem, last item) item {
-	if object == nil && last.object != nil {
+	if object == nil && last.object != nil && last.uid == m.GetUID() {
 		object = last.object
 		for i := range problems {
 			if problems[i].Severity == istioapi.Error {
@@ -166,5 +182,5 @@ func newItem(m metav1.Object, object istioapi.Object, problems []istioapi.Proble
 			}
 		}
 	}
-	return item{object: object, problems: problems, generation: m.GetGeneration()}
+	return item{object: object, problems: problems, generation: m.GetGeneration(), uid: m.GetUID()}
 }

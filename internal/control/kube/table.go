@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 
@@ -17,9 +18,11 @@ type table[T any] struct {
 	// made makes what is kept of an object; last is what the version before it made, the
 	// zero value for none.
 	made func(object metav1.Object, last T) T
-	// changed is told the keys of what was made, or is gone; nil: all may have changed. It
-	// is called with the table locked.
-	changed func(keys []key)
+	// same says that two versions make no difference; nil: none ever do.
+	same func(a, b T) bool
+	// changed is told what was kept before and after, the zero value for nothing. It is
+	// called with the table locked.
+	changed func(k key, before, after T)
 	filled  func()
 
 	mu   sync.Mutex // guards what follows
@@ -27,7 +30,7 @@ type table[T any] struct {
 }
 
 type row[T any] struct {
-	version string // the resourceVersion
+	version string // the resourceVersion; "" where there is no row
 	value   T
 }
 
@@ -63,10 +66,23 @@ func (t *table[T]) Update(object any) error {
 	if t.rows == nil {
 		t.rows = map[key]row[T]{}
 	}
-	t.rows[k] = row[T]{m.GetResourceVersion(), t.made(m, last.value)}
-	t.changed([]key{k})
+	t.rows[k] = t.next(k, m, last)
 	return nil
 }
+
+// next makes the row of a new version; t.mu is held.
+func (t *table[T]) next(k key, m metav1.Object, last row[T]) row[T] {
+	value := t.made(m, last.value)
+	if last.version != "" && t.same != nil && t.same(last.value, value) {
+		value = last.value
+	} else {
+		t.changed(k, last.value, value)
+	}
+	return row[T]{cmp.Or(m.GetResourceVersion(), unversioned), value}
+}
+
+// unversioned stands for the version of what has none, as tests have it.
+const unversioned = "-"
 
 // Delete implements cache.ReflectorStore.
 func (t *table[T]) Delete(object any) error {
@@ -77,8 +93,7 @@ func (t *table[T]) Delete(object any) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	k := key{m.GetNamespace(), m.GetName()}
-	delete(t.rows, k)
-	t.changed([]key{k})
+	t.drop(k)
 	return nil
 }
 
@@ -87,24 +102,45 @@ func (t *table[T]) Replace(objects []any, _ string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	rows := make(map[key]row[T], len(objects))
-	same := len(objects) == len(t.rows)
 	for _, object := range objects {
 		m, err := meta.Accessor(object)
 		if err != nil {
 			return fmt.Errorf("not an object: %w", err)
 		}
 		k := key{m.GetNamespace(), m.GetName()}
-		last, had := t.rows[k]
-		if !had || last.version == "" || last.version != m.GetResourceVersion() {
-			last, same = row[T]{m.GetResourceVersion(), t.made(m, last.value)}, false
+		last := t.rows[k]
+		if last.version == "" || last.version != m.GetResourceVersion() {
+			last = t.next(k, m, last)
 		}
 		rows[k] = last
 	}
-	if t.rows = rows; !same {
-		t.changed(nil)
+	for k := range t.rows {
+		if _, still := rows[k]; !still {
+			t.drop(k)
+		}
 	}
+	t.rows = rows
 	t.filled()
 	return nil
+}
+
+// drop forgets a row; t.mu is held.
+func (t *table[T]) drop(k key) {
+	last, ok := t.rows[k]
+	if !ok {
+		return
+	}
+	delete(t.rows, k)
+	var none T
+	t.changed(k, last.value, none)
+}
+
+// get is what was made of an object.
+func (t *table[T]) get(k key) (T, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r, ok := t.rows[k]
+	return r.value, ok
 }
 
 // Resync implements cache.ReflectorStore.
