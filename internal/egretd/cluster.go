@@ -126,17 +126,17 @@ func RunCluster(ctx context.Context, o ClusterOptions) error {
 	if id.run != nil {
 		g.Go(func() error { return id.run(ctx) })
 	}
+	hooks := newAdmission(c)
 	if id.tls != nil {
-		hooks := http.NewServeMux()
-		addWebhooks(c, hooks)
-		g.Go(func() error { return c.serveHTTP(ctx, webhooks, c.options.WebhookAddress, hooks, id.tls) })
+		g.Go(func() error { return hooks.run(ctx) })
+		g.Go(func() error { return c.serveHTTP(ctx, webhooks, c.options.WebhookAddress, hooks.mux(), id.tls) })
 	}
-	g.Go(func() error { return c.serveProxies(ctx, id, inside, ready) })
+	g.Go(func() error { return c.serveProxies(ctx, id, inside, ready, hooks) })
 	return g.Wait()
 }
 
 // serveProxies waits until the cluster is known, and serves xDS from then on.
-func (c *cluster) serveProxies(ctx context.Context, id *identity, inside *http.ServeMux, ready *readiness) error {
+func (c *cluster) serveProxies(ctx context.Context, id *identity, inside *http.ServeMux, ready *readiness, hooks *admission) error {
 	select {
 	case <-c.world.Synced():
 	case <-ctx.Done():
@@ -144,7 +144,7 @@ func (c *cluster) serveProxies(ctx context.Context, id *identity, inside *http.S
 	}
 	problems := &problems{log: c.log}
 	control := discovery.New(discovery.Options{Source: c.world, Mesh: c.mesh, Tell: problems.tell, Logger: c.log})
-	if err := addMonitoring(inside, control, problems); err != nil {
+	if err := addMonitoring(inside, control, problems, hooks); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)

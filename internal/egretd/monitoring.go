@@ -33,13 +33,13 @@ func serveMonitoring(ctx context.Context, ln net.Listener, control *discovery.Se
 }
 
 // addMonitoring adds what a control plane tells of itself.
-func addMonitoring(mux *http.ServeMux, control *discovery.Server, p *problems) error {
+func addMonitoring(mux *http.ServeMux, control *discovery.Server, p *problems, more ...prometheus.Collector) error {
 	metrics := prometheus.NewRegistry()
-	for _, c := range []prometheus.Collector{
+	for _, c := range append([]prometheus.Collector{
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&counts{control, p},
-	} {
+	}, more...) {
 		if err := metrics.Register(c); err != nil {
 			return fmt.Errorf("metrics: %w", err)
 		}

@@ -38,6 +38,9 @@ func NewHandler(logger *slog.Logger) *Handler {
 // Use makes in decide about pods from now on.
 func (h *Handler) Use(in *Injector) { h.injector.Store(in) }
 
+// Ready reports whether there is an Injector.
+func (h *Handler) Ready() bool { return h.injector.Load() != nil }
+
 // Count is a kind of end of a review.
 type Count int
 
