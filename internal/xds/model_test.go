@@ -129,12 +129,16 @@ func (m *models) event(e byte) {
 	}
 }
 
-// ask asks for a name, or no longer; the handler throws away what it had of it.
+// ask asks for a name, or no longer; the handler throws away what it had of it. Who has
+// everything gives nothing up.
 func (m *models) ask(name string, more bool) {
+	if !more && m.watch.wanted.wildcard {
+		return
+	}
 	delete(m.handed, name)
 	if more {
 		m.watch.ask([]string{name}, nil)
-	} else if !m.watch.wanted.wildcard {
+	} else {
 		m.watch.ask(nil, []string{name})
 	}
 }
