@@ -13,7 +13,9 @@ import (
 	"github.com/egret-mesh/egret/internal/egretd"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("k8s.io/klog/v2.(*flushDaemon).run.func1"))
+}
 
 // startPlane runs egretd over a folder until the test ends, and gives its address.
 func startPlane(t *testing.T, dir string) string {
