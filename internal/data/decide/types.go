@@ -33,7 +33,10 @@ type Conn struct {
 	Destination netip.AddrPort // the original destination
 	// Direct: the connection was addressed to the proxy itself (a gateway), not
 	// redirected to it, so Destination says nothing of where it wants to go.
-	Direct  bool
+	Direct bool
+	// Inbound: the connection came to the proxy's own workload (virtualInbound). The name that
+	// its client looked up is nothing that this workload's DNS knows of.
+	Inbound bool
 	Binding Binding
 	// Transport is "raw_buffer", "tls" or "" (not inspected).
 	Transport string

@@ -102,7 +102,7 @@ func (x *exchange) begin(h *Handler, p record.Protocol) {
 	x.started = x.start.Sub(h.started)
 	x.reqBody, x.respBody = &x.reqStream, &x.respStream
 	x.entry = record.Entry{Start: x.start, Protocol: p,
-		DownstreamLocal: x.c.Info.Destination, DownstreamRemote: x.c.Info.Source, SNI: x.c.Info.SNI,
+		DownstreamLocal: x.c.Info.Destination, DownstreamRemote: x.c.Info.Source, SNI: x.c.Info.SNI, Inbound: x.c.Info.Inbound,
 		ConnectionID: x.c.ID, ConnectionStart: x.c.Start, DownstreamDirectLocal: x.c.DirectLocal, DownstreamTLS: x.c.TLS}
 	if x.c.TLS != nil {
 		x.entry.DownstreamHandshake = x.c.Handshake

@@ -144,6 +144,7 @@ func (c *connection) identify() {
 	c.info.Transport = rawBuffer // Envoy's default, until something else is found
 	l := c.acceptor.listener.Load()
 	c.info.Direct = !l.UseOriginalDst && !l.OriginalDst
+	c.info.Inbound = l.Direction == resource.DirectionInbound
 	if !c.info.Direct {
 		dst, err := c.p.sockets.OriginalDestination(c.net)
 		if err != nil {
@@ -158,7 +159,7 @@ func (c *connection) identify() {
 // bind takes over what the DNS proxy knows, under one configuration, of the address
 // that was called.
 func (c *connection) bind(cfg *config.Config, info *decide.Conn) {
-	if c.p.binder != nil && c.called.IsValid() {
+	if c.p.binder != nil && c.called.IsValid() && !info.Inbound {
 		info.Binding = c.p.binder.Binding(c.called.Addr())
 		info.Destination = c.p.binder.Destination(cfg, c.called)
 	}
@@ -390,7 +391,7 @@ func (c *connection) describe() {
 	if c.plan.Chain != nil {
 		e.FilterChain = c.plan.Chain.Name
 	}
-	e.SNI, e.Host = c.info.SNI, c.info.Host()
+	e.SNI, e.Host, e.Inbound = c.info.SNI, c.info.Host(), c.info.Inbound
 }
 
 // tooMany ends a connection for which there is no place.

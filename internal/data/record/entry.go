@@ -70,6 +70,8 @@ type Entry struct {
 	DownstreamHandshake time.Duration
 
 	Protocol Protocol
+	// Inbound: the call came to the proxy's own workload; Istio's reporter "destination".
+	Inbound bool
 	// HTTP only.
 	Method, Path, Authority         string
 	RequestHeaders, ResponseHeaders Headers // may be nil

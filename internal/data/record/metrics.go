@@ -1,6 +1,7 @@
 package record
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 	"sync"
@@ -34,6 +35,20 @@ var varying = []string{"destination_service", "destination_service_name", "desti
 type metrics struct {
 	registry *prometheus.Registry
 
+	// source has the calls of the workload, destination those to it.
+	source, destination standard
+	denied              *prometheus.CounterVec
+
+	mu       sync.RWMutex
+	http     map[httpKey]*httpSeries
+	tcp      map[tcpKey]*tcpSeries
+	denials  map[deniedKey]prometheus.Counter
+	clusters map[string]*clusterSeries
+	hosts    map[string]string
+}
+
+// standard are Istio's standard metrics, as one reporter tells them.
+type standard struct {
 	requests         *prometheus.CounterVec
 	duration         *prometheus.HistogramVec
 	requestBytes     *prometheus.HistogramVec
@@ -44,14 +59,14 @@ type metrics struct {
 	closed           *prometheus.CounterVec
 	sent             *prometheus.CounterVec
 	received         *prometheus.CounterVec
-	denied           *prometheus.CounterVec
+}
 
-	mu       sync.RWMutex
-	http     map[httpKey]*httpSeries
-	tcp      map[tcpKey]*tcpSeries
-	denials  map[deniedKey]prometheus.Counter
-	clusters map[string]*clusterSeries
-	hosts    map[string]string
+// of are the metrics that an entry counts in.
+func (m *metrics) of(e *Entry) *standard {
+	if e.Inbound {
+		return &m.destination
+	}
+	return &m.source
 }
 
 type deniedKey struct {
@@ -71,7 +86,17 @@ func newMetrics(w Workload, dropped *atomic.Uint64) *metrics {
 		http:     map[httpKey]*httpSeries{}, tcp: map[tcpKey]*tcpSeries{},
 		denials: map[deniedKey]prometheus.Counter{}, clusters: map[string]*clusterSeries{}, hosts: map[string]string{},
 	}
-	constant := w.labels()
+	m.source, m.destination = m.standard(w.labels(false)), m.standard(w.labels(true))
+	m.denied = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "egret_denied_total",
+		Help: "Requests and connections refused, by reason and by the host that was wanted."}, []string{"reason", "host"})
+	m.registry.MustRegister(m.denied, prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "egret_access_log_dropped_total", Help: "Access log lines lost since a file was too slow or not writable.",
+	}, func() float64 { return float64(dropped.Load()) }))
+	return m
+}
+
+// standard registers the metrics of one reporter.
+func (m *metrics) standard(constant prometheus.Labels) standard {
 	counter := func(name, help string) *prometheus.CounterVec {
 		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: constant}, varying)
 		m.registry.MustRegister(v)
@@ -82,44 +107,40 @@ func newMetrics(w Workload, dropped *atomic.Uint64) *metrics {
 		m.registry.MustRegister(v)
 		return v
 	}
-	m.requests = counter("istio_requests_total", "HTTP requests, with their response code.")
-	m.duration = histogram("istio_request_duration_milliseconds", "Duration of HTTP requests.")
-	m.requestBytes = histogram("istio_request_bytes", "Body bytes of HTTP requests.")
-	m.responseBytes = histogram("istio_response_bytes", "Body bytes of HTTP responses.")
-	m.requestMessages = counter("istio_request_messages_total", "gRPC messages from clients.")
-	m.responseMessages = counter("istio_response_messages_total", "gRPC messages to clients.")
-	m.opened = counter("istio_tcp_connections_opened_total", "TCP connections opened.")
-	m.closed = counter("istio_tcp_connections_closed_total", "TCP connections closed.")
-	m.sent = counter("istio_tcp_sent_bytes_total", "Bytes sent to the client on TCP connections.")
-	m.received = counter("istio_tcp_received_bytes_total", "Bytes received from the client on TCP connections.")
-	m.denied = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "egret_denied_total",
-		Help: "Requests and connections refused, by reason and by the host that was wanted."}, []string{"reason", "host"})
-	m.registry.MustRegister(m.denied, prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "egret_access_log_dropped_total", Help: "Access log lines lost since a file was too slow or not writable.",
-	}, func() float64 { return float64(dropped.Load()) }))
-	return m
+	return standard{
+		requests:         counter("istio_requests_total", "HTTP requests, with their response code."),
+		duration:         histogram("istio_request_duration_milliseconds", "Duration of HTTP requests."),
+		requestBytes:     histogram("istio_request_bytes", "Body bytes of HTTP requests."),
+		responseBytes:    histogram("istio_response_bytes", "Body bytes of HTTP responses."),
+		requestMessages:  counter("istio_request_messages_total", "gRPC messages from clients."),
+		responseMessages: counter("istio_response_messages_total", "gRPC messages to clients."),
+		opened:           counter("istio_tcp_connections_opened_total", "TCP connections opened."),
+		closed:           counter("istio_tcp_connections_closed_total", "TCP connections closed."),
+		sent:             counter("istio_tcp_sent_bytes_total", "Bytes sent to the client on TCP connections."),
+		received:         counter("istio_tcp_received_bytes_total", "Bytes received from the client on TCP connections."),
+	}
 }
 
 func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// labels are those of Istio's labels that are the same for all calls of this proxy.
-func (w Workload) labels() prometheus.Labels {
-	or := func(s string) string {
-		if s == "" {
-			return unknown
-		}
-		return s
+// labels are those of Istio's labels that are the same for all calls of this proxy's
+// workload, or with inbound for all calls to it. The other side is not known: nothing is
+// exchanged about peers.
+func (w Workload) labels(inbound bool) prometheus.Labels {
+	own, peer, reporter := "source_", "destination_", "source"
+	if inbound {
+		own, peer, reporter = peer, own, "destination"
 	}
-	return prometheus.Labels{
-		"reporter": "source", "source_workload": or(w.Name), "source_workload_namespace": or(w.Namespace),
-		"source_app": or(w.App), "source_version": or(w.Version), "source_cluster": or(w.Cluster),
-		"source_principal": unknown, "source_canonical_service": or(w.App), "source_canonical_revision": or(w.Version),
-		"destination_workload": unknown, "destination_workload_namespace": unknown, "destination_app": unknown,
-		"destination_version": unknown, "destination_principal": unknown, "destination_cluster": unknown,
-		"destination_canonical_service": unknown, "destination_canonical_revision": unknown,
+	out := prometheus.Labels{"reporter": reporter, own + "principal": unknown, peer + "principal": unknown}
+	for name, value := range map[string]string{
+		"workload": w.Name, "workload_namespace": w.Namespace, "app": w.App, "version": w.Version, "cluster": w.Cluster,
+		"canonical_service": w.App, "canonical_revision": w.Version,
+	} {
+		out[own+name], out[peer+name] = cmp.Or(value, unknown), unknown
 	}
+	return out
 }
 
 // count takes a finished entry. host is what the entry is about, for denials.

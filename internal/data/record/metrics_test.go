@@ -1,6 +1,8 @@
 package record
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"strings"
 	"testing"
@@ -69,6 +71,45 @@ func TestStandardMetrics(t *testing.T) {
 	}
 }
 
+// Calls to the workload are told as the destination tells them.
+func TestInboundMetrics(t *testing.T) {
+	r := newRecorder(t, Options{Open: newFiles().open, Workload: Workload{Name: "web-1", Namespace: "default", App: "web"}})
+	call := func(change func(*Entry)) {
+		e := httpEntry()
+		e.Inbound, e.UpstreamCluster, e.Host = true, "inbound|8000||", "whatever.the.client.says"
+		e.UpstreamObjects = []resource.Object{{Kind: "Service", Namespace: "default", Name: "web"}}
+		change(e)
+		r.Record(e, nil)
+	}
+	call(func(*Entry) {})
+	call(func(e *Entry) {
+		e.DownstreamTLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{}}}
+	})
+	call(func(e *Entry) { e.UpstreamCluster, e.UpstreamObjects = "InboundPassthroughCluster", nil })
+	call(func(e *Entry) { e.Protocol = ProtocolTCP })
+	r.Record(httpEntry(), nil)
+	text := scrape(t, r)
+	own := []string{`reporter="destination"`, `source_workload="unknown"`, `destination_workload="web-1"`, `destination_app="web"`}
+	for _, c := range []struct {
+		name   string
+		labels []string
+		want   string
+	}{
+		{"istio_requests_total", append(own, `destination_service="web.default"`, `destination_service_name="web"`, `connection_security_policy="none"`), "1"},
+		{"istio_requests_total", append(own, `destination_service="web.default"`, `connection_security_policy="mutual_tls"`), "1"},
+		{"istio_requests_total", append(own, `destination_service="unknown"`, `destination_service_name="InboundPassthroughCluster"`), "1"},
+		{"istio_tcp_connections_closed_total", append(own, `destination_service="web.default"`), "1"},
+		{"istio_requests_total", []string{`reporter="source"`, `source_workload="web-1"`, `destination_workload="unknown"`, `connection_security_policy="unknown"`}, "1"},
+	} {
+		if got := metric(text, c.name, c.labels...); got != c.want {
+			t.Errorf("%s%v = %s, want %s", c.name, c.labels, got, c.want)
+		}
+	}
+	if strings.Contains(text, "whatever") {
+		t.Error("a client's word is a label")
+	}
+}
+
 func TestState(t *testing.T) {
 	r := newRecorder(t, Options{Open: newFiles().open, State: func() State {
 		return State{
@@ -132,7 +173,7 @@ func TestSeriesAreBounded(t *testing.T) {
 		e.ResponseTrailers = headers{"grpc-status": string(rune('0'+i%10)) + string(rune('0'+i/10%10)) + string(rune('0'+i/100))}
 		r.Record(e, nil)
 	}
-	if n := seriesOf(r.metrics.requests); n > len(grpcNames)+1 {
+	if n := seriesOf(r.metrics.source.requests); n > len(grpcNames)+1 {
 		t.Errorf("%d series by gRPC status", n)
 	}
 	e = httpEntry()
@@ -141,7 +182,7 @@ func TestSeriesAreBounded(t *testing.T) {
 		e.Host = strings.Repeat("h", i%200) + string(rune('a'+i/200)) + ".example"
 		r.Record(e, nil)
 	}
-	if n := seriesOf(r.metrics.requests); n > maxHosts+len(grpcNames)+2 {
+	if n := seriesOf(r.metrics.source.requests); n > maxHosts+len(grpcNames)+2 {
 		t.Errorf("%d series", n)
 	}
 }

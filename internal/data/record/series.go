@@ -1,6 +1,7 @@
 package record
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 
@@ -16,7 +17,38 @@ type destination struct {
 	wanted  string // "" where the cluster is a service's; counts against maxHosts
 }
 
+// reporter is who tells of a call, and for calls to the workload whether TLS of the mesh had it.
+type reporter uint8
+
+const (
+	outbound reporter = iota
+	inboundPlain
+	inboundMutual
+)
+
+func sideOf(e *Entry) reporter {
+	switch {
+	case !e.Inbound:
+		return outbound
+	case e.DownstreamTLS != nil && len(e.DownstreamTLS.PeerCertificates) > 0:
+		return inboundMutual
+	}
+	return inboundPlain
+}
+
+// security is connection_security_policy: as in Istio only the destination knows it.
+func (s reporter) security() string {
+	switch s {
+	case inboundPlain:
+		return "none"
+	case inboundMutual:
+		return "mutual_tls"
+	}
+	return unknown
+}
+
 type httpKey struct {
+	side     reporter
 	to       destination
 	flags    string
 	protocol Protocol
@@ -30,6 +62,7 @@ const (
 )
 
 type tcpKey struct {
+	side  reporter
 	to    destination
 	flags string
 }
@@ -107,21 +140,27 @@ func (d destination) service() (service, name string) {
 	return d.wanted, name
 }
 
-// labels are in the order of varying. connection_security_policy is "unknown", as in
-// Istio where the source reports.
-func (d destination) labels(namespace, protocol, code, flags, grpc string) []string {
+// labels are in the order of varying.
+func (d destination) labels(e *Entry, protocol, code, flags, grpc string) []string {
 	service, name := d.service()
-	return []string{service, name, namespace, protocol, code, flags, grpc, unknown}
-}
-
-// namespaceOf is destination_service_namespace: that of the object that registered it.
-func namespaceOf(e *Entry) string {
-	for _, o := range e.UpstreamObjects {
-		if (o.Kind == "ServiceEntry" || o.Kind == "Service") && o.Namespace != "" {
-			return strings.Clone(o.Namespace)
+	object := serviceObject(e)
+	if e.Inbound { // what the client says does not matter, so it cannot fill the metrics either
+		service = unknown
+		if object.Name != "" {
+			service, name = strings.Clone(object.Name+"."+object.Namespace), strings.Clone(object.Name)
 		}
 	}
-	return unknown
+	return []string{service, name, cmp.Or(strings.Clone(object.Namespace), unknown), protocol, code, flags, grpc, sideOf(e).security()}
+}
+
+// serviceObject is the object that registered what was called; zero where none is known.
+func serviceObject(e *Entry) resource.Object {
+	for _, o := range e.UpstreamObjects {
+		if (o.Kind == "ServiceEntry" || o.Kind == "Service") && o.Namespace != "" {
+			return o
+		}
+	}
+	return resource.Object{}
 }
 
 func joinFlags(flags []string) string {
@@ -135,7 +174,7 @@ func joinFlags(flags []string) string {
 }
 
 func httpKeyOf(e *Entry) httpKey {
-	k := httpKey{to: destinationOf(e), flags: joinFlags(e.Flags), protocol: e.Protocol, grpc: noGRPC}
+	k := httpKey{side: sideOf(e), to: destinationOf(e), flags: joinFlags(e.Flags), protocol: e.Protocol, grpc: noGRPC}
 	if e.Status > 0 && e.Status <= 999 {
 		k.status = int16(e.Status)
 	}
@@ -168,11 +207,12 @@ func (m *metrics) httpSeries(e *Entry) *httpSeries {
 		if k.grpc >= 0 {
 			grpc = strconv.Itoa(int(k.grpc))
 		}
-		l := k.to.labels(namespaceOf(e), protocol, strconv.Itoa(int(k.status)), k.flags, grpc)
-		s = &httpSeries{requests: m.requests.WithLabelValues(l...), duration: m.duration.WithLabelValues(l...),
-			requestBytes: m.requestBytes.WithLabelValues(l...), responseBytes: m.responseBytes.WithLabelValues(l...), cluster: cluster}
+		l := k.to.labels(e, protocol, strconv.Itoa(int(k.status)), k.flags, grpc)
+		of := m.of(e)
+		s = &httpSeries{requests: of.requests.WithLabelValues(l...), duration: of.duration.WithLabelValues(l...),
+			requestBytes: of.requestBytes.WithLabelValues(l...), responseBytes: of.responseBytes.WithLabelValues(l...), cluster: cluster}
 		if k.grpc != noGRPC {
-			s.requestMessages, s.responseMessages = m.requestMessages.WithLabelValues(l...), m.responseMessages.WithLabelValues(l...)
+			s.requestMessages, s.responseMessages = of.requestMessages.WithLabelValues(l...), of.responseMessages.WithLabelValues(l...)
 		}
 		m.http[k] = s
 	}
@@ -180,7 +220,7 @@ func (m *metrics) httpSeries(e *Entry) *httpSeries {
 }
 
 func (m *metrics) tcpSeries(e *Entry) *tcpSeries {
-	k := tcpKey{to: destinationOf(e), flags: joinFlags(e.Flags)}
+	k := tcpKey{side: sideOf(e), to: destinationOf(e), flags: joinFlags(e.Flags)}
 	m.mu.RLock()
 	s := m.tcp[k]
 	m.mu.RUnlock()
@@ -191,9 +231,10 @@ func (m *metrics) tcpSeries(e *Entry) *tcpSeries {
 	defer m.mu.Unlock()
 	k.to, k.flags = m.keptLocked(k.to, len(m.tcp) >= maxSeries), strings.Clone(k.flags)
 	if s = m.tcp[k]; s == nil {
-		l := k.to.labels(namespaceOf(e), "tcp", "0", k.flags, "")
-		s = &tcpSeries{opened: m.opened.WithLabelValues(l...), closed: m.closed.WithLabelValues(l...),
-			sent: m.sent.WithLabelValues(l...), received: m.received.WithLabelValues(l...)}
+		l := k.to.labels(e, "tcp", "0", k.flags, "")
+		of := m.of(e)
+		s = &tcpSeries{opened: of.opened.WithLabelValues(l...), closed: of.closed.WithLabelValues(l...),
+			sent: of.sent.WithLabelValues(l...), received: of.received.WithLabelValues(l...)}
 		m.tcp[k] = s
 	}
 	return s

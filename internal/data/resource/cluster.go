@@ -7,6 +7,7 @@ import (
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
@@ -132,10 +133,31 @@ func (c *decoding) sockets(p *path, cl *Cluster, m *clusterv3.Cluster) {
 		}
 	}
 	if b := m.GetUpstreamBindConfig(); b != nil {
-		addr, err := netip.ParseAddr(b.GetSourceAddress().GetAddress())
-		if err != nil || b.GetSourceAddress().GetPortValue() != 0 {
-			c.fail(p.field("upstream_bind_config").field("source_address"), "not an address without a port")
+		at := p.field("upstream_bind_config")
+		cl.SourceAddresses = append(cl.SourceAddresses, c.sourceAddress(at.field("source_address"), b.GetSourceAddress()))
+		for i, more := range b.GetExtraSourceAddresses() {
+			cl.SourceAddresses = append(cl.SourceAddresses, c.sourceAddress(at.at("extra_source_addresses", i).field("address"), more.GetAddress()))
 		}
-		cl.SourceAddress = addr
 	}
+}
+
+func (c *decoding) sourceAddress(p *path, a *corev3.SocketAddress) netip.Addr {
+	addr, err := netip.ParseAddr(a.GetAddress())
+	if err != nil || a.GetPortValue() != 0 {
+		c.fail(p, "not an address without a port")
+	}
+	return addr.Unmap()
+}
+
+// SourceFor is the address to dial a host from; not valid: any.
+func (cl *Cluster) SourceFor(host netip.Addr) netip.Addr {
+	for _, a := range cl.SourceAddresses {
+		if a.Is4() == host.Unmap().Is4() {
+			return a
+		}
+	}
+	if len(cl.SourceAddresses) > 0 {
+		return cl.SourceAddresses[0]
+	}
+	return netip.Addr{}
 }

@@ -120,8 +120,10 @@ envoy.config.core.v3.TypedExtensionConfig
 envoy.config.core.v3.TcpKeepalive
 + keepalive_probes keepalive_time keepalive_interval
 envoy.config.core.v3.BindConfig
-+ source_address
++ source_address extra_source_addresses
 - freebind
+envoy.config.core.v3.ExtraSourceAddress
++ address
 envoy.config.core.v3.UpstreamHttpProtocolOptions
 + auto_sni auto_san_validation
 envoy.config.core.v3.Http2ProtocolOptions

@@ -111,7 +111,7 @@ func checkReferenceClusters(t *testing.T, clusters map[string]*resource.Cluster)
 	if pass := clusters["PassthroughCluster"]; pass.Discovery != resource.DiscoveryOriginalDst || pass.LB != resource.LBClusterProvided || pass.UpstreamIdleTimeout != 5*time.Minute || pass.Protocol != resource.UpstreamDownstream {
 		t.Errorf("%+v", pass)
 	}
-	if in := clusters["InboundPassthroughCluster"]; in.SourceAddress != netip.MustParseAddr("127.0.0.6") {
+	if in := clusters["InboundPassthroughCluster"]; in.SourceFor(netip.MustParseAddr("10.0.0.5")) != netip.MustParseAddr("127.0.0.6") {
 		t.Errorf("%+v", in)
 	}
 }

@@ -292,8 +292,8 @@ type Cluster struct {
 	DNSFamily DNSFamily
 	// Breakers are the circuit breakers by RoutingPriority; nil: no limits.
 	Breakers *[2]Thresholds
-	// SourceAddress to dial from; the zero value: any.
-	SourceAddress netip.Addr
+	// SourceAddresses to dial from: the first of the host's family, else the first; none: any.
+	SourceAddresses []netip.Addr
 	// TLS is the transport socket; nil is plain text. Matches are looked at first.
 	TLS        *UpstreamTLS
 	TLSMatches []TLSMatch

@@ -101,11 +101,12 @@ var errNoSource = errors.New("the cluster has a source address (upstream_bind_co
 
 // open dials a host, from the cluster's source address where it has one.
 func (m *Manager) open(ctx context.Context, cluster *config.Cluster, h *Host) (net.Conn, error) {
-	if !cluster.SourceAddress.IsValid() {
+	source := cluster.SourceFor(h.addr.Addr())
+	if !source.IsValid() {
 		return m.dialer.DialContext(ctx, "tcp", h.text)
 	}
 	if d, ok := m.dialer.(SourceDialer); ok {
-		return d.DialFrom(ctx, cluster.SourceAddress, "tcp", h.text)
+		return d.DialFrom(ctx, source, "tcp", h.text)
 	}
 	return nil, errNoSource
 }

@@ -43,7 +43,7 @@ func dnsNames(c *config.Cluster) []string {
 
 // sameTransport reports whether a connection made for a is as good for b.
 func sameTransport(a, b *config.Cluster) bool {
-	return a.Protocol == b.Protocol && a.HTTP2 == b.HTTP2 && a.ProxyProtocol == b.ProxyProtocol && a.SourceAddress == b.SourceAddress &&
+	return a.Protocol == b.Protocol && a.HTTP2 == b.HTTP2 && a.ProxyProtocol == b.ProxyProtocol && slices.Equal(a.SourceAddresses, b.SourceAddresses) &&
 		reflect.DeepEqual(a.TLS, b.TLS) && reflect.DeepEqual(a.TLSMatches, b.TLSMatches)
 }
 

@@ -196,7 +196,7 @@ func TestSourceAddress(t *testing.T) {
 		hello(c)
 	})
 	c := cluster("c", resource.DiscoveryStatic, addr.String())
-	c.SourceAddress = netip.MustParseAddr("127.0.0.9")
+	c.SourceAddresses = []netip.Addr{netip.MustParseAddr("::6"), netip.MustParseAddr("127.0.0.9")}
 	m := manager(t, Options{})
 	conn, err := m.Dial(t.Context(), c, pick(t, m, c, nil), nil, nil)
 	if err != nil {
