@@ -105,7 +105,11 @@ func (x *exchange) answer(status int, body []byte) {
 	x.watch.set(causeLinger, x.h.now()+x.h.limits.LingerTime)
 	if err := x.sendWhole(body); err != nil {
 		x.close = true
-		x.flag("DC")
+		if x.client.reset() {
+			x.flag("DR")
+		} else {
+			x.flag("DC")
+		}
 		return
 	}
 	x.complete = true

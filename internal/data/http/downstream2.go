@@ -130,4 +130,9 @@ func (cs *clientStream) tunnel(x *exchange) (body, sink) {
 
 func (cs *clientStream) gone() bool { return cs.Gone() }
 
+func (cs *clientStream) reset() bool {
+	_, ok := cs.PeerReset()
+	return ok
+}
+
 func (cs *clientStream) breakOff(*exchange) { cs.Reset(http2.CodeInternal) }

@@ -46,7 +46,9 @@ type failure struct {
 	reason reason.Reason
 	flag   string
 	detail string
-	err    error
+	// details is %RESPONSE_CODE_DETAILS%; "": as the reason has it.
+	details string
+	err     error
 }
 
 // readFailure classifies an error while the response head was awaited. early: nothing
@@ -156,6 +158,9 @@ func (x *exchange) failUpstream(f *failure) {
 
 // detailsOf is Envoy's RESPONSE_CODE_DETAILS.
 func detailsOf(f *failure) string {
+	if f.details != "" {
+		return f.details
+	}
 	switch f.reason {
 	case reason.UpstreamTimeout:
 		if f.flag == "DT" {
@@ -175,16 +180,21 @@ func detailsOf(f *failure) string {
 		return "no_healthy_upstream"
 	case reason.UpstreamOverflow:
 		return "upstream_reset_before_response_started{overflow}"
-	case reason.DownstreamClosed:
-		return "downstream_remote_disconnect"
 	}
 	return ""
 }
 
 // clientGone notes that the connection to the client is gone: the client closed it, or
-// the proxy did, which does not wait for ever when it shuts down.
+// the proxy did, which does not wait for ever when it shuts down. Of HTTP/2 it may be the
+// stream only.
 func (x *exchange) clientGone() {
 	x.close = true
+	if x.client.reset() {
+		x.flag("DR")
+		x.entry.Reason, x.entry.Detail = reason.DownstreamClosed, "the client reset the stream before the response was complete"
+		x.entry.ResponseCodeDetails = "http2.remote_reset"
+		return
+	}
 	x.flag("DC")
 	x.entry.Reason, x.entry.Detail = reason.DownstreamClosed, "the client closed before the response was complete"
 	if x.c.draining.Load() {
@@ -196,5 +206,5 @@ func (x *exchange) clientGone() {
 // goneFailure is clientGone as the end of an attempt.
 func (x *exchange) goneFailure() failure {
 	x.clientGone()
-	return failure{kind: finalKind, reason: x.entry.Reason, flag: "DC", detail: x.entry.Detail}
+	return failure{kind: finalKind, reason: x.entry.Reason, details: x.entry.ResponseCodeDetails, detail: x.entry.Detail}
 }

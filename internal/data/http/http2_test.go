@@ -102,7 +102,7 @@ func TestResetEndsTheRequestAtOnce(t *testing.T) {
 		if h := o.head(t); h != "closed" {
 			t.Errorf("the origin got %q", h)
 		}
-		if e := w.next(); e.Reason != reason.DownstreamClosed || e.Flags != "DC" || e.Status != 0 {
+		if e := w.next(); e.Reason != reason.DownstreamClosed || e.Flags != "DR" || e.Status != 0 || e.Details != "http2.remote_reset" {
 			t.Errorf("recorded %+v", e)
 		}
 	}

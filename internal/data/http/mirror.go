@@ -182,6 +182,7 @@ func (nobody) interim(*exchange) error         { return nil }
 func (nobody) begin(*exchange) sink            { return discarded{} }
 func (nobody) tunnel(x *exchange) (body, sink) { return &x.reqRaw, discarded{} }
 func (nobody) gone() bool                      { return false }
+func (nobody) reset() bool                     { return false }
 func (nobody) breakOff(*exchange)              {}
 
 // discarded is where the response to a mirrored request goes.

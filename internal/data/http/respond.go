@@ -53,6 +53,9 @@ func (x *exchange) describeResponse() {
 	e.Status = x.resp.Status
 	e.ResponseHeaders = &x.resp.Fields
 	e.ResponseCodeDetails = "via_upstream"
+	if x.upgrade == "websocket" && x.resp.Status < 400 && x.resp.Status != 101 {
+		e.ResponseCodeDetails = "websocket_handshake_unsuccessful"
+	}
 	e.UpstreamReady = x.sentAt - x.started
 	if x.replayable { // else the upload tells
 		e.RequestSent = e.UpstreamReady

@@ -318,6 +318,8 @@ func (s *session) tunnel(x *exchange) (body, sink) {
 	return &x.reqRaw, m
 }
 
+func (s *session) reset() bool { return false }
+
 func (s *session) gone() bool { return closedByPeer(s.c.Net) }
 
 func (s *session) breakOff(x *exchange) {

@@ -22,6 +22,8 @@ type client interface {
 	tunnel(x *exchange) (body, sink)
 	// gone reports whether the client is known to have left.
 	gone() bool
+	// reset reports whether the client reset the stream, and did not leave altogether.
+	reset() bool
 	// breakOff ends a response that cannot be completed in a way that the client
 	// cannot take for its end.
 	breakOff(x *exchange)

@@ -61,6 +61,22 @@ func TestTunnels(t *testing.T) {
 	}
 }
 
+// TestTunnelRefused: what the server answers instead of switching is passed on, and the
+// log tells what it means for a WebSocket, as Envoy's does.
+func TestTunnelRefused(t *testing.T) {
+	for status, details := range map[string]string{"200 OK": "websocket_handshake_unsuccessful", "403 Forbidden": "via_upstream"} {
+		o := answering(t, "HTTP/1.1 "+status+"\r\nContent-Length: 2\r\n\r\nno")
+		w := newWorld(t, o.addr)
+		w.configure(w.clusterOf("origin", o.addr), w.routeTo("origin"))
+		if got := w.send(get("/ws", "Connection: Upgrade, close", "Upgrade: websocket", "Sec-WebSocket-Version: 13")); !strings.HasPrefix(got, "HTTP/1.1 "+status) || !strings.HasSuffix(got, "no") {
+			t.Errorf("%q", got)
+		}
+		if e := w.next(); e.Details != details {
+			t.Errorf("%s: recorded %+v", status, e)
+		}
+	}
+}
+
 // tunnelOrigin takes a WebSocket upgrade in its version, sends everything back, and
 // "bye" at the end.
 func tunnelOrigin(t *testing.T, version int) *origin {

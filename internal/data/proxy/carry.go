@@ -24,8 +24,9 @@ type carriage struct {
 	ended       atomic.Int32 // directions that came to their end
 
 	client, upstream net.Conn
-	answered         []byte // what came from the upstream already
-	sent             int64  // to the client; once over is done
+	answered         []byte      // what came from the upstream already
+	sent             int64       // to the client; once over is done
+	reset            atomic.Bool // by the upstream
 	over             sync.WaitGroup
 }
 
@@ -63,6 +64,10 @@ func (c *connection) carry(up net.Conn, first, answered []byte) {
 	c.entry.BytesReceived += k.direction(up, c.stream, k.there)
 	k.over.Wait()
 	c.entry.BytesSent = k.sent
+	if k.reset.Load() {
+		c.entry.Reason, c.entry.Flags = reason.UpstreamReset, []string{"UR"}
+		c.entry.Detail = "the upstream reset the connection"
+	}
 }
 
 // work is the way back to the client.
@@ -75,7 +80,11 @@ func (k *carriage) work() {
 // which the other direction has ended, too, closing them does. A failure of either side
 // ends both at once, since what follows could not be complete.
 func (k *carriage) direction(dst, src net.Conn, relay *socket.Relay) int64 {
-	n, err := k.copy(dst, src, relay)
+	n, srcErr, dstErr := k.copy(dst, src, relay)
+	if src == k.upstream && isReset(srcErr) || dst == k.upstream && isReset(dstErr) {
+		k.reset.Store(true)
+	}
+	err := errors.Join(srcErr, dstErr)
 	if err == nil && (k.ended.Add(1) < 2 || relay == nil) {
 		err = closeWrite(dst)
 	}
@@ -101,10 +110,10 @@ func (k *carriage) answer() int64 {
 	return int64(n) + k.direction(k.client, k.upstream, k.back)
 }
 
-func (k *carriage) copy(dst, src net.Conn, relay *socket.Relay) (int64, error) {
+func (k *carriage) copy(dst, src net.Conn, relay *socket.Relay) (n int64, srcErr, dstErr error) {
 	if relay != nil {
-		err := relay.Run()
-		return relay.Total(), err
+		srcErr, dstErr = relay.Run()
+		return relay.Total(), srcErr, dstErr
 	}
 	return pump(dst, src, k.watch)
 }
@@ -133,10 +142,9 @@ func plain(conn net.Conn) net.Conn {
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
 // pump moves all bytes of src to dst, where they are not both sockets.
-func pump(dst, src net.Conn, w *idleWatch) (int64, error) {
+func pump(dst, src net.Conn, w *idleWatch) (total int64, srcErr, dstErr error) {
 	p := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(p)
-	var total int64
 	for {
 		n, err := src.Read(*p)
 		if n > 0 {
@@ -144,14 +152,14 @@ func pump(dst, src net.Conn, w *idleWatch) (int64, error) {
 			m, werr := dst.Write((*p)[:n])
 			total += int64(m)
 			if werr != nil {
-				return total, werr
+				return total, nil, werr
 			}
 		}
 		if err == io.EOF {
-			return total, nil
+			return total, nil, nil
 		}
 		if err != nil {
-			return total, err
+			return total, err, nil
 		}
 	}
 }

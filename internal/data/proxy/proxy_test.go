@@ -268,6 +268,33 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// Who ended a connection is told as Envoy does: by its flag where the upstream reset it.
+func TestUpstreamReset(t *testing.T) {
+	origin := serve(t, func(c *net.TCPConn) {
+		_, _ = io.ReadFull(c, make([]byte, 2))
+		_ = c.SetLinger(0)
+	})
+	for _, kind := range []string{"plain", "TLS that ends here"} {
+		t.Run(kind, func(t *testing.T) {
+			ca := newAuthority(t)
+			chain := tcpChain("db")
+			if kind != "plain" {
+				chain.TLS = &resource.DownstreamTLS{Certificates: []resource.Certificate{ca.inline("a.example")}, HandshakeTimeout: patience}
+			}
+			r := start(t, configOf([]*resource.Listener{virtualOutbound(blackHole), listenerOn(1, chain)}, static("db", origin)), "10.1.2.3:1")
+			var c net.Conn = r.dial()
+			if kind != "plain" {
+				c = tls.Client(c, &tls.Config{ServerName: "a.example", RootCAs: ca.pool()})
+			}
+			if _, err := io.WriteString(c, "ab"); err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, c)
+			r.logged("upstream_reset db 2 0 - UR")
+		})
+	}
+}
+
 func TestIdleTimeout(t *testing.T) {
 	origin := serve(t, echo)
 	chain := tcpChain("db")

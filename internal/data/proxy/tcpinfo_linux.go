@@ -28,5 +28,10 @@ func quietFor(conn net.Conn) (time.Duration, bool) {
 	return time.Duration(min(info.Last_data_recv, info.Last_data_sent)) * time.Millisecond, true
 }
 
+// isReset reports that the peer reset the connection.
+func isReset(err error) bool {
+	return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
+}
+
 // isNotConnected reports that a half close came after the peer's reset or close.
 func isNotConnected(err error) bool { return errors.Is(err, unix.ENOTCONN) }

@@ -63,17 +63,17 @@ func newRelay(pool *Pool) *Relay {
 // Total is how many bytes were moved.
 func (r *Relay) Total() int64 { return r.total }
 
-// Run moves bytes until the end of src. It does not pass that end on. An error is of
-// either side.
-func (r *Relay) Run() error {
+// Run moves bytes until the end of src, which is no error. It does not pass that end on.
+func (r *Relay) Run() (srcErr, dstErr error) {
 	defer r.release()
 	for {
-		err := r.piece()
-		if err == io.EOF {
-			return nil
+		if err := r.take(); err == io.EOF {
+			return nil, nil
+		} else if err != nil {
+			return err, nil
 		}
-		if err != nil {
-			return err
+		if err := r.give(); err != nil {
+			return nil, err
 		}
 		if r.moved != nil {
 			r.moved()
@@ -98,14 +98,6 @@ func Move(dst, src syscall.RawConn, n int64, pool *Pool, moved *atomic.Uint64) (
 		moved.Add(1)
 	}
 	return r.total, nil, nil
-}
-
-// piece waits for bytes and moves them.
-func (r *Relay) piece() error {
-	if err := r.take(); err != nil {
-		return err
-	}
-	return r.give()
 }
 
 // take waits for bytes. It may take none, where there was no pipe to be had: copy.

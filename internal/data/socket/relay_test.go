@@ -73,7 +73,7 @@ func run(t *testing.T, pool *Pool, in, src, dst, out net.Conn) *relayed {
 		t.Fatal("not sockets")
 	}
 	x := &relayed{relay: r, in: in, out: out, src: src, done: make(chan error, 1)}
-	go func() { x.done <- r.Run() }()
+	go func() { x.done <- errors.Join(r.Run()) }()
 	return x
 }
 
@@ -249,7 +249,7 @@ func TestRelayDoesNotAllocate(t *testing.T) {
 	message, got := make([]byte, 200), make([]byte, 200)
 	n := testing.AllocsPerRun(200, func() {
 		_, _ = in.Write(message)
-		if err := r.piece(); err != nil {
+		if err := errors.Join(r.take(), r.give()); err != nil {
 			t.Fatal(err)
 		}
 		_, _ = io.ReadFull(out, got)
