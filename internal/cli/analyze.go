@@ -101,7 +101,7 @@ func printProblems(s Streams, output string, problems []istioapi.Problem) error 
 				Field: p.Field, Message: p.Message,
 			})
 		}
-		return printJSON(s.Out, findings)
+		return PrintJSON(s.Out, findings)
 	}
 	var errs []error
 	for _, p := range problems {

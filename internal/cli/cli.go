@@ -35,10 +35,32 @@ func (e *exitError) Error() string {
 
 func (e *exitError) Unwrap() error { return e.err }
 
-// Main runs the command line and returns the exit status.
-func Main(args []string, s Streams) int {
+// Main runs the command line of a program that was called by that name, egret or istioctl, and
+// returns the exit status.
+func Main(program string, args []string, s Streams) int {
+	if program != istioctl {
+		program = "egret"
+	}
+	err := execute(program, args, s)
+	if err == nil {
+		return 0
+	}
+	var exit *exitError
+	if !errors.As(err, &exit) {
+		exit = &exitError{code: exitUsage, err: err}
+	}
+	if exit.err != nil {
+		fmt.Fprintf(s.Err, "%s: %v\n", program, exit.err)
+	}
+	return exit.code
+}
+
+func execute(program string, args []string, s Streams) error {
+	if forCluster(args, setting{program: program, kubeconfig: haveKubeconfig()}) {
+		return executeCluster(program, args)
+	}
 	root := &cobra.Command{
-		Use:   "egret",
+		Use:   program,
 		Short: "Egress control for workloads, with Istio's API",
 		Long: `Egret decides what a workload may call, through which gate, and records who did.
 
@@ -56,23 +78,14 @@ That of run is the command's, see egret run --help.`,
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.Version = versionText()
+	root.Version = Version()
 	root.SetVersionTemplate(versionLine())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, "%v", err) })
 	root.AddCommand(runCommand(s), labCommand(s), explainCommand(s), analyzeCommand(s), bootstrapCommand(s), proxyConfigCommand(s), proxyStatusCommand(s), versionCommand(s),
 		clientCommand(s), worldKeeperCommand(s))
-	err := root.Execute()
-	if err == nil {
-		return 0
-	}
-	var exit *exitError
-	if !errors.As(err, &exit) {
-		exit = &exitError{code: exitUsage, err: err}
-	}
-	if exit.err != nil {
-		fmt.Fprintf(s.Err, "egret: %v\n", exit.err)
-	}
-	return exit.code
+	root.AddGroup(&cobra.Group{ID: "cluster", Title: "On a cluster:"})
+	root.AddCommand(clusterOnly(program)...)
+	return root.Execute()
 }
 
 // exitUsage is the exit status for a command line that cannot be understood, or names
@@ -111,10 +124,11 @@ func versionCommand(s Streams) *cobra.Command {
 }
 
 func versionLine() string {
-	return fmt.Sprintf("egret %s (%s, %s/%s)\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("egret %s (%s, %s/%s)\n", Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-func versionText() string {
+// Version of the program.
+func Version() string {
 	if version != "" {
 		return version
 	}
@@ -136,8 +150,8 @@ func checkOutput(format string) error {
 	return nil
 }
 
-// printJSON prints what -o json asks for: indented, and URLs as they are.
-func printJSON(out io.Writer, v any) error {
+// PrintJSON prints what -o json asks for: indented, and URLs as they are.
+func PrintJSON(out io.Writer, v any) error {
 	enc := json.NewEncoder(out)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)

@@ -190,5 +190,5 @@ func printResultJSON(out io.Writer, r explain.Result, where map[resource.Object]
 		}
 		full.Hops = append(full.Hops, hop)
 	}
-	return printJSON(out, full)
+	return PrintJSON(out, full)
 }

@@ -99,7 +99,7 @@ func performLab(ctx context.Context, s Streams, o labOptions, self string) error
 	}
 	report, err := lab.Run(ctx, lab.Options{Egret: self, Dir: dir, Out: out})
 	if o.output == "json" && report != nil {
-		if err := printJSON(s.Out, report); err != nil {
+		if err := PrintJSON(s.Out, report); err != nil {
 			return err
 		}
 	}

@@ -32,7 +32,7 @@ The exit status is 1 when something is refused.`,
 				return err
 			}
 			if format == "json" {
-				return printJSON(s.Out, all)
+				return PrintJSON(s.Out, all)
 			}
 			bad, err := proxystatus.Print(s.Out, all)
 			if err == nil && bad {

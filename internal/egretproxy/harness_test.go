@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	case "egret-proxy":
 		os.Exit(egretproxy.Main(args, os.Stdout, os.Stderr))
 	case "egret":
-		os.Exit(cli.Main(args, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+		os.Exit(cli.Main("egret", args, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 	}
 	goleak.VerifyTestMain(m)
 }

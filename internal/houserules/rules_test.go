@@ -54,6 +54,8 @@ var importRules = []struct{ from, what, why string }{
 	{"cmd/egret-proxy", "internal/control", "the proxy runs under any control plane"},
 	{"cmd/egret-proxy", "istio.io", "the proxy knows xDS, never Istio"},
 	{"cmd/egret-proxy", "k8s.io", "the proxy is lean"},
+	{"cmd/egret", "k8s.io", "egret run does not carry what clusters need: egret-cluster has it"},
+	{"cmd/egret", "helm.sh", "egret run does not carry what clusters need: egret-cluster has it"},
 	{"internal", "google.golang.org/grpc/xds", "only a test is a gRPC client without a proxy"},
 	{"cmd", "google.golang.org/grpc/xds", "only a test is a gRPC client without a proxy"},
 	{"internal/bootstrap", "internal/control", "a bootstrap is for both halves"},
