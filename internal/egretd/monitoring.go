@@ -2,7 +2,6 @@ package egretd
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -45,12 +44,7 @@ func addMonitoring(mux *http.ServeMux, control *discovery.Server, p *problems, m
 		}
 	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /debug/syncz", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		_ = e.Encode(control.Status()) // the client went away
-	})
+	addDebug(mux, control)
 	return nil
 }
 

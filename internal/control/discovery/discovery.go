@@ -10,6 +10,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
@@ -48,7 +49,7 @@ type Server struct {
 	options   Options
 	generator *xdsgen.Generator
 	ads       *xds.Server
-	last      *mesh.Snapshot
+	last      atomic.Pointer[mesh.Snapshot]
 }
 
 // New builds the mesh of the source's current state. Run follows its changes.
@@ -86,9 +87,9 @@ func (s *Server) Run(ctx context.Context) error {
 // snapshot builds the mesh from a state of the source, and tells its problems.
 func (s *Server) snapshot(state *source.State) *mesh.Snapshot {
 	options := s.options.Mesh(state.Objects)
-	options.Previous = s.last
+	options.Previous = s.last.Load()
 	snapshot, problems := mesh.New(state.Objects, options)
-	s.last = snapshot
+	s.last.Store(snapshot)
 	s.options.Tell(withoutRepeats(state.Problems, problems))
 	return snapshot
 }
