@@ -187,6 +187,22 @@ func (a *apiServer) remove(kind, namespace, name string) {
 	}
 }
 
+// reconciled is the status and the generation of the condition of a ServiceEntry.
+func (a *apiServer) reconciled(namespace, name string) string {
+	a.t.Helper()
+	r := schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "serviceentries"}
+	u, err := a.dynamic.Resource(r).Namespace(namespace).Get(context.Background(), name, metav1.GetOptions{})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	list, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions")
+	if len(list) == 0 {
+		return ""
+	}
+	c, _ := list[0].(map[string]any)
+	return fmt.Sprint(c["status"], " ", c["observedGeneration"])
+}
+
 func (a *apiServer) resource(u *unstructured.Unstructured) dynamic.ResourceInterface {
 	gvk := u.GroupVersionKind()
 	plural := strings.ToLower(gvk.Kind) + "s"

@@ -37,7 +37,10 @@ type ClusterOptions struct {
 	// Namespace and Pod are the control plane's own; Revision is of this control plane,
 	// Domain the cluster's ("cluster.local"), ClusterID the name that proxies have for it.
 	Namespace, Pod, Revision, Domain, ClusterID string
-	Logger                                      *slog.Logger
+	// Statuses and Analysis write the status of Istio's objects (PILOT_ENABLE_STATUS,
+	// PILOT_ENABLE_ANALYSIS); off, as in Istio.
+	Statuses, Analysis bool
+	Logger             *slog.Logger
 	// Listening is told the addresses, each as it is opened; nil: nobody.
 	Listening func(name string, at net.Addr)
 }
@@ -61,7 +64,7 @@ func (o *ClusterOptions) setDefaults() error {
 	}{
 		{&o.PlainAddress, ":15010"}, {&o.SecureAddress, ":15012"}, {&o.WebhookAddress, ":15017"},
 		{&o.HTTPAddress, ":8080"}, {&o.MonitoringAddress, ":15014"},
-		{&o.Namespace, "istio-system"}, {&o.Revision, "default"}, {&o.Domain, "cluster.local"}, {&o.ClusterID, "Kubernetes"},
+		{&o.Namespace, "istio-system"}, {&o.Revision, "default"}, {&o.Domain, "cluster.local"}, {&o.ClusterID, "Kubernetes"}, {&o.Pod, "istiod"},
 	} {
 		*d.field = cmp.Or(*d.field, d.value)
 	}
@@ -121,7 +124,7 @@ func RunCluster(ctx context.Context, o ClusterOptions) error {
 	ready := &readiness{}
 	inside := ready.mux()
 	g.Go(func() error { return c.serveHTTP(ctx, plainHTTP, c.options.HTTPAddress, ready.mux(), nil) })
-	g.Go(func() error { return c.serveHTTP(ctx, monitoring, c.options.MonitoringAddress, inside, nil) })
+	g.Go(func() error { return c.serveHTTP(ctx, monitoring, c.options.MonitoringAddress, locally(inside), nil) })
 	g.Go(func() error { return c.world.Run(ctx) })
 	if id.run != nil {
 		g.Go(func() error { return id.run(ctx) })
@@ -149,6 +152,9 @@ func (c *cluster) serveProxies(ctx context.Context, id *identity, inside *http.S
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return control.Run(ctx) })
+	if c.options.Statuses || c.options.Analysis {
+		g.Go(func() error { return c.writeStatuses(ctx, control) })
+	}
 	g.Go(func() error { return c.serveXDS(ctx, plainXDS, c.options.PlainAddress, control, nil) })
 	if id.tls != nil {
 		options := append([]grpc.ServerOption{grpc.Creds(credentials.NewTLS(id.tls))}, id.options...)
@@ -161,6 +167,16 @@ func (c *cluster) serveProxies(ctx context.Context, id *identity, inside *http.S
 	<-ctx.Done()
 	ready.set(false)
 	return g.Wait()
+}
+
+// writeStatuses writes the status of Istio's objects, while this replica is the one.
+func (c *cluster) writeStatuses(ctx context.Context, control *discovery.Server) error {
+	election := kube.Election{Name: kube.StatusElection, Identity: c.options.Pod}
+	return c.world.Lead(ctx, election, func(ctx context.Context) {
+		c.world.WriteStatus(ctx, kube.StatusOptions{
+			Reconciled: c.options.Statuses, Analysis: c.options.Analysis, Proxies: control.UpToDate,
+		})
+	})
 }
 
 // mesh is what the cluster adds to Istio's objects.

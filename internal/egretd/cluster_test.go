@@ -56,7 +56,7 @@ func startInCluster(t *testing.T, a *apiServer) *controlPlane {
 	go func() {
 		ended <- egretd.RunCluster(ctx, egretd.ClusterOptions{
 			Config: a.config, PlainAddress: "127.0.0.1:0", SecureAddress: "127.0.0.1:0", WebhookAddress: "127.0.0.1:0",
-			HTTPAddress: "127.0.0.1:0", MonitoringAddress: "127.0.0.1:0", Pod: "istiod-test",
+			HTTPAddress: "127.0.0.1:0", MonitoringAddress: "127.0.0.1:0", Pod: "istiod-test", Statuses: true,
 			Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 			Listening: func(name string, at net.Addr) {
 				p.mu.Lock()
@@ -187,6 +187,10 @@ spec: {selector: {app: web}, ports: [{name: http, port: 80}]}
 	if !web.has("outbound|443||one.example.com") {
 		t.Error("the last good version of a bad object is not in force")
 	}
+
+	eventually(t, "the status of objects", func() bool {
+		return a.reconciled("apps", "one") == "False 2" && a.reconciled("apps", "two") == "True 1"
+	})
 
 	a.down()
 	late := connect(t, p.address("grpc-xds"))

@@ -53,6 +53,7 @@ SIGTERM and SIGINT end it. Proxies keep what they have.`,
 	}
 	f.Bool("log_as_json", false, "of Istio's; has no effect")
 	o.Pod = os.Getenv("POD_NAME")
+	o.Statuses, o.Analysis = os.Getenv("PILOT_ENABLE_STATUS") == "true", os.Getenv("PILOT_ENABLE_ANALYSIS") == "true"
 	return cmd
 }
 

@@ -185,10 +185,23 @@ func TestIstioObjects(t *testing.T) {
 		t.Error("an object that nobody touched was decoded again")
 	}
 
+	sequence := state.Sequence
+	if u, err := w.dynamic.Resource(istioResources[0]).Namespace("apps").Get(context.Background(), "two", metav1.GetOptions{}); err != nil {
+		t.Fatal(err)
+	} else { // somebody writes its status, which changes nothing
+		u.SetResourceVersion("status")
+		u.Object["status"] = map[string]any{"observedGeneration": int64(2)}
+		if _, err := w.dynamic.Resource(istioResources[0]).Namespace("apps").Update(context.Background(), u, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	w.apply(entry("one", "eins.example.com"))
-	w.until("the mended entry", func(s *source.State) bool {
+	state = w.until("the mended entry", func(s *source.State) bool {
 		return len(s.Problems) == 0 && strings.Contains(hosts(s), "eins.example.com")
 	})
+	if state.Sequence != sequence+1 || state.Objects.ServiceEntries[1] != two {
+		t.Error("a status that was written changed something")
+	}
 	w.remove("ServiceEntry", "apps", "one")
 	w.until("the entry is gone", func(s *source.State) bool { return hosts(s) == "apps/two=two.example.com" })
 
@@ -196,6 +209,24 @@ func TestIstioObjects(t *testing.T) {
 	state = w.until("an object that was never good", func(s *source.State) bool { return len(s.Problems) > 0 })
 	if got := hosts(state); got != "apps/two=two.example.com" {
 		t.Errorf("with an object that was never good: %s", got)
+	}
+}
+
+// Pods have certificates of the mesh, so what needs them is no problem as it is on one
+// machine.
+func TestMutual(t *testing.T) {
+	w := startWorld(t)
+	w.apply(`
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: gateway, namespace: apps}
+spec:
+  host: istio-egressgateway.istio-system.svc.cluster.local
+  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}
+`)
+	state := w.until("the rule", func(s *source.State) bool { return len(s.Objects.DestinationRules)+len(s.Problems) > 0 })
+	if len(state.Objects.DestinationRules) != 1 || len(state.Problems) != 0 {
+		t.Errorf("%v", state.Problems)
 	}
 }
 

@@ -66,7 +66,7 @@ func decodeWritten(written map[string]any) (istioapi.Object, []istioapi.Problem)
 	if err != nil {
 		return nil, []istioapi.Problem{{Severity: istioapi.Error, Code: istioapi.CodeSyntax, Message: fmt.Sprintf("cannot be read: %v", err)}}
 	}
-	objects, problems := istioapi.Decode("", asYAML(text))
+	objects, problems := istioapi.Rules{Pods: true}.Decode("", asYAML(text))
 	for i := range problems {
 		problems[i].Position = istioapi.Position{}
 	}

@@ -32,6 +32,7 @@ type item struct {
 	object     istioapi.Object // nil: there is no good version
 	problems   []istioapi.Problem
 	generation int64
+	status     map[string]any // as it is written now
 	uid        types.UID
 }
 
@@ -127,8 +128,9 @@ func inOrder(list []istioapi.Object) istioapi.Objects {
 	return objects
 }
 
+// sameItem says that nothing follows from the change: a status was written, or the like.
 func sameItem(a, b item) bool {
-	return a.object == b.object && a.generation == b.generation && len(a.problems)+len(b.problems) == 0
+	return a.object == b.object && slices.Equal(a.problems, b.problems)
 }
 
 // itemOf decodes an object of Istio's.
@@ -137,11 +139,13 @@ func itemOf(m metav1.Object, last item) item {
 	if !ok {
 		return last
 	}
-	if last.written(m) {
-		return last
+	next := last
+	if !last.written(m) {
+		object, problems := decodeObject(u.Object)
+		next = newItem(m, object, problems, last)
 	}
-	object, problems := decodeObject(u.Object)
-	return newItem(m, object, problems, last)
+	next.status, _, _ = unstructured.NestedMap(u.Object, "status")
+	return next
 }
 
 // written says that nobody wrote to the object since: it got another status, or the like.

@@ -73,9 +73,7 @@ func (t *table[T]) Update(object any) error {
 // next makes the row of a new version; t.mu is held.
 func (t *table[T]) next(k key, m metav1.Object, last row[T]) row[T] {
 	value := t.made(m, last.value)
-	if last.version != "" && t.same != nil && t.same(last.value, value) {
-		value = last.value
-	} else {
+	if last.version == "" || t.same == nil || !t.same(last.value, value) {
 		t.changed(k, last.value, value)
 	}
 	return row[T]{cmp.Or(m.GetResourceVersion(), unversioned), value}
@@ -145,6 +143,17 @@ func (t *table[T]) get(k key) (T, bool) {
 
 // Resync implements cache.ReflectorStore.
 func (t *table[T]) Resync() error { return nil }
+
+// all is a copy of what was made.
+func (t *table[T]) all() map[key]T {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make(map[key]T, len(t.rows))
+	for k, r := range t.rows {
+		out[k] = r.value
+	}
+	return out
+}
 
 // each calls f with every row, the table locked.
 func (t *table[T]) each(f func(k key, value T)) {
