@@ -69,7 +69,7 @@ and closes the rest.`,
 		fmt.Fprintf(errs, "egret-proxy: %v\n", err)
 		return exitUsage
 	}
-	cmd.AddCommand(newProxyCommand(errs, o.Memory), newCaptureCommand(out, errs))
+	cmd.AddCommand(newProxyCommand(errs, o.Memory), newCaptureCommand(out, errs), newWaitCommand(errs))
 	cmd.SetArgs(args)
 	cmd.SetOut(out)
 	cmd.SetErr(errs)
