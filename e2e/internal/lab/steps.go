@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -106,7 +108,7 @@ func (l *Lab) whyBlocked(ctx context.Context) error {
 	l.step(8, "Why does Google still return 502?")
 	l.say("The sidecar knows no cluster for it: its access log says so.")
 	_, err := l.until(ctx, "kubectl logs test -c istio-proxy --tail=20 | grep www.google.com | tail -n 1",
-		`BlackHoleCluster|direct_response|block_all|passthrough|UH|NR|-`)
+		`" 502 .*"www\.google\.com".* block_all`)
 	return err
 }
 
@@ -144,10 +146,15 @@ func (l *Lab) gatewayLogs(ctx context.Context) error {
 	return nothingOf(logs, wikipedia, google)
 }
 
+// accessLog are the lines of requests to a host; a gateway logs more than those.
+func accessLog(logs *term.Follow, host string) []string {
+	return slices.DeleteFunc(logs.Lines(strconv.Quote(host)), func(line string) bool { return !strings.HasPrefix(line, "[") })
+}
+
 // nothingOf: the log has no line of the hosts.
 func nothingOf(logs *term.Follow, hosts ...string) error {
 	for _, host := range hosts {
-		if lines := logs.Lines(host); len(lines) > 0 {
+		if lines := accessLog(logs, host); len(lines) > 0 {
 			return fmt.Errorf("the egress gateway's log has lines of %s:\n%s", host, strings.Join(lines, "\n"))
 		}
 	}
@@ -186,7 +193,7 @@ func (l *Lab) verifyRouting(ctx context.Context) error {
 	row.Google, second = l.call(ctx, google, table.Blocked)
 	l.Table = append(l.Table, row)
 	l.say("The log of the egress gateway:")
-	for _, line := range logs.Lines(wikipedia) {
+	for _, line := range accessLog(logs, wikipedia) {
 		fmt.Fprintln(l.Shell.Out, line)
 	}
 	return errors.Join(err, second, nothingOf(logs, google))
@@ -219,7 +226,7 @@ func (l *Lab) linesAfter(ctx context.Context, logs *term.Follow, before int) int
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()
 	for {
-		if n := len(logs.Lines(wikipedia)); n > before {
+		if n := len(accessLog(logs, wikipedia)); n > before {
 			return n
 		}
 		select {
