@@ -25,11 +25,17 @@ func gatewayScenarios() []Scenario {
 	}
 }
 
-// load asks again and again for some seconds, and prints how often each status came.
-func load(pod, url, seconds string) string {
-	return "kubectl exec " + pod + ` -- bash -c 'end=$((SECONDS+` + seconds + `)); while [ $SECONDS -lt $end ]; do ` +
+// asks is a script that asks again and again for some seconds, and prints how often each
+// status came.
+func asks(url, seconds string) string {
+	return `end=$((SECONDS+` + seconds + `)); while [ $SECONDS -lt $end ]; do ` +
 		`s=$(curl -s -o /dev/null -m 10 -w %{http_code} ` + url + `); n[10#$s]=$((${n[10#$s]:-0}+1)); sleep 0.02; done; ` +
-		`for s in "${!n[@]}"; do echo "status $s: ${n[$s]}"; done'`
+		`for s in "${!n[@]}"; do echo "status $s: ${n[$s]}"; done`
+}
+
+// load has a pod ask for some seconds.
+func load(pod, url, seconds string) string {
+	return "kubectl exec " + pod + " -- bash -c '" + asks(url, seconds) + "'"
 }
 
 func lifeScenarios() []Scenario {
@@ -58,6 +64,7 @@ func lifeScenarios() []Scenario {
 				{Run: load("test", "http://www.wikipedia.org/", "15"), Want: `status 301: \d+`, Not: `status (0|502|504)`, Behind: true},
 				{Run: "kubectl delete pod -n istio-system -l istio=egressgateway --now", Want: "deleted"},
 				{Run: "kubectl rollout status -n istio-system deployment/istio-egressgateway --timeout=90s"},
+				{Run: "kubectl logs test -c istio-proxy --tail=500 | grep -F '\" 503 ' | tail -n 1", Want: "egret:|UF|UH"},
 				{Run: status("test", "http://www.wikipedia.org/"), Want: "^301", Within: settle},
 			},
 		},

@@ -181,13 +181,16 @@ func (b running) wait(sh term.Shell) error {
 	return nil
 }
 
-// Select are the scenarios whose name has a word in it; "none" selects nothing, the
-// empty word all.
-func Select(all []Scenario, word string) []Scenario {
+// Select are the scenarios whose name has one of some words in it (with commas between
+// them); "none" selects nothing, the empty word all.
+func Select(all []Scenario, words string) []Scenario {
 	var out []Scenario
 	for _, s := range all {
-		if strings.Contains(s.Name, word) {
-			out = append(out, s)
+		for _, word := range strings.Split(words, ",") {
+			if strings.Contains(s.Name, word) {
+				out = append(out, s)
+				break
+			}
 		}
 	}
 	return out

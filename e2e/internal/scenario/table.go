@@ -25,7 +25,9 @@ const (
 func All() []Scenario {
 	all := policyScenarios()
 	all = append(all, gatewayScenarios()...)
+	all = append(all, podScenarios()...)
 	all = append(all, lifeScenarios()...)
+	all = append(all, badDays()...)
 	return append(all, uninstall())
 }
 
