@@ -1,0 +1,33 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestForCluster(t *testing.T) {
+	here, onCluster, asIstioctl := setting{program: "egret"}, setting{program: "egret", kubeconfig: true}, setting{program: istioctl}
+	for _, c := range []struct {
+		line    string
+		setting setting
+		want    bool
+	}{
+		{"install --set profile=demo", here, true},
+		{"--context c install", here, true},
+		{"help install", here, true},
+		{"manifest generate", here, true},
+		{"run -- install", here, false},
+		{"run install", onCluster, false},
+		{"version", here, false},
+		{"version", onCluster, true},
+		{"version", asIstioctl, true},
+		{"version --remote=false", onCluster, false},
+		{"version --kubeconfig x", here, true},
+		{"", onCluster, false},
+		{"lab", asIstioctl, false},
+	} {
+		if got := forCluster(strings.Fields(c.line), c.setting); got != c.want {
+			t.Errorf("%q with %+v: %v", c.line, c.setting, got)
+		}
+	}
+}
