@@ -8,6 +8,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -120,17 +121,17 @@ type target struct {
 func (t *target) name() string { return clusterName(t.port.Number, t.subset, t.service.Host) }
 
 func (b *builder) cluster(t *target, metadata *corev3.Metadata) {
-	c := &clusterv3.Cluster{
-		Name:            t.name(),
-		ConnectTimeout:  b.shared.connectTimeout,
-		LbPolicy:        clusterv3.Cluster_LEAST_REQUEST,
-		CircuitBreakers: b.shared.breakers,
-		Metadata:        metadata,
-	}
+	c, options := b.scratchCluster, b.scratchOptions
+	proto.Reset(c)
+	proto.Reset(options)
+	c.Name = t.name()
+	c.ConnectTimeout = b.shared.connectTimeout
+	c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
+	c.CircuitBreakers = b.shared.breakers
+	c.Metadata = metadata
 	if !b.discovery(c, t) {
 		return
 	}
-	options := &httpv3.HttpProtocolOptions{}
 	t.policy.apply(c, options)
 	setProtocol(options, t)
 	b.originateTLS(c, t, options)

@@ -1,11 +1,13 @@
 package xdsgen
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/egret-mesh/egret/internal/control/mesh"
 )
@@ -51,62 +53,117 @@ func dnsEndpointsOf(t *target) []lbEndpoint {
 
 // assignment groups endpoints by priority and locality, in the order of their appearance.
 func (b *builder) assignment(name string, endpoints []lbEndpoint, where localities) *endpointv3.ClusterLoadAssignment {
-	out := &endpointv3.ClusterLoadAssignment{ClusterName: name}
-	type group struct {
-		rank     int
-		locality string
+	groups := groupsOf(endpoints, where)
+	var room [512]byte // for one endpoint it is enough
+	w := appendText(room[:0], assignmentName, name)
+	for i := range groups {
+		w = groups[i].encode(w)
 	}
-	groups := map[group]*endpointv3.LocalityLbEndpoints{}
+	out := &endpointv3.ClusterLoadAssignment{}
+	out.ProtoReflect().SetUnknown(bytes.Clone(w))
+	return out
+}
+
+// endpointGroup are the endpoints of one priority and locality.
+type endpointGroup struct {
+	locality  string
+	rank      int // then the priority: the ranks without gaps
+	weight    uint32
+	endpoints []*lbEndpoint
+}
+
+func groupsOf(endpoints []lbEndpoint, where localities) []endpointGroup {
+	groups := make([]endpointGroup, 0, 1)
 	sums := map[string]uint32{}
-	var ranks []int
-	var order []group
 	for i := range endpoints {
 		e := &endpoints[i]
-		key := group{where.rank(e), e.locality}
-		g := groups[key]
-		if g == nil {
-			g = &endpointv3.LocalityLbEndpoints{Locality: localityOf(e.locality)}
-			groups[key] = g
-			order, ranks = append(order, key), append(ranks, key.rank)
-			out.Endpoints = append(out.Endpoints, g)
+		rank := where.rank(e)
+		g := slices.IndexFunc(groups, func(g endpointGroup) bool { return g.rank == rank && g.locality == e.locality })
+		if g < 0 {
+			g = len(groups)
+			groups = append(groups, endpointGroup{locality: e.locality, rank: rank})
 		}
-		weight := b.shared.one
-		if e.weight > 1 {
-			weight = uint32Value(e.weight)
-		}
-		sums[e.locality] += weight.GetValue()
-		g.LbEndpoints = append(g.LbEndpoints, &endpointv3.LbEndpoint{
-			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
-				Address: socketAddress(e.host, e.port),
-			}},
-			LoadBalancingWeight: weight,
-		})
+		groups[g].endpoints = append(groups[g].endpoints, e)
+		groups[g].weight += e.share()
+		sums[e.locality] += e.share()
+	}
+	ranks := make([]int, 0, len(groups))
+	for i := range groups {
+		ranks = append(ranks, groups[i].rank)
 	}
 	slices.Sort(ranks)
 	ranks = slices.Compact(ranks)
 	shares := where.distribute(sums)
-	for i, g := range out.Endpoints {
-		g.Priority = uint32(slices.Index(ranks, order[i].rank))
-		sum := uint32(0)
-		for _, e := range g.LbEndpoints {
-			sum += e.GetLoadBalancingWeight().GetValue()
-		}
-		if share, named := shares[order[i].locality]; shares != nil {
-			sum = share
-			if !named {
-				g.LbEndpoints = nil
+	for i := range groups {
+		g := &groups[i]
+		g.rank = slices.Index(ranks, g.rank)
+		if share, named := shares[g.locality]; shares != nil {
+			if g.weight = share; !named {
+				g.endpoints = nil
 			}
 		}
-		if sum > 0 {
-			g.LoadBalancingWeight = uint32Value(sum)
-		}
 	}
-	return out
+	return groups
 }
 
-// localityOf reads "region/zone/subzone".
-func localityOf(s string) *corev3.Locality {
-	region, rest, _ := strings.Cut(s, "/")
-	zone, sub, _ := strings.Cut(rest, "/")
-	return &corev3.Locality{Region: region, Zone: zone, SubZone: sub}
+// share is the endpoint's weight, which is 1 where none is given.
+func (e *lbEndpoint) share() uint32 { return max(1, e.weight) }
+
+// Field numbers of ClusterLoadAssignment and of what is in it
+// (envoy/config/endpoint/v3/endpoint_components.proto, envoy/config/core/v3/address.proto).
+const (
+	assignmentName, assignmentEndpoints                       = 1, 2
+	groupLocality, groupEndpoints, groupWeight, groupPriority = 1, 2, 3, 5
+	lbEndpointEndpoint, lbEndpointWeight                      = 1, 4
+	endpointAddress, addressSocket                            = 1, 1
+	socketHost, socketPort                                    = 2, 3
+	localityRegion, localityZone, localitySubZone             = 1, 2, 3
+	wrappedValue                                              = 1
+)
+
+// encode adds the group as LocalityLbEndpoints.
+func (g *endpointGroup) encode(w []byte) []byte {
+	w, whole := begin(w, assignmentEndpoints)
+	w, at := begin(w, groupLocality)
+	w = end(appendLocality(w, g.locality), at)
+	for _, e := range g.endpoints {
+		w = e.encode(w)
+	}
+	if g.weight > 0 {
+		w, at = begin(w, groupWeight)
+		w = end(appendNumber(w, wrappedValue, uint64(g.weight)), at)
+	}
+	if g.rank > 0 {
+		w = appendNumber(w, groupPriority, uint64(g.rank))
+	}
+	return end(w, whole)
+}
+
+// encode adds the endpoint as an LbEndpoint.
+func (e *lbEndpoint) encode(w []byte) []byte {
+	w, whole := begin(w, groupEndpoints)
+	w, endpoint := begin(w, lbEndpointEndpoint)
+	w, address := begin(w, endpointAddress)
+	w, socket := begin(w, addressSocket)
+	if e.host != "" {
+		w = appendText(w, socketHost, e.host)
+	}
+	w = appendNumber(w, socketPort, uint64(e.port))
+	w = end(end(end(w, socket), address), endpoint)
+	w, weight := begin(w, lbEndpointWeight)
+	return end(end(appendNumber(w, wrappedValue, uint64(e.share())), weight), whole)
+}
+
+// appendLocality reads "region/zone/subzone".
+func appendLocality(w []byte, s string) []byte {
+	for field := localityRegion; s != ""; field++ {
+		part, rest, _ := strings.Cut(s, "/")
+		if field == localitySubZone {
+			part, rest = s, ""
+		}
+		if s = rest; part != "" {
+			w = appendText(w, protowire.Number(field), part)
+		}
+	}
+	return w
 }

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"sync"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -32,6 +35,10 @@ type builder struct {
 	// Its own.
 	facts   facts
 	scratch key
+	// The messages of the cluster and chain that are being made: large, and encoded at once.
+	scratchCluster *clusterv3.Cluster
+	scratchOptions *httpv3.HttpProtocolOptions
+	scratchTCP     *tcpproxyv3.TcpProxy
 	// routes of a VirtualService by what they depend on.
 	routes map[routesKey][]*routeEntry
 	// used are the clusters that routes lead to; nil where all are made.
@@ -97,6 +104,8 @@ func newBuilder(snapshot *mesh.Snapshot, node mesh.Node, memo *memo) *builder {
 // begin gives b what it fills in itself.
 func (b *builder) begin() {
 	b.facts, b.scratch = newFacts(), key{}
+	b.scratchCluster, b.scratchOptions = &clusterv3.Cluster{}, &httpv3.HttpProtocolOptions{}
+	b.scratchTCP = &tcpproxyv3.TcpProxy{}
 	b.routes = map[routesKey][]*routeEntry{}
 	b.out = xds.Snapshot{}
 	for _, typeURL := range []string{xds.ListenerType, xds.RouteType, xds.ClusterType, xds.EndpointType, xds.NameTableType} {
@@ -127,7 +136,11 @@ func (b *builder) emit(typeURL, name string, m proto.Message) {
 	if _, ok := b.out[typeURL][name]; ok {
 		return
 	}
-	b.emitBody(typeURL, name, b.pack(m))
+	body, err := marshal.Marshal(m)
+	if err != nil {
+		b.fail(fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().FullName(), err))
+	}
+	b.emitBody(typeURL, name, &anypb.Any{TypeUrl: typeURL, Value: body})
 }
 
 // emitKept adds a resource that was made before; without a body there is none.

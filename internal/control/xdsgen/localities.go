@@ -28,7 +28,7 @@ func (b *builder) localities(p *clusterPolicy) localities {
 		setting = b.mesh.Config().GetLocalityLbSetting()
 	}
 	if setting == nil {
-		setting = &networking.LocalityLoadBalancerSetting{}
+		setting = b.shared.nearest
 	}
 	if e := setting.GetEnabled(); e != nil && !e.GetValue() {
 		return localities{}

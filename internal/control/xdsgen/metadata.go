@@ -1,11 +1,11 @@
 package xdsgen
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/mesh"
@@ -25,61 +25,74 @@ type provenance struct {
 
 // metadata encodes p. Struct messages are costly in Go (nested maps of pointers), and
 // there is one for each resource, so the body of the Metadata message is written
-// directly in its wire format, with sorted keys, and carried as unrecognized bytes: on
+// directly in its wire format (see begin), with sorted keys, and carried as unrecognized bytes: on
 // the wire it is the same message.
 func (p *provenance) metadata() *corev3.Metadata {
-	var b []byte
-	if objects := p.encodeObjects(); objects != nil {
-		b = appendMapEntry(b, "egret", appendField(nil, "objects", objects))
-	}
-	if istio := p.encodeIstio(); istio != nil {
-		b = appendMapEntry(b, "istio", istio)
-	}
-	if b == nil {
+	var room [512]byte // most need no more
+	b := p.encodeIstio(p.encodeObjects(room[:0]))
+	if len(b) == 0 {
 		return nil
 	}
 	m := &corev3.Metadata{}
-	m.ProtoReflect().SetUnknown(b)
+	m.ProtoReflect().SetUnknown(bytes.Clone(b))
 	return m
 }
 
-func (p *provenance) encodeObjects() []byte {
-	var list []byte
+// encodeObjects adds "egret", if there are objects.
+func (p *provenance) encodeObjects(b []byte) []byte {
+	if !slices.ContainsFunc(p.objects, func(o istioapi.Ref) bool { return o != (istioapi.Ref{}) }) {
+		return b
+	}
+	b, entry := beginEntry(b, "egret")
+	b, field := beginEntry(b, "objects")
+	b, list := begin(b, valueList)
 	for i, o := range p.objects {
 		if o == (istioapi.Ref{}) || slices.Contains(p.objects[:i], o) {
 			continue
 		}
-		list = appendListItem(list, stringValue(o.Kind+"/"+o.Namespace+"/"+o.Name))
+		var item, text int
+		b, item = begin(b, listValues)
+		b, text = begin(b, valueString)
+		b = append(append(append(append(append(b, o.Kind...), '/'), o.Namespace...), '/'), o.Name...)
+		b = end(end(b, text), item)
 	}
-	if list == nil {
-		return nil
-	}
-	return listValue(list)
+	return entry.end(field.end(end(b, list)))
 }
 
-// encodeIstio is the Struct that Istio puts under "istio".
-func (p *provenance) encodeIstio() []byte {
-	var b []byte
+// encodeIstio adds the Struct that Istio puts under "istio", if it has anything.
+func (p *provenance) encodeIstio(b []byte) []byte {
+	if p.config == (istioapi.Ref{}) && !p.external && len(p.services) == 0 && p.subset == "" {
+		return b
+	}
+	b, entry := beginEntry(b, "istio")
 	if p.config != (istioapi.Ref{}) {
-		b = appendField(b, "config", stringValue(configPath(p.config)))
+		b = textEntry(b, "config", configPath(p.config))
 	}
 	if p.external {
-		b = appendField(b, "external", boolValue(true))
+		b = boolEntry(b, "external", true)
 	}
 	if len(p.services) > 0 {
-		var list []byte
-		for _, s := range p.services {
-			entry := appendField(nil, "host", stringValue(s.Host))
-			entry = appendField(entry, "name", stringValue(shortName(s)))
-			entry = appendField(entry, "namespace", stringValue(s.Namespace))
-			list = appendListItem(list, structValue(entry))
-		}
-		b = appendField(b, "services", listValue(list))
+		b = p.encodeServices(b)
 	}
 	if p.subset != "" {
-		b = appendField(b, "subset", stringValue(p.subset))
+		b = textEntry(b, "subset", p.subset)
 	}
-	return b
+	return entry.end(b)
+}
+
+func (p *provenance) encodeServices(b []byte) []byte {
+	b, field := beginEntry(b, "services")
+	b, list := begin(b, valueList)
+	for _, s := range p.services {
+		var item, value int
+		b, item = begin(b, listValues)
+		b, value = begin(b, valueStruct)
+		b = textEntry(b, "host", s.Host)
+		b = textEntry(b, "name", shortName(s))
+		b = textEntry(b, "namespace", s.Namespace)
+		b = end(end(b, value), item)
+	}
+	return field.end(end(b, list))
 }
 
 // shortName is how Istio calls a service: a Service of Kubernetes by the object's name.
@@ -103,37 +116,6 @@ func configPath(r istioapi.Ref) string {
 		kind.WriteRune(c)
 	}
 	return "/apis/networking.istio.io/v1/namespaces/" + r.Namespace + "/" + kind.String() + "/" + r.Name
-}
-
-// The wire format of google.protobuf.Struct: Struct.fields = 1 (map), Value.string_value
-// = 3, Value.bool_value = 4, Value.struct_value = 5, Value.list_value = 6,
-// ListValue.values = 1. Metadata.filter_metadata = 1 (map) has the same shape as a Struct.
-
-func appendMapEntry[V []byte | string](b []byte, key string, value V) []byte {
-	size := sizeOf(len(key)) + sizeOf(len(value))
-	b = slices.Grow(b, sizeOf(size))
-	b = protowire.AppendTag(b, 1, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(size))
-	return appendBytes(appendBytes(b, 1, key), 2, value)
-}
-
-// sizeOf is the size of a length-delimited field (with a number under 16) of n bytes.
-func sizeOf(n int) int { return 1 + protowire.SizeBytes(n) }
-
-func appendField(b []byte, key string, value []byte) []byte { return appendMapEntry(b, key, value) }
-func appendListItem(b, value []byte) []byte                 { return appendBytes(b, 1, value) }
-func stringValue(s string) []byte                           { return appendBytes(nil, 3, s) }
-func structValue(fields []byte) []byte                      { return appendBytes(nil, 5, fields) }
-func listValue(items []byte) []byte                         { return appendBytes(nil, 6, items) }
-
-func boolValue(v bool) []byte {
-	return protowire.AppendVarint(protowire.AppendTag(nil, 4, protowire.VarintType), protowire.EncodeBool(v))
-}
-
-func appendBytes[V []byte | string](b []byte, field protowire.Number, value V) []byte {
-	b = slices.Grow(b, sizeOf(len(value)))
-	b = protowire.AppendTag(b, field, protowire.BytesType)
-	return append(protowire.AppendVarint(b, uint64(len(value))), value...)
 }
 
 // facts keeps the metadata of services, which many resources share.

@@ -122,19 +122,20 @@ func nameInfo(s *mesh.Service, domain string) NameInfo {
 func (t NameTable) Encode() []byte {
 	var b []byte
 	for _, name := range slices.Sorted(maps.Keys(t)) {
-		b = appendMapEntry(b, name, t[name].encode())
+		var e entry
+		b, e = beginEntry(b, name)
+		b = e.end(t[name].encode(b))
 	}
 	return b
 }
 
-func (n NameInfo) encode() []byte {
-	var b []byte
+func (n NameInfo) encode(b []byte) []byte {
 	for _, ip := range n.IPs {
-		b = appendBytes(b, 1, ip)
+		b = appendText(b, 1, ip)
 	}
 	for i, s := range []string{n.Registry, n.Shortname, n.Namespace} {
 		if s != "" {
-			b = appendBytes(b, protowire.Number(i+2), s)
+			b = appendText(b, protowire.Number(i+2), s)
 		}
 	}
 	return b

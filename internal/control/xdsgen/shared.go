@@ -21,6 +21,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	networking "istio.io/api/networking/v1alpha3"
+
 	"github.com/egret-mesh/egret/internal/control/mesh"
 )
 
@@ -45,6 +47,7 @@ type shared struct {
 	httpInspector      *listenerv3.ListenerFilter
 	filters            []*hcmv3.HttpFilter // of HTTP chains; the router is the last
 	prefixMatch        *routev3.RouteMatch
+	nearest            *networking.LocalityLoadBalancerSetting // the mesh's default: fail over by locality
 }
 
 func (b *builder) newShared(s *mesh.Snapshot) shared {
@@ -58,6 +61,7 @@ func (b *builder) newShared(s *mesh.Snapshot) shared {
 		dnsRefresh:     durationpb.New(time.Minute),
 		dnsJitter:      durationpb.New(100 * time.Millisecond),
 		sniffTimeout:   durationpb.New(0),
+		nearest:        &networking.LocalityLoadBalancerSetting{},
 		prefixMatch:    &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
 	}
 	if d := s.Config().GetDnsRefreshRate(); d != nil {

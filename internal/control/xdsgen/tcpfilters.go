@@ -7,6 +7,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/proto"
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/egret-mesh/egret/internal/control/mesh"
@@ -91,7 +92,9 @@ func singleTarget(cluster string, s *mesh.Service) tcpTarget {
 
 // tcpFilters is the tcp_proxy filter for a target.
 func (b *builder) tcpFilters(t tcpTarget, logged bool) []*listenerv3.Filter {
-	p := &tcpproxyv3.TcpProxy{StatPrefix: t.statPrefix}
+	p := b.scratchTCP
+	proto.Reset(p)
+	p.StatPrefix = t.statPrefix
 	if logged {
 		p.AccessLog = b.logs.traffic
 	}
@@ -117,6 +120,9 @@ func (b *builder) tcpPolicy(p *tcpproxyv3.TcpProxy, t tcpTarget) {
 		return
 	}
 	rule := b.scope.DestinationRule(t.service)
+	if rule == nil {
+		return
+	}
 	tcp := rule.TrafficPolicy().GetConnectionPool().GetTcp()
 	p.IdleTimeout = tcp.GetIdleTimeout()
 	p.MaxDownstreamConnectionDuration = tcp.GetMaxConnectionDuration()
