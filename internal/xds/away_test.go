@@ -130,6 +130,40 @@ func TestServersThatCannotBeUsed(t *testing.T) {
 	}
 }
 
+// A control plane that came back, takes connections and never says a word, is left for the
+// next one, though the client has something.
+func TestSilentAfterReconnection(t *testing.T) {
+	snap := lab(t)
+	at, stop := listen(t, NewServer(&generator{snap: snap}, ServerOptions{}), "", nil)
+	changed := snapshot(t, map[string][]string{ClusterType: {"c=2"}, EndpointType: {"c=1"}, ListenerType: {"l=1"}, RouteType: {"l=1"}, NameTableType: {"=1"}})
+	other, _ := listen(t, NewServer(&generator{snap: changed}, ServerOptions{}), "", nil)
+	store, log := newStore(), &diary{}
+	client := NewClient(dialTo(t, at, nil), quick(ClientOptions{
+		Handler: store, Logger: log.logger(), AnswerTimeout: 200 * time.Millisecond,
+		Others: []grpc.ClientConnInterface{dialTo(t, other, nil)},
+	}))
+	follow(store, client)
+	run(t, client)
+	store.await(t, snap)
+	stop()
+	mute := grpc.NewServer()
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(mute, silent{})
+	ln, err := net.Listen("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = mute.Serve(ln)
+	}()
+	defer func() {
+		mute.Stop()
+		<-served
+	}()
+	store.await(t, changed)
+}
+
 // brief takes everything, says nothing, and ends each stream after a while.
 type brief struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
@@ -256,6 +290,36 @@ func TestStartsFromTheCopy(t *testing.T) {
 		if strings.Contains(line, "+") && line != "CDS +c -d" && line != "CDS +c" {
 			t.Errorf("it was sent again: %s", line)
 		}
+	}
+}
+
+// What a client asks for by name comes back from the copy when it asks for it again, also
+// after several starts without a control plane; what the copy does not have does not.
+func TestNamesOfTheCopy(t *testing.T) {
+	snap := Snapshot{ClusterType: table(t, ClusterType, "a=1", "b=1", "c=1")}
+	path := filepath.Join(t.TempDir(), "copy")
+	at, stop := listen(t, NewServer(&generator{snap: snap}, ServerOptions{}), "", nil)
+	begin := func(names ...string) (*store, *Client, func()) {
+		store := newStore()
+		client := NewClient(dialTo(t, at, nil), quick(ClientOptions{Handler: store, Copy: path}))
+		client.Subscribe(ClusterType, []string{})
+		client.Ask(ClusterType, names, nil)
+		return store, client, run(t, client)
+	}
+	has := func(words ...string) Snapshot { return Snapshot{ClusterType: table(t, ClusterType, words...)} }
+	store, _, end := begin("a", "b")
+	store.await(t, has("a=1", "b=1"))
+	end()
+	stop()
+	for range 2 {
+		store, client, end := begin("a")
+		store.await(t, has("a=1"))
+		client.Ask(ClusterType, []string{"c", "b"}, nil)
+		store.await(t, has("a=1", "b=1"))
+		end()
+		store, _, end = begin("a") // b is in the copy, though nobody wants it this time
+		store.await(t, has("a=1"))
+		end()
 	}
 }
 

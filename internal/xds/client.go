@@ -42,7 +42,8 @@ type ClientOptions struct {
 	Others []grpc.ClientConnInterface
 	// AnswerTimeout is how long a server may be silent on a new stream, while the client
 	// has nothing; 0 means 15 s. When it has something, silence may mean that nothing
-	// changed.
+	// changed, though servers answer a first request for all of a type even then; so it is
+	// four times that, and the next server is asked.
 	AnswerTimeout time.Duration
 	// Copy is the path of a file where what the server sent is kept, without keys; when
 	// no server answers at the start, the client begins with it. "": none.
@@ -122,6 +123,9 @@ func (c *Client) Subscribe(typeURL string, names []string) {
 func (c *Client) Ask(typeURL string, more, less []string) {
 	c.mu.Lock()
 	c.watch(typeURL).ask(more, less)
+	if c.keeping != nil {
+		c.keeping.ask(typeURL, more)
+	}
 	c.mu.Unlock()
 	poke(c.sending)
 	poke(c.wake)
@@ -249,17 +253,18 @@ func (c *Client) stream(ctx context.Context, server int) (progress bool, err err
 			ended <- err
 		}
 	})
-	silent := time.NewTimer(c.opts.AnswerTimeout)
-	defer silent.Stop()
+	patience := c.opts.AnswerTimeout
 	if c.holds() {
-		silent.Stop()
+		patience *= 4
 	}
+	silent := time.NewTimer(patience)
+	defer silent.Stop()
 	for {
 		select {
 		case err := <-ended:
 			return progress, err
 		case <-silent.C:
-			return false, fmt.Errorf("the server has not answered for %v", c.opts.AnswerTimeout)
+			return false, fmt.Errorf("the server has not answered for %v", patience)
 		case r := <-responses:
 			silent.Stop()
 			if err := c.take(r); err != nil {
@@ -365,6 +370,9 @@ func (c *Client) take(r *response) error {
 		return fmt.Errorf("the server sent type %q, which was not asked for", r.typeURL)
 	}
 	c.status.Connected = true
+	if c.keeping != nil {
+		c.keeping.answered()
+	}
 	u, errs, give := w.difference(r)
 	c.mu.Unlock()
 	if give {
@@ -390,8 +398,12 @@ func (c *Client) take(r *response) error {
 	return nil
 }
 
-// drop tells the handler what is no longer subscribed to.
+// drop tells the handler what is no longer subscribed to, and gives it from the copy on
+// disk what it asked for while no server answers.
 func (c *Client) drop() {
+	if c.keeping != nil {
+		c.reviveAsked()
+	}
 	for _, u := range c.drops() {
 		c.opts.Handler.Apply(u)
 		if c.keeping != nil {

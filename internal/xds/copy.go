@@ -36,6 +36,10 @@ const secretType = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v
 type keeping struct {
 	bodies  map[string]map[string]Resource // type -> name
 	changed chan struct{}
+	// Until a server has answered: what the copy has that nobody wants yet, and names that
+	// were asked for since.
+	unused map[string]map[string]Resource // type -> name
+	asked  map[string][]string
 }
 
 func newKeeping() *keeping {
@@ -60,17 +64,37 @@ func (k *keeping) note(u Update, errs map[string]error) {
 	poke(k.changed)
 }
 
+// ask notes names that the copy may have.
+func (k *keeping) ask(typeURL string, names []string) {
+	for _, n := range names {
+		if _, ok := k.unused[typeURL][n]; ok {
+			k.asked[typeURL] = append(k.asked[typeURL], n)
+		}
+	}
+}
+
+// answered forgets the copy: from now on it is the server that knows.
+func (k *keeping) answered() { k.unused, k.asked = nil, nil }
+
 // contents is what there is to write; what the client has no longer is forgotten.
 func (c *Client) contents() []*discoveryv3.DeltaDiscoveryResponse {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var out []*discoveryv3.DeltaDiscoveryResponse
-	for _, typeURL := range slices.SortedFunc(maps.Keys(c.keeping.bodies), comparePushOrder) {
+	types := maps.Clone(c.keeping.bodies)
+	maps.Copy(types, c.keeping.unused)
+	for _, typeURL := range slices.SortedFunc(maps.Keys(types), comparePushOrder) {
 		w, bodies := c.watches[typeURL], c.keeping.bodies[typeURL]
 		maps.DeleteFunc(bodies, func(name string, r Resource) bool { return w.have[name] != r.Version })
+		all := maps.Clone(c.keeping.unused[typeURL])
+		if all == nil {
+			all = bodies
+		} else {
+			maps.Copy(all, bodies)
+		}
 		m := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: typeURL}
-		for _, name := range slices.Sorted(maps.Keys(bodies)) {
-			r := bodies[name]
+		for _, name := range slices.Sorted(maps.Keys(all)) {
+			r := all[name]
 			m.Resources = append(m.Resources, &discoveryv3.Resource{Name: r.Name, Version: r.Version, Resource: r.Body})
 		}
 		out = append(out, m)
@@ -230,31 +254,61 @@ func (c *Client) restore() {
 		c.log.Error("the copy of the configuration is not used", "path", c.opts.Copy, "error", err)
 		return
 	}
+	c.mu.Lock()
+	c.keeping.unused, c.keeping.asked = map[string]map[string]Resource{}, map[string][]string{}
+	c.mu.Unlock()
 	n := 0
 	for _, m := range contents {
-		n += c.restoreType(m)
+		resources := make([]Resource, 0, len(m.Resources))
+		for _, r := range m.Resources {
+			resources = append(resources, Resource{Name: r.Name, Version: r.Version, Body: r.Resource})
+		}
+		n += c.revive(m.TypeUrl, resources)
 	}
 	c.log.Warn("the control plane is away: starting with the copy of the configuration on disk", "path", c.opts.Copy, "resources", n)
 }
 
-// restoreType applies the resources of one type that are wanted by now: what refers to
-// others was applied before.
-func (c *Client) restoreType(m *discoveryv3.DeltaDiscoveryResponse) int {
+// reviveAsked hands out what was asked for by name since the copy was read.
+func (c *Client) reviveAsked() {
 	c.mu.Lock()
-	w := c.watches[m.TypeUrl]
-	if w == nil {
-		c.mu.Unlock()
-		return 0
+	found := map[string][]Resource{}
+	for typeURL, names := range c.keeping.asked {
+		for _, n := range names {
+			if r, ok := c.keeping.unused[typeURL][n]; ok {
+				found[typeURL] = append(found[typeURL], r)
+				delete(c.keeping.unused[typeURL], n)
+			}
+		}
 	}
-	u := Update{TypeURL: m.TypeUrl}
+	clear(c.keeping.asked)
+	c.mu.Unlock()
+	for _, typeURL := range slices.SortedFunc(maps.Keys(found), comparePushOrder) {
+		c.revive(typeURL, found[typeURL])
+	}
+}
+
+// revive applies those resources of the copy that are wanted by now, as what refers to
+// others was applied before; those that are not wait until they are.
+func (c *Client) revive(typeURL string, resources []Resource) int {
+	c.mu.Lock()
+	w := c.watch(typeURL)
+	u := Update{TypeURL: typeURL}
 	errs := map[string]error{}
-	for _, r := range m.Resources {
-		res := Resource{Name: r.Name, Version: r.Version, Body: r.Resource}
-		if _, err := w.check(&res); err == nil && w.wanted.has(res.Name) {
+	waiting := map[string]Resource{}
+	for _, res := range resources {
+		if !w.wanted.has(res.Name) {
+			waiting[res.Name] = res
+		} else if _, err := w.check(&res); err == nil {
 			u.Changed = append(u.Changed, res)
 		}
 	}
-	give := len(u.Changed) > 0 || w.wanted.wildcard
+	if c.keeping.unused != nil && len(waiting) > 0 {
+		if c.keeping.unused[typeURL] == nil {
+			c.keeping.unused[typeURL] = map[string]Resource{}
+		}
+		maps.Copy(c.keeping.unused[typeURL], waiting)
+	}
+	give := len(u.Changed) > 0 || w.wanted.wildcard && !w.known
 	c.mu.Unlock()
 	if give {
 		errs = c.opts.Handler.Apply(u)
