@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,6 +54,11 @@ func TestFirstConfigWaitsForSecrets(t *testing.T) {
 	h.SecretsChanged()
 	if c := h.Current(); c == nil || c.Cluster("c") == nil || c.Cluster("plain") == nil || c.Listener("l") == nil {
 		t.Errorf("with all secrets: %+v", c)
+	}
+	for field := range h.Skipped() {
+		if strings.Contains(field, "sds_config") {
+			t.Errorf("%s is told as left out", field)
+		}
 	}
 }
 

@@ -185,7 +185,7 @@ envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateVa
 + default_validation_context validation_context_sds_secret_config
 envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig
 + name
-- sds_config
+= sds_config
 envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext
 + trusted_ca system_root_certs match_typed_subject_alt_names match_subject_alt_names trust_chain_verification
 - watched_directory suppress_client_ca_list only_verify_leaf_cert_crl

@@ -182,6 +182,7 @@ func (c *decoding) check(p *path, m protoreflect.Message) bool {
 		switch known[f.Name()] {
 		case fieldUsed:
 			good = c.checkValue(p, f, v) && good
+		case fieldWhole:
 		case fieldSkipped:
 			c.skipped(string(f.FullName()))
 		default:

@@ -13,6 +13,7 @@ const (
 	fieldRefused fieldUse = iota // not in the table: an error
 	fieldUsed
 	fieldSkipped // cosmetic for Egret: left out, counted
+	fieldWhole   // used, and the decoder of the field judges all that is in it
 )
 
 // fieldTable has, per message, which fields are used and which are skipped. It is
@@ -20,7 +21,7 @@ const (
 // version brings is refused until somebody has thought about it.
 var fieldTable = parseFields(listenerFields + httpFields + routeFields + clusterFields + tlsFields + sharedFields)
 
-// parseFields reads lines "message", "+used fields", "-skipped fields".
+// parseFields reads lines "message", "+used fields", "=whole fields", "-skipped fields".
 func parseFields(text string) map[protoreflect.FullName]map[protoreflect.Name]fieldUse {
 	table := map[protoreflect.FullName]map[protoreflect.Name]fieldUse{}
 	var message map[protoreflect.Name]fieldUse
@@ -32,6 +33,8 @@ func parseFields(text string) map[protoreflect.FullName]map[protoreflect.Name]fi
 			continue
 		case line[0] == '-':
 			use = fieldSkipped
+		case line[0] == '=':
+			use = fieldWhole
 		case line[0] != '+':
 			message = map[protoreflect.Name]fieldUse{}
 			table[protoreflect.FullName(line)] = message

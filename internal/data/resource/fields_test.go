@@ -124,6 +124,9 @@ func fieldDocument(t *testing.T) string {
 		for i := range fields.Len() {
 			f := fields.Get(i).Name()
 			use := fieldTable[name][f]
+			if use == fieldWhole {
+				use = fieldUsed
+			}
 			lists[use] = append(lists[use], string(f))
 		}
 		if len(lists) == 0 {
