@@ -300,7 +300,12 @@ spec:
   - match: [{gateways: [egress], port: 80}]
     route: [{destination: {host: %s, port: {number: 80}}}]
 `, listener.Port(), host, origin.Port(), host, host, host)
-	path := filepath.Join(dir, "policy.yaml")
+	replace(t, filepath.Join(dir, "policy.yaml"), text)
+}
+
+// replace writes a file whole or not at all.
+func replace(t *testing.T, path, text string) {
+	t.Helper()
 	if err := os.WriteFile(path+"~", []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -80,6 +80,18 @@ func (p *pod) node() string {
 // start runs egret-proxy in the pod.
 func (p *pod) start(t *testing.T, d *istiod, more ...string) {
 	t.Helper()
+	o := p.options(t, d, more...)
+	run(t, "egret-proxy "+p.role, func(ctx context.Context) error { return egretproxy.Run(ctx, o) })
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", p.name, p.log)
+		}
+	})
+}
+
+// options are what the container's environment makes of it.
+func (p *pod) options(t *testing.T, d *istiod, more ...string) egretproxy.Options {
+	t.Helper()
 	s, err := agent.Read(agent.Input{Role: p.role, Root: p.root, Environ: append([]string{
 		"POD_NAME=" + p.name, "POD_NAMESPACE=" + p.namespace, "INSTANCE_IP=127.0.0.1", "SERVICE_ACCOUNT=" + p.account,
 		"PILOT_CERT_PROVIDER=istiod", "CA_ADDR=" + d.address, "ISTIOD_SAN=" + istiodName, "JWT_POLICY=third-party-jwt",
@@ -95,12 +107,7 @@ func (p *pod) start(t *testing.T, d *istiod, more ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, "egret-proxy "+p.role, func(ctx context.Context) error { return egretproxy.Run(ctx, o) })
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("log of %s:\n%s", p.name, p.log)
-		}
-	})
+	return o
 }
 
 func (p *pod) isReady(t *testing.T) bool {
@@ -352,6 +359,18 @@ func TestNoIdentity(t *testing.T) {
 			}
 		})
 	})
+}
+
+// A port of pilot-agent's that is taken ends the proxy with a word, and nothing of it is
+// left running.
+func TestStatusPortInUse(t *testing.T) {
+	d := startIstiod(t)
+	p := newPod(t, d, "sidecar", "default", "app")
+	o := p.options(t, d)
+	o.Agent.StatusPort = website(t, "somebody else").Port()
+	if err := egretproxy.Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "status: listen") {
+		t.Errorf("%v", err)
+	}
 }
 
 // The kubelet's probes of the application, which injection leads to the status port.

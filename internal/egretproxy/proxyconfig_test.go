@@ -1,13 +1,23 @@
 package egretproxy_test
 
 import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/egret-mesh/egret/internal/control/mesh"
+	"github.com/egret-mesh/egret/internal/control/xdsgen"
 	"github.com/egret-mesh/egret/internal/egretd"
 	"github.com/egret-mesh/egret/internal/proxyconfig"
 	"github.com/egret-mesh/egret/internal/proxystatus"
+	"github.com/egret-mesh/egret/internal/xds"
 )
 
 // table is what proxy-config prints of the proxy at an admin address.
@@ -71,6 +81,70 @@ func TestProxyConfigOfBoth(t *testing.T) {
 		}
 	}
 	checkSynced(t, p)
+}
+
+// picky is a proxy that refuses every cluster with a word in its body, until that is nothing.
+type picky struct {
+	mu   sync.Mutex
+	word string
+}
+
+func (p *picky) Apply(u xds.Update) map[string]error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	errs := map[string]error{}
+	for _, r := range u.Changed {
+		if u.TypeURL == xds.ClusterType && p.word != "" && strings.Contains(string(r.Body.GetValue()), p.word) {
+			errs[r.Name] = fmt.Errorf("%s leads to %s, where I will not go", r.Name, p.word)
+		}
+	}
+	return errs
+}
+
+// What a proxy refuses is told by egret proxy-status: the proxy, the resource, its words,
+// and an exit status; and no longer when there is something better.
+func TestProxyStatusTellsOfRefusals(t *testing.T) {
+	dir := t.TempDir()
+	entry := func(address string) {
+		replace(t, filepath.Join(dir, "entry.yaml"), fmt.Sprintf(`
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api}
+spec:
+  hosts: [api.example.com]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: DNS
+  endpoints: [{address: %s}]
+`, address))
+	}
+	entry("bad.example.net")
+	p := startPlane(t, egretd.Options{Paths: []string{dir}, XDSAddress: "127.0.0.1:0", MonitoringAddress: "127.0.0.1:0"})
+	conn, err := xds.Dial(p.xds, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	node := mesh.Node{Type: mesh.NodeSidecar, Name: "web", Namespace: "shop", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}
+	client := xds.NewClient(conn, xds.ClientOptions{Node: xdsgen.EncodeNode(node, "cluster.local"), Delta: true, Handler: &picky{word: "bad.example.net"}})
+	client.Subscribe(xds.ClusterType, nil)
+	client.Subscribe(xds.ListenerType, nil)
+	stop := run(t, "picky proxy", client.Run)
+	defer stop()
+	egret := filepath.Join(programs(t), "egret")
+	says := func(status int, words ...string) func() bool {
+		return func() bool {
+			cmd := exec.Command(egret, "proxy-status", "--monitoring-address", p.monitoring)
+			out, err := cmd.Output()
+			if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+				t.Fatal(err)
+			}
+			return cmd.ProcessState.ExitCode() == status && !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(string(out), w) })
+		}
+	}
+	eventually(t, "the refusal is told", says(1, "web.shop     ERROR     SYNCED",
+		"\nweb.shop refuses CDS ", "outbound|80||api.example.com leads to bad.example.net, where I will not go\n"))
+	entry("good.example.net")
+	eventually(t, "nothing is left of it", says(0, "web.shop     SYNCED     SYNCED"))
 }
 
 func checkSynced(t *testing.T, p *plane) {

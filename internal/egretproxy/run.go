@@ -120,7 +120,8 @@ func serve(ctx context.Context, o Options, p *instance.Instance, lookup *upstrea
 	if o.Agent != nil {
 		servers, err := statusServers(o.Agent, p)
 		if err != nil {
-			return err
+			stop()
+			return errors.Join(err, g.Wait())
 		}
 		for _, s := range servers {
 			g.Go(func() error { return s.serve(ctx) })
