@@ -95,6 +95,7 @@ func TestValidate(t *testing.T) {
 		{"status", review("UPDATE", "ServiceEntry", "status", bad), nil, ""},
 		{"leaving", review("UPDATE", "ServiceEntry", "", strings.Replace(bad, `"uid"`, `"deletionTimestamp":"2026-01-01T00:00:00Z","uid"`, 1)), nil, ""},
 		{"not used here", review("CREATE", "AuthorizationPolicy", "", `{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{"name":"x","namespace":"shop"},"spec":{}}`), nil, "not used by egret"},
+		{"ISTIO_MUTUAL", review("CREATE", "DestinationRule", "", `{"apiVersion":"networking.istio.io/v1","kind":"DestinationRule","metadata":{"name":"x","namespace":"shop"},"spec":{"host":"a.example","trafficPolicy":{"tls":{"mode":"ISTIO_MUTUAL"}}}}`), nil, ""},
 		{"no object", review("CREATE", "ServiceEntry", "", `[]`), []string{"not a Kubernetes object"}, ""},
 	} {
 		_, r := ask(t, handler(t), "/validate", c.review)

@@ -24,7 +24,7 @@ func (h *Handler) validate(q *admission.AdmissionRequest) *admission.AdmissionRe
 	if q.Operation != admission.Create && q.Operation != admission.Update || q.SubResource != "" || leaving(q.Object.Raw) {
 		return allowed()
 	}
-	_, problems := istioapi.Decode("", q.Object.Raw)
+	_, problems := istioapi.Rules{Pods: true}.Decode("", q.Object.Raw)
 	var errs, notes []string
 	for _, p := range problems {
 		switch {

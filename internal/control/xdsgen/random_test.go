@@ -2,7 +2,9 @@ package xdsgen
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 
 	networking "istio.io/api/networking/v1alpha3"
 
@@ -15,11 +17,14 @@ import (
 type edits struct {
 	*rand.Rand
 	objects map[istioapi.Ref]istioapi.Object
-	serial  int
+	// services are those of a cluster; without pods there is none.
+	services map[string]*mesh.Service
+	pods     bool
+	serial   int
 }
 
 func newEdits(seed uint64) *edits {
-	return &edits{Rand: rand.New(rand.NewPCG(seed, 1)), objects: map[istioapi.Ref]istioapi.Object{}}
+	return &edits{Rand: rand.New(rand.NewPCG(seed, 1)), objects: map[istioapi.Ref]istioapi.Object{}, services: map[string]*mesh.Service{}, pods: seed%2 == 1}
 }
 
 func pick[T any](e *edits, list ...T) T { return list[e.IntN(len(list))] }
@@ -39,6 +44,10 @@ func (e *edits) meta(kind string) istioapi.Meta {
 
 // step changes one object: it comes, goes, or becomes another.
 func (e *edits) step() {
+	if e.pods && e.IntN(3) == 0 {
+		e.service()
+		return
+	}
 	var o istioapi.Object
 	switch n := e.IntN(20); {
 	case n < 10:
@@ -58,6 +67,46 @@ func (e *edits) step() {
 		return
 	}
 	e.objects[ref] = o
+}
+
+// service changes a Service of the cluster: it comes, goes, or has other endpoints or ports.
+func (e *edits) service() {
+	namespace, name := e.namespace(), pick(e, "web", "db", "other")
+	k := namespace + "/" + name
+	old := e.services[k]
+	if old != nil && e.IntN(4) == 0 {
+		delete(e.services, k)
+		return
+	}
+	endpoint := kubeEndpoint(fmt.Sprintf("203.0.113.%d", e.IntN(3)+1), map[string]uint32{"http": 8080, "tcp": 9000, "any": 9001}, map[string]string{"v": pick(e, "1", "2")})
+	endpoint.Hostname = pick(e, "", "pod")
+	if old != nil && e.IntN(2) == 0 { // a pod comes
+		s := *old
+		s.Endpoints = append(s.Endpoints[:len(s.Endpoints):len(s.Endpoints)], endpoint)
+		e.services[k] = &s
+		return
+	}
+	s := kubeService(namespace, name, pick(e, "", "192.0.2.1", "192.0.2.3"), []mesh.Port{
+		kubePort(80, pick(e, uint32(0), 8080), "http"), kubePort(9000, 9000, "tcp"), kubePort(9001, 9001, "any"),
+	}[:e.IntN(3)+1], endpoint)
+	s.Selector = map[string]string{"app": pick(e, "test", "else")}
+	if e.IntN(5) == 0 {
+		s.Headless, s.Addresses, s.Selector = false, nil, nil
+		s.ExternalName = pick(e, "web.default.svc.cluster.local", "web.other.svc.cluster.local", "d.test")
+	}
+	if e.IntN(5) == 0 {
+		s.ExportTo = []string{"."}
+	}
+	e.services[k] = s
+}
+
+// options are those of the next snapshot.
+func (e *edits) options(previous *mesh.Snapshot) mesh.Options {
+	o := mesh.Options{Previous: previous, Pods: e.pods}
+	for _, k := range slices.Sorted(maps.Keys(e.services)) {
+		o.BuiltIn = append(o.BuiltIn, e.services[k])
+	}
+	return o
 }
 
 // state are the objects in the order of their names.
