@@ -106,11 +106,6 @@ type Store struct {
 // revised: not only something was added to what is held.
 type changes struct{ listeners, routes, clusters, names, held, revised bool }
 
-type listenerState struct {
-	latest  *resource.Listener
-	serving *resource.Listener // nil: never complete yet
-}
-
 // NewStore makes a Store that knows nothing yet.
 func NewStore(o StoreOptions) *Store {
 	if o.Logger == nil {
@@ -275,174 +270,6 @@ func sameName(want, got string) error {
 	return nil
 }
 
-func (s *Store) putListener(name string, a *anypb.Any) error {
-	state := s.listeners[name]
-	var previous *resource.Listener
-	if state != nil {
-		previous = state.latest
-	}
-	l, err := s.decoder(name).NextListener(previous, a)
-	if err == nil {
-		err = sameName(name, l.Name)
-	}
-	if err != nil {
-		if state != nil && state.latest.Rejected == "" {
-			return err // the last good version stays
-		}
-		if l = resource.RejectedListener(a, err); l == nil || l.Name != name {
-			return err
-		}
-	}
-	if state == nil {
-		state = &listenerState{}
-		s.listeners[name] = state
-	}
-	state.latest = l
-	return err
-}
-
-func (s *Store) removeListeners(names []string) {
-	for _, name := range names {
-		if state := s.listeners[name]; state != nil {
-			s.changed.listeners = s.changed.listeners || state.serving != nil
-			delete(s.listeners, name)
-		}
-	}
-}
-
-func (s *Store) putRoute(name string, a *anypb.Any) error {
-	rc, err := s.decoder(name).NextRouteConfiguration(s.routes[name], a)
-	if err == nil {
-		err = sameName(name, rc.Name)
-	}
-	if err != nil {
-		if s.routes[name] == nil {
-			s.badRoutes[name] = true
-		}
-		return err
-	}
-	delete(s.badRoutes, name)
-	delete(s.goneRoutes, name)
-	s.routes[name] = rc
-	s.changed.routes = true
-	return nil
-}
-
-// removeRoutes drops what no listener names. Like Envoy it keeps a route
-// configuration that a listener still names: routing goes on with the last one.
-func (s *Store) removeRoutes(names []string) {
-	for _, name := range names {
-		delete(s.badRoutes, name)
-		if s.routes[name] != nil {
-			s.goneRoutes[name] = true
-		}
-	}
-}
-
-func (s *Store) putCluster(name string, a *anypb.Any) error {
-	cl, err := s.decoder(name).Cluster(a)
-	if err == nil {
-		err = sameName(name, cl.Name)
-	}
-	if err != nil {
-		return err
-	}
-	if old := s.clusters[name]; old != nil && old.EDSServiceName != cl.EDSServiceName {
-		s.unuse(old)
-	}
-	s.clusters[name] = cl
-	if cl.Discovery == resource.DiscoveryEDS {
-		if s.users[cl.EDSServiceName] == nil {
-			s.users[cl.EDSServiceName] = map[string]bool{}
-			if !s.askEndpoints(cl.EDSServiceName, true) {
-				s.usersChanged = true
-			}
-		}
-		s.users[cl.EDSServiceName][name] = true
-	}
-	s.readyCluster(name)
-	return nil
-}
-
-// unuse forgets that a cluster needs endpoints.
-func (s *Store) unuse(cl *resource.Cluster) {
-	if cl == nil || cl.Discovery != resource.DiscoveryEDS {
-		return
-	}
-	delete(s.users[cl.EDSServiceName], cl.Name)
-	if len(s.users[cl.EDSServiceName]) == 0 {
-		delete(s.users, cl.EDSServiceName)
-		if !s.askEndpoints(cl.EDSServiceName, false) {
-			s.usersChanged = true
-		}
-		if s.goneEndpoints[cl.EDSServiceName] {
-			delete(s.goneEndpoints, cl.EDSServiceName)
-			delete(s.endpoints, cl.EDSServiceName)
-		}
-	}
-}
-
-// readyCluster publishes a cluster when its endpoints are known.
-func (s *Store) readyCluster(name string) {
-	cl := s.clusters[name]
-	if cl == nil || s.clusterAwaits(cl) || cl.Discovery == resource.DiscoveryEDS && s.endpoints[cl.EDSServiceName] == nil {
-		return
-	}
-	if s.named[name] != nil {
-		s.holdCluster(withEndpoints(cl, s.endpoints))
-		return
-	}
-	s.ready[name] = withEndpoints(cl, s.endpoints)
-	s.changed.clusters = true
-}
-
-func (s *Store) removeClusters(names []string) {
-	for _, name := range names {
-		s.forgetCluster(name)
-	}
-}
-
-func (s *Store) forgetCluster(name string) {
-	s.unuse(s.clusters[name])
-	delete(s.clusters, name)
-	delete(s.secretless, name)
-	delete(s.hashes[xds.ClusterType], name)
-	s.bodies.drop(xds.ClusterType, name)
-	if s.ready[name] != nil {
-		delete(s.ready, name)
-		s.changed.clusters = true
-	}
-	s.unholdCluster(name)
-}
-
-func (s *Store) putEndpoints(name string, a *anypb.Any) error {
-	e, err := s.decoder(name).Endpoints(a)
-	if err == nil {
-		err = sameName(name, e.ClusterName)
-	}
-	if err != nil {
-		return err
-	}
-	delete(s.goneEndpoints, name)
-	s.endpoints[name] = e
-	for cluster := range s.users[name] {
-		s.readyCluster(cluster)
-	}
-	return nil
-}
-
-// removeEndpoints drops what no cluster needs. Like Envoy it keeps what one still
-// needs: the cluster goes on with the last endpoints.
-func (s *Store) removeEndpoints(names []string) {
-	for _, name := range names {
-		if len(s.users[name]) == 0 {
-			delete(s.endpoints, name)
-		} else if s.endpoints[name] != nil {
-			s.goneEndpoints[name] = true
-		}
-	}
-}
-
 func (s *Store) putNames(_ string, a *anypb.Any) error {
 	names, err := s.decoder("names").NameTable(a)
 	if err != nil {
@@ -450,40 +277,6 @@ func (s *Store) putNames(_ string, a *anypb.Any) error {
 	}
 	s.names, s.changed.names = names, true
 	return nil
-}
-
-// routeNames calls yield for each route configuration that a listener names.
-func routeNames(l *resource.Listener, yield func(string)) {
-	if l == nil {
-		return
-	}
-	one := func(chain *resource.FilterChain) {
-		if chain != nil && chain.HTTP != nil && chain.HTTP.RouteConfigName != "" {
-			yield(chain.HTTP.RouteConfigName)
-		}
-	}
-	for _, chain := range l.FilterChains {
-		one(chain)
-	}
-	one(l.DefaultFilterChain)
-}
-
-// complete reports whether each route configuration has arrived, good or refused, and
-// each secret.
-func (s *Store) complete(l *resource.Listener) bool {
-	all := !s.listenerAwaits(l)
-	routeNames(l, func(name string) { all = all && (s.routes[name] != nil || s.badRoutes[name]) })
-	return all
-}
-
-// warm lets complete listeners serve.
-func (s *Store) warm() {
-	for _, state := range s.listeners {
-		if state.serving != state.latest && s.complete(state.latest) {
-			state.serving = state.latest
-			s.changed.listeners = true
-		}
-	}
 }
 
 // resubscribe says which routes and endpoints are needed, when that changed.
@@ -504,15 +297,6 @@ func (s *Store) resubscribe(typeURL string) {
 		s.usersChanged = false
 		s.want(xds.EndpointType, &s.wantEDS, slices.Sorted(maps.Keys(s.users)))
 	}
-}
-
-func (s *Store) neededRoutes() map[string]bool {
-	needed := map[string]bool{}
-	for _, state := range s.listeners {
-		routeNames(state.latest, func(name string) { needed[name] = true })
-		routeNames(state.serving, func(name string) { needed[name] = true })
-	}
-	return needed
 }
 
 func (s *Store) want(typeURL string, have *[]string, wanted []string) {

@@ -16,6 +16,28 @@ import (
 // Answers, and decides again. Where nothing can be answered it is refused: what a host
 // is cannot be guessed.
 
+// MaxAsked bounds the questions of one decision. A name has at most 127 labels, and a
+// cluster may be for a wildcard at each; nobody registers such names.
+const MaxAsked = 16
+
+// Again decides anew about what was decided before: once decides with the answers and tells
+// what it asks for, if anything. look answers with what is known; where something else is
+// needed Again does not wait for it and returns false.
+func Again(answers config.Answers, look func(config.Need) config.Answer, once func(config.Answers) (need config.Need, asks bool)) bool {
+	for range MaxAsked {
+		need, asks := once(answers)
+		if !asks {
+			return true
+		}
+		answer := look(need)
+		if answer.Outcome != config.Absent {
+			return false
+		}
+		answers = answers.And(answer)
+	}
+	return false
+}
+
 // Asked is the refusal for an answer that decides nothing; "" where the decision goes on.
 func Asked(a config.Answer) (reason.Reason, string) {
 	switch a.Outcome {

@@ -7,14 +7,11 @@ import (
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
-// maxAsked bounds the questions of one decision.
-const maxAsked = 8
-
 // decide chooses the route. What is lacking for that is asked for, while the request waits
 // and its body is not read. It returns false when the request has been answered.
 func (x *exchange) decide() bool {
 	x.plan = x.h.route(x.cfg, x.hcm, &x.dreq)
-	for range maxAsked {
+	for range decide.MaxAsked {
 		if x.plan.Verdict != decide.Ask {
 			x.plan.Held.Touch()
 			return true
@@ -58,7 +55,7 @@ func (x *exchange) askCluster() bool {
 	if x.weighted == nil || !x.hcm.OnDemandClusters {
 		return true
 	}
-	for range maxAsked {
+	for range decide.MaxAsked {
 		_, need := decide.Cluster(x.cfg, true, x.dreq.Answers, x.weighted.Name)
 		if need.Kind == config.NeedNothing {
 			return true
@@ -78,16 +75,10 @@ func (x *exchange) askCluster() bool {
 // What is not known now is asked for, but not waited for: then ok is false.
 func (x *exchange) decideAgain(cfg *config.Config, m *resource.HTTPConnectionManager) (plan decide.RoutePlan, ok bool) {
 	again := x.dreq
-	for range maxAsked {
+	ok = decide.Again(x.dreq.Answers, x.h.onDemand.Look, func(answers config.Answers) (config.Need, bool) {
+		again.Answers = answers
 		plan = x.h.route(cfg, m, &again)
-		if plan.Verdict != decide.Ask {
-			return plan, true
-		}
-		answer := x.h.onDemand.Look(plan.Need)
-		if answer.Outcome != config.Absent {
-			return plan, false
-		}
-		again.Answers = again.Answers.And(answer)
-	}
-	return plan, false
+		return plan.Need, plan.Verdict == decide.Ask
+	})
+	return plan, ok
 }

@@ -8,10 +8,6 @@ import (
 	"github.com/egret-mesh/egret/internal/data/upstream"
 )
 
-// maxAsked bounds the questions of one decision. A name has at most 127 labels, and a
-// cluster may be for a wildcard at each; nobody registers such names.
-const maxAsked = 16
-
 // unsettled is the refusal of a connection whose questions do not come to an end.
 func unsettled(plan decide.ConnPlan) decide.ConnPlan {
 	plan.Verdict, plan.Reason = decide.Deny, reason.ConfigNotAvailable
@@ -32,18 +28,12 @@ func (c *connection) ask(n config.Need) bool {
 // decideAgain decides about a connection that was decided before. What is not known now
 // is asked for, but not waited for: then ok is false, and what was decided stays.
 func (c *connection) decideAgain(cfg *config.Config, accepted *resource.Listener, info decide.Conn) (plan decide.ConnPlan, ok bool) {
-	for range maxAsked {
+	ok = decide.Again(info.Answers, c.p.onDemand.Look, func(answers config.Answers) (config.Need, bool) {
+		info.Answers = answers
 		plan = decide.Connection(cfg, accepted, &info)
-		if plan.Verdict != decide.Ask {
-			return plan, true
-		}
-		answer := c.p.onDemand.Look(plan.Need)
-		if answer.Outcome != config.Absent {
-			return plan, false
-		}
-		info.Answers = info.Answers.And(answer)
-	}
-	return plan, false
+		return plan.Need, plan.Verdict == decide.Ask
+	})
+	return plan, ok
 }
 
 // cluster is where the connection goes. Where the chain says so (on_demand) it is asked

@@ -175,7 +175,7 @@ func (c *connection) settle() {
 		c.bind(cfg, &c.info)
 		v.plan = c.decide(cfg, v.accepted)
 		if v.plan.Verdict == decide.Ask {
-			if asked++; asked <= maxAsked && c.ask(v.plan.Need) {
+			if asked++; asked <= decide.MaxAsked && c.ask(v.plan.Need) {
 				continue
 			}
 			v.plan = unsettled(v.plan)

@@ -53,7 +53,7 @@ func (c *connection) explain(v *verdict) {
 	if v.accepted == nil || c.plan.Reason == reason.DownstreamTimeout {
 		return
 	}
-	for range maxAsked {
+	for range decide.MaxAsked {
 		plan := decide.Connection(v.cfg, v.accepted, &c.info)
 		need := plan.Need
 		switch {

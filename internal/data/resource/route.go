@@ -85,7 +85,7 @@ func (c *decoding) virtualHost(p *path, m *routev3.VirtualHost) *VirtualHost {
 	switch m.GetRequireTls() {
 	case routev3.VirtualHost_NONE:
 	case routev3.VirtualHost_ALL:
-		vh.TLSRedirect = &Route{Name: vh.Name, Redirect: &Redirect{HTTPSRedirect: true, Status: http.StatusMovedPermanently}, Objects: vh.Objects}
+		vh.TLSRedirect = &Route{Redirect: &Redirect{HTTPSRedirect: true, Status: http.StatusMovedPermanently}, Objects: vh.Objects}
 	default:
 		c.fail(p.field("require_tls"), "%s is not supported", m.GetRequireTls())
 	}
