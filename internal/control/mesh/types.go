@@ -35,6 +35,9 @@ type Node struct {
 	DNSCapture bool
 	// OnDemand: a sidecar that asks by name for what it uses (xds.OnDemandMetadata).
 	OnDemand bool
+	// Unprivileged: the proxy cannot listen on ports below 1024 (Istio's
+	// ISTIO_META_UNPRIVILEGED_POD).
+	Unprivileged bool
 	// SystemCA is the file with the authorities that the proxy's machine trusts; "" where
 	// the proxy finds them itself (CertificateValidationContext.system_root_certs, which
 	// Envoy does not implement).

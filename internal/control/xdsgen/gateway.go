@@ -71,6 +71,9 @@ func (b *builder) gatewayPorts() []*gatewayPort {
 				continue
 			}
 			key := listenerKey{cmp.Or(s.GetBind(), wildcardBind), b.mesh.TargetPort(b.node, s.GetPort().GetNumber())}
+			if b.node.Unprivileged && key.port < 1024 {
+				continue // as in Istio: one that cannot be opened would keep the proxy from being ready
+			}
 			p := byKey[key]
 			if p == nil {
 				p = &gatewayPort{listenerKey: key, kind: kind}

@@ -104,6 +104,7 @@ func viewKey(n mesh.Node) string {
 	k.labels(n.Labels)
 	k.text(n.SystemCA)
 	k.flag(n.DNSCapture)
+	k.flag(n.Unprivileged)
 	k.flag(n.OnDemand)
 	k.flag(slices.ContainsFunc(n.Addresses, netip.Addr.Is4))
 	k.flag(slices.ContainsFunc(n.Addresses, netip.Addr.Is6))

@@ -62,6 +62,7 @@ func DecodeNode(n *corev3.Node) (mesh.Node, error) {
 	}
 	node.Addresses, err = nodeAddresses(parts[1], fields["INSTANCE_IPS"].GetStringValue())
 	node.DNSCapture = truth(fields["DNS_CAPTURE"])
+	node.Unprivileged = truth(fields["UNPRIVILEGED_POD"])
 	node.OnDemand = node.Type == mesh.NodeSidecar && truth(fields[xds.OnDemandMetadata])
 	if node.SystemCA = fields[systemCAField].GetStringValue(); len(node.SystemCA) > maxNodeLabel {
 		return mesh.Node{}, fmt.Errorf("%w: %s has more than %d bytes", errNode, systemCAField, maxNodeLabel)
@@ -151,6 +152,9 @@ func EncodeNode(n mesh.Node, domain string) *corev3.Node {
 	}
 	if n.DNSCapture {
 		fields["DNS_CAPTURE"] = structpb.NewStringValue("true")
+	}
+	if n.Unprivileged {
+		fields["UNPRIVILEGED_POD"] = structpb.NewStringValue("true")
 	}
 	if n.SystemCA != "" {
 		fields[systemCAField] = structpb.NewStringValue(n.SystemCA)
