@@ -49,7 +49,10 @@ func ParseCell(s string) (Cell, error) {
 }
 
 // Programs are the paths of what is run.
-type Programs struct{ Envoy, EgretProxy string }
+type Programs struct {
+	Envoy, EgretProxy string
+	Egretd            string // "": the control plane is in this process
+}
 
 // Options of Run.
 type Options struct {
@@ -88,7 +91,7 @@ func Run(ctx context.Context, o Options) (int, error) {
 		return 0, fmt.Errorf("network: %w", err)
 	}
 	defer net.close()
-	plane, err := newPlane(o)
+	plane, err := newControlPlane(ctx, o, scratch)
 	if err != nil {
 		return 0, err
 	}
@@ -110,7 +113,7 @@ type meshRun struct {
 	options          Options
 	scratch          string
 	net              *network
-	plane            *plane
+	plane            controlPlane
 	names            *names
 	sidecar, gateway *process
 }
@@ -130,7 +133,7 @@ func (m *meshRun) start(ctx context.Context, sidecarADS, gatewayADS string) erro
 		return err
 	}
 	if m.options.Cell.Sidecar == Envoy {
-		if m.names, err = m.plane.serveNames(m.net.sidecar); err != nil {
+		if m.names, err = serveNames(m.plane, m.options.Workload, m.net.sidecar); err != nil {
 			return err
 		}
 	}

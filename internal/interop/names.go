@@ -24,20 +24,20 @@ const meshDomain = "cluster.local"
 // names answers the app's DNS beside an Envoy, as Istio's agent does: from the name table
 // of the control plane.
 type names struct {
-	pipe  *xds.Pipe
+	leave func() error // the control plane
 	store *config.Store
 	stop  context.CancelFunc
 	work  sync.WaitGroup
 }
 
-func (p *plane) serveNames(ns *namespace) (*names, error) {
-	pipe, err := xds.NewPipe(p.server.ADS())
+func serveNames(p controlPlane, w standalone.Workload, ns *namespace) (*names, error) {
+	conn, leave, err := p.names()
 	if err != nil {
 		return nil, err
 	}
-	n := &names{pipe: pipe, store: config.NewStore(config.StoreOptions{})}
-	client := xds.NewClient(pipe, xds.ClientOptions{
-		Node: xdsgen.EncodeNode(standalone.SidecarNode(p.workload), meshDomain), Delta: true, Handler: n.store,
+	n := &names{leave: leave, store: config.NewStore(config.StoreOptions{})}
+	client := xds.NewClient(conn, xds.ClientOptions{
+		Node: xdsgen.EncodeNode(standalone.SidecarNode(w), meshDomain), Delta: true, Handler: n.store,
 	})
 	n.store.Attach(client)
 	var ctx context.Context
@@ -88,7 +88,7 @@ func (n *names) ready(ctx context.Context) error {
 func (n *names) close() {
 	n.stop()
 	n.work.Wait()
-	_ = n.pipe.Close()
+	_ = n.leave()
 }
 
 // unrecorded is for refused names: Istio's agent has no log of them.

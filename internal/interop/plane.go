@@ -18,16 +18,37 @@ import (
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
-// plane is the control plane. Each proxy reaches it at a loopback address of its own
+// controlPlane is what serves the proxies; each reaches it at a loopback address of its own
+// namespace.
+type controlPlane interface {
+	// serve gives the address for each namespace.
+	serve(all ...*namespace) ([]string, error)
+	// names is a connection for the name table, and how to leave it.
+	names() (grpc.ClientConnInterface, func() error, error)
+	// refusals is an error for each thing that a proxy refuses of its configuration.
+	refusals() error
+	close()
+}
+
+// newControlPlane is egretd where its program is given, else one in this process.
+func newControlPlane(ctx context.Context, o Options, scratch string) (controlPlane, error) {
+	if o.Programs.Egretd == "" {
+		return newPlane(o)
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyLimit)
+	defer cancel()
+	return startDaemon(ctx, o, scratch)
+}
+
+// plane is a control plane in this process. Each proxy reaches it at a loopback address of its own
 // namespace.
 type plane struct {
-	files    *source.Watcher
-	workload standalone.Workload
-	server   *discovery.Server
-	grpc     *grpc.Server
-	stop     context.CancelFunc
-	work     sync.WaitGroup
-	told     map[string]bool // problems
+	files  *source.Watcher
+	server *discovery.Server
+	grpc   *grpc.Server
+	stop   context.CancelFunc
+	work   sync.WaitGroup
+	told   map[string]bool // problems
 }
 
 func newPlane(o Options) (*plane, error) {
@@ -35,7 +56,7 @@ func newPlane(o Options) (*plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plane{files: files, workload: o.Workload}
+	p := &plane{files: files}
 	for _, problem := range files.Current().Problems {
 		if problem.Severity == istioapi.Error {
 			err = errors.Join(err, errors.New(problem.String()))
@@ -80,6 +101,14 @@ func (p *plane) tell(problems []istioapi.Problem) {
 		told[line] = true
 	}
 	p.told = told
+}
+
+func (p *plane) names() (grpc.ClientConnInterface, func() error, error) {
+	pipe, err := xds.NewPipe(p.server.ADS())
+	if err != nil {
+		return nil, nil, err
+	}
+	return pipe, pipe.Close, nil
 }
 
 // refusals is an error for each thing that a connected proxy refuses of its configuration.

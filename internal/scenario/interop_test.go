@@ -26,6 +26,8 @@ const (
 	envoyEnv = "EGRET_INTEROP_ENVOY"
 	// cellEnv is the combination that a script's "egret run" makes; empty: the real one.
 	cellEnv = "EGRET_INTEROP_CELL"
+	// egretdEnv, when it is not empty, makes the control plane egretd, a process of its own.
+	egretdEnv = "EGRET_INTEROP_EGRETD"
 	// cellsEnv are the cells to run, with commas; empty: all.
 	cellsEnv = "EGRET_INTEROP_CELLS"
 )
@@ -102,6 +104,9 @@ func egretRun(args []string) (int, error) {
 	o := interop.Options{Cell: cell, Programs: interop.Programs{
 		Envoy: os.Getenv(envoyEnv), EgretProxy: filepath.Join(filepath.Dir(os.Getenv(binaryEnv)), "egret-proxy"),
 	}}
+	if os.Getenv(egretdEnv) != "" {
+		o.Programs.Egretd = filepath.Join(filepath.Dir(os.Getenv(binaryEnv)), "egretd")
+	}
 	f := flag.NewFlagSet("egret run", flag.ContinueOnError)
 	f.Func("f", "", func(path string) error { o.Paths = append(o.Paths, path); return nil })
 	f.StringVar(&o.Workload.Namespace, "n", "default", "")

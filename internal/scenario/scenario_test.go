@@ -59,7 +59,7 @@ func enterWorld() (int, error) {
 		// As in "make build", so that most of it has been compiled.
 		build := exec.Command("go", "build", "-trimpath", "-tags", "leakcheck", "-o", dir, "github.com/egret-mesh/egret/cmd/egret")
 		if os.Getenv(envoyEnv) != "" {
-			build.Args = append(build.Args, "github.com/egret-mesh/egret/cmd/egret-proxy")
+			build.Args = append(build.Args, "github.com/egret-mesh/egret/cmd/egret-proxy", "github.com/egret-mesh/egret/cmd/egretd")
 		}
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		build.Stdout, build.Stderr = os.Stderr, os.Stderr
