@@ -13,7 +13,6 @@ import (
 	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -115,25 +114,22 @@ func RunCluster(ctx context.Context, o ClusterOptions) error {
 	if err != nil {
 		return err
 	}
+	return c.run(ctx)
+}
+
+func (c *cluster) run(ctx context.Context) error {
 	ctx = klog.NewContext(ctx, logr.FromSlogHandler(c.log.Handler()))
-	id, err := newIdentity(ctx, c)
-	if err != nil {
-		return err
-	}
+	id := newIdentity(c)
 	g, ctx := errgroup.WithContext(ctx)
 	ready := &readiness{}
 	inside := ready.mux()
 	g.Go(func() error { return c.serveHTTP(ctx, plainHTTP, c.options.HTTPAddress, ready.mux(), nil) })
 	g.Go(func() error { return c.serveHTTP(ctx, monitoring, c.options.MonitoringAddress, locally(inside), nil) })
 	g.Go(func() error { return c.world.Run(ctx) })
-	if id.run != nil {
-		g.Go(func() error { return id.run(ctx) })
-	}
+	g.Go(func() error { return id.run(ctx, c) })
 	hooks := newAdmission(c)
-	if id.tls != nil {
-		g.Go(func() error { return hooks.run(ctx) })
-		g.Go(func() error { return c.serveHTTP(ctx, webhooks, c.options.WebhookAddress, hooks.mux(), id.tls) })
-	}
+	g.Go(func() error { return hooks.run(ctx) })
+	g.Go(func() error { return c.serveHTTP(ctx, webhooks, c.options.WebhookAddress, hooks.mux(), id.webhooks) })
 	g.Go(func() error { return c.serveProxies(ctx, id, inside, ready, hooks) })
 	return g.Wait()
 }
@@ -145,9 +141,12 @@ func (c *cluster) serveProxies(ctx context.Context, id *identity, inside *http.S
 	case <-ctx.Done():
 		return nil
 	}
+	if !id.ready(ctx) {
+		return nil
+	}
 	problems := &problems{log: c.log}
-	control := discovery.New(discovery.Options{Source: c.world, Mesh: c.mesh, Tell: problems.tell, Logger: c.log})
-	if err := addMonitoring(inside, control, problems, hooks); err != nil {
+	control := discovery.New(discovery.Options{Source: c.world, Mesh: c.mesh, Tell: problems.tell, Admit: id.admit, Logger: c.log})
+	if err := addMonitoring(inside, control, problems, hooks, id.counts); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -156,12 +155,9 @@ func (c *cluster) serveProxies(ctx context.Context, id *identity, inside *http.S
 		g.Go(func() error { return c.writeStatuses(ctx, control) })
 	}
 	g.Go(func() error { return c.serveXDS(ctx, plainXDS, c.options.PlainAddress, control, nil) })
-	if id.tls != nil {
-		options := append([]grpc.ServerOption{grpc.Creds(credentials.NewTLS(id.tls))}, id.options...)
-		g.Go(func() error {
-			return c.serveXDS(ctx, secureXDS, c.options.SecureAddress, control, id.register, options...)
-		})
-	}
+	g.Go(func() error {
+		return c.serveXDS(ctx, secureXDS, c.options.SecureAddress, control, id.service.Register, id.serverOptions()...)
+	})
 	ready.set(true)
 	c.log.Info("ready: all of the cluster is known", "objects", c.world.Current().Objects.Len())
 	<-ctx.Done()
