@@ -67,6 +67,9 @@ func (o *ClusterOptions) setDefaults() error {
 	} {
 		*d.field = cmp.Or(*d.field, d.value)
 	}
+	if o.Pod == "" {
+		o.Pod = "egretd" // outside of a cluster; elections want a name
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

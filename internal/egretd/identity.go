@@ -65,11 +65,15 @@ func (i *identity) run(ctx context.Context, c *cluster) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return trust.Authority(ctx, i.options) })
 	g.Go(func() error {
-		return c.lead(ctx, func(ctx context.Context) error {
+		// Each revision has webhooks of its own; what several write into namespaces is the same.
+		election := kube.Election{Name: "istio-leader-" + c.options.Revision, Identity: c.options.Pod}
+		return c.world.Lead(ctx, election, func(ctx context.Context) {
 			g, ctx := errgroup.WithContext(ctx)
 			g.Go(func() error { return trust.RootsConfigMaps(ctx, i.options) })
 			g.Go(func() error { return trust.Webhooks(ctx, i.options) })
-			return g.Wait()
+			if err := g.Wait(); err != nil {
+				c.log.Error("the roots cannot be written into the cluster", "error", err)
+			}
 		})
 	})
 	return g.Wait()
