@@ -90,13 +90,13 @@ func TestValidate(t *testing.T) {
 	}{
 		{"good", review("CREATE", "ServiceEntry", "", good), nil, ""},
 		{"bad", review("CREATE", "ServiceEntry", "", bad), []string{"ServiceEntry x: ", "spec.ports[0].protokol: ", "[unknown_field]", "spec.resolution: ", "DNSS"}, ""},
+		{"mutual TLS of the mesh", review("CREATE", "DestinationRule", "", `{"apiVersion":"networking.istio.io/v1","kind":"DestinationRule","metadata":{"name":"x","namespace":"shop","aFieldOfTomorrow":1},"spec":{"host":"a.b","trafficPolicy":{"tls":{"mode":"ISTIO_MUTUAL"}}},"status":{"conditions":[]}}`), nil, ""},
 		{"made bad", review("UPDATE", "ServiceEntry", "", bad), []string{"spec.resolution"}, ""},
 		{"deleted", review("DELETE", "ServiceEntry", "", "null"), nil, ""},
 		{"status", review("UPDATE", "ServiceEntry", "status", bad), nil, ""},
 		{"leaving", review("UPDATE", "ServiceEntry", "", strings.Replace(bad, `"uid"`, `"deletionTimestamp":"2026-01-01T00:00:00Z","uid"`, 1)), nil, ""},
 		{"not used here", review("CREATE", "AuthorizationPolicy", "", `{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{"name":"x","namespace":"shop"},"spec":{}}`), nil, "not used by egret"},
-		{"ISTIO_MUTUAL", review("CREATE", "DestinationRule", "", `{"apiVersion":"networking.istio.io/v1","kind":"DestinationRule","metadata":{"name":"x","namespace":"shop"},"spec":{"host":"a.example","trafficPolicy":{"tls":{"mode":"ISTIO_MUTUAL"}}}}`), nil, ""},
-		{"no object", review("CREATE", "ServiceEntry", "", `[]`), []string{"not a Kubernetes object"}, ""},
+		{"no object", review("CREATE", "ServiceEntry", "", `[]`), []string{"not an object"}, ""},
 	} {
 		_, r := ask(t, handler(t), "/validate", c.review)
 		if r.Allowed != (c.refused == nil) || !strings.Contains(strings.Join(r.Warnings, "\n"), c.warns) {

@@ -282,3 +282,14 @@ func TestBadAnnotations(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkInject(b *testing.B) {
+	in := injector(b, nil)
+	pod := podWith(`{"generateName":"web-","labels":{"app":"web"}}`, `{"containers":[{"name":"web","image":"web","livenessProbe":{"httpGet":{"port":80}}}]}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := in.Inject(Request{Pod: pod, Namespace: "shop"}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -24,7 +24,12 @@ func (h *Handler) validate(q *admission.AdmissionRequest) *admission.AdmissionRe
 	if q.Operation != admission.Create && q.Operation != admission.Update || q.SubResource != "" || leaving(q.Object.Raw) {
 		return allowed()
 	}
-	_, problems := istioapi.Rules{Pods: true}.Decode("", q.Object.Raw)
+	var content map[string]any
+	if err := json.Unmarshal(q.Object.Raw, &content); err != nil {
+		h.counts[Invalid].Add(1)
+		return refused(fmt.Sprintf("%s %s: not an object: %v", q.Kind.Kind, q.Name, err))
+	}
+	_, problems := istioapi.FromCluster(content)
 	var errs, notes []string
 	for _, p := range problems {
 		switch {

@@ -1,54 +1,14 @@
 package kube
 
 import (
-	"encoding/json"
-	"fmt"
-	"unicode/utf8"
-
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 )
 
-// decodeObject reads an object as the API server gives it with the decoder that files are
-// read with. Nil is one that cannot be used: the problems say why.
-func decodeObject(content map[string]any) (istioapi.Object, []istioapi.Problem) {
-	written := map[string]any{"apiVersion": content["apiVersion"], "kind": content["kind"], "metadata": metadataOf(content["metadata"])}
-	if spec, ok := content["spec"]; ok {
-		written["spec"] = spec
-	}
-	return decodeWritten(written)
-}
-
-// metadataOf is what somebody wrote of the metadata, and the age: the rest is the API
-// server's.
-func metadataOf(metadata any) map[string]any {
-	all, _ := metadata.(map[string]any)
-	out := map[string]any{}
-	for _, name := range []string{"name", "namespace", "labels", "creationTimestamp"} {
-		if v, ok := all[name]; ok {
-			out[name] = v
-		}
-	}
-	if annotations, ok := all["annotations"].(map[string]any); ok {
-		kept := make(map[string]any, len(annotations))
-		for k, v := range annotations {
-			if k != corev1.LastAppliedConfigAnnotation { // the object once more
-				kept[k] = v
-			}
-		}
-		out["annotations"] = kept
-	}
-	return out
-}
-
 // decodeMesh reads the MeshConfig of a ConfigMap, whatever its name is.
 func decodeMesh(c *corev1.ConfigMap) (istioapi.Object, []istioapi.Problem) {
-	object, problems := decodeWritten(map[string]any{
-		"apiVersion": "v1", "kind": "ConfigMap",
-		"metadata": map[string]any{"name": "istio", "namespace": "istio-system"},
-		"data":     map[string]any{"mesh": c.Data["mesh"]},
-	})
+	object, problems := istioapi.MeshFromCluster(c.Data["mesh"])
 	ref := istioapi.Ref{Kind: "ConfigMap", Namespace: c.Namespace, Name: c.Name}
 	if object != nil {
 		object.Common().Ref = ref
@@ -57,40 +17,4 @@ func decodeMesh(c *corev1.ConfigMap) (istioapi.Object, []istioapi.Problem) {
 		problems[i].Object = ref
 	}
 	return object, problems
-}
-
-// decodeWritten hands the object to istioapi. Lines of the JSON say nothing to anybody, so
-// they are left out.
-func decodeWritten(written map[string]any) (istioapi.Object, []istioapi.Problem) {
-	text, err := json.Marshal(written)
-	if err != nil {
-		return nil, []istioapi.Problem{{Severity: istioapi.Error, Code: istioapi.CodeSyntax, Message: fmt.Sprintf("cannot be read: %v", err)}}
-	}
-	objects, problems := istioapi.Rules{Pods: true}.Decode("", asYAML(text))
-	for i := range problems {
-		problems[i].Position = istioapi.Position{}
-	}
-	for object := range objects.All() {
-		m := object.Common()
-		m.Position, m.Lines = istioapi.Position{}, nil
-		return object, problems
-	}
-	return nil, problems
-}
-
-// asYAML escapes what JSON has in strings as it is and YAML has not: control characters,
-// line breaks of Unicode, and what is no character (YAML 1.2, section 5.1).
-func asYAML(text []byte) []byte {
-	out := make([]byte, 0, len(text))
-	for len(text) > 0 {
-		r, n := utf8.DecodeRune(text)
-		switch {
-		case r >= 0x7f && r < 0xa0, r == 0xfeff, r == 0xfffe, r == 0xffff, r == 0x2028, r == 0x2029:
-			out = fmt.Appendf(out, `\u%04x`, r)
-		default:
-			out = append(out, text[:n]...)
-		}
-		text = text[n:]
-	}
-	return out
 }

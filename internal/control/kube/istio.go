@@ -141,7 +141,7 @@ func itemOf(m metav1.Object, last item) item {
 	}
 	next := last
 	if !last.written(m) {
-		object, problems := decodeObject(u.Object)
+		object, problems := istioapi.FromCluster(u.Object)
 		next = newItem(m, object, problems, last)
 	}
 	next.status, _, _ = unstructured.NestedMap(u.Object, "status")
