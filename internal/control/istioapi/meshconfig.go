@@ -2,6 +2,7 @@ package istioapi
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,7 +19,8 @@ var usedMeshFields = map[protoreflect.Name]bool{
 	"access_log_file": true, "access_log_format": true, "access_log_encoding": true,
 	"outbound_traffic_policy": true, "root_namespace": true, "trust_domain": true,
 	"path_normalization": true, "default_http_retry_policy": true,
-	"default_config":  true, // see proxyConfig
+	"default_config":          true,                                 // see proxyConfig
+	"enable_prometheus_merge": true, "inbound_traffic_policy": true, // of pods that are injected
 	"connect_timeout": true, "protocol_detection_timeout": true,
 	"extension_providers": true, "default_providers": true,
 	"default_service_export_to": true, "default_virtual_service_export_to": true, "default_destination_rule_export_to": true,
@@ -48,7 +50,8 @@ func (c *checker) meshConfig(m *meshconfig.MeshConfig) {
 	c.retries(m.DefaultHttpRetryPolicy, at+".defaultHttpRetryPolicy")
 	c.providers(m.ExtensionProviders, at+".extensionProviders")
 	c.ignored(len(m.DefaultProviders.GetTracing()) > 0, at+".defaultProviders.tracing", "the proxy makes no spans")
-	c.ignored(len(m.DefaultProviders.GetMetrics()) > 0, at+".defaultProviders.metrics", "metrics are always there, for Prometheus")
+	others := slices.ContainsFunc(m.DefaultProviders.GetMetrics(), func(name string) bool { return name != "prometheus" })
+	c.ignored(others, at+".defaultProviders.metrics", "metrics are always there, for Prometheus")
 	c.unread(m, at, usedMeshFields)
 	c.proxyConfig(m.DefaultConfig, at+".defaultConfig")
 }
@@ -68,11 +71,19 @@ var usedProxyHeaders = map[protoreflect.Name]bool{
 	"request_id": true, "server": true, "attempt_count": true, "envoy_debug_headers": true, "x_forwarded_host": true,
 }
 
+// usedProxyFields are the fields of ProxyConfig that Egret reads; most are for injection,
+// and for the proxy of a pod.
+var usedProxyFields = map[protoreflect.Name]bool{
+	"proxy_headers": true, "gateway_topology": true,
+	"discovery_address": true, "proxy_metadata": true, "concurrency": true, "service_cluster": true, "termination_drain_duration": true,
+	"status_port": true, "proxy_admin_port": true, "hold_application_until_proxy_starts": true, "interception_mode": true, "image": true,
+}
+
 func (c *checker) proxyConfig(p *meshconfig.ProxyConfig, at string) {
 	if p == nil {
 		return
 	}
-	c.unread(p, at, map[protoreflect.Name]bool{"proxy_headers": true, "gateway_topology": true})
+	c.unread(p, at, usedProxyFields)
 	if t := p.GetGatewayTopology(); t != nil {
 		c.unread(t, at+".gatewayTopology", map[protoreflect.Name]bool{"forward_client_cert_details": true, "num_trusted_proxies": true})
 	}
