@@ -28,6 +28,7 @@ var clusterCommands = [][2]string{
 	{"uninstall", "Remove Egret from a cluster"},
 	{"verify-install", "Check that a cluster has what install applies, and that it is ready"},
 	{"manifest", "Print what would be installed"},
+	{"kube-inject", "Put the proxy into the pods of YAML files"},
 }
 
 // clusterFlags are flags that only commands for clusters have.
