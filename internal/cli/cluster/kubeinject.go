@@ -3,7 +3,6 @@ package cluster
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -124,21 +123,15 @@ func (o injectFlags) injector(ctx context.Context, f *flags) (*inject.Injector, 
 
 // readMesh reads MeshConfig as the control plane does.
 func readMesh(text string) (*meshconfig.MeshConfig, error) {
-	object, err := json.Marshal(map[string]any{
-		"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]string{"name": "istio", "namespace": "istio-system"},
-		"data": map[string]string{"mesh": text},
-	})
-	if err != nil {
-		return nil, err
-	}
-	objects, problems := istioapi.Decode("MeshConfig", object)
+	object, problems := istioapi.MeshFromCluster(text)
 	for _, p := range problems {
 		if p.Severity == istioapi.Error {
-			return nil, errors.New(p.String())
+			return nil, fmt.Errorf("MeshConfig: %s: %s", p.Field, p.Message)
 		}
 	}
-	if objects.MeshConfig == nil {
+	mesh, ok := object.(*istioapi.MeshConfig)
+	if !ok {
 		return nil, nil
 	}
-	return objects.MeshConfig.Spec, nil
+	return mesh.Spec, nil
 }
