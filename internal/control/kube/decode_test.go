@@ -8,7 +8,7 @@ import (
 
 // Proxies of a cluster have certificates of the mesh, so ISTIO_MUTUAL is no mistake here.
 func TestMeshIdentityInACluster(t *testing.T) {
-	object, problems := decodeObject(map[string]any{
+	object, problems := istioapi.FromCluster(map[string]any{
 		"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
 		"metadata": map[string]any{"name": "d", "namespace": "n"},
 		"spec":     map[string]any{"host": "a.example", "trafficPolicy": map[string]any{"tls": map[string]any{"mode": "ISTIO_MUTUAL"}}},
