@@ -22,7 +22,10 @@ func (n *Node) processes() []process {
 		{name: "kube-controller-manager", args: []string{program("kube-controller-manager"),
 			"--kubeconfig", file("controller-manager.kubeconfig"), "--bind-address", "127.0.0.1", "--leader-elect=false",
 			"--use-service-account-credentials", "--service-account-private-key-file", n.pki.path("sa.key"),
-			"--root-ca-file", n.pki.path("ca.crt")}},
+			"--root-ca-file", n.pki.path("ca.crt"),
+			// Without leader election it does not start anew after an outage of the API
+			// server, and would take the node for dead, which could not report either.
+			"--node-monitor-grace-period", "5m"}},
 		{name: "kube-scheduler", args: []string{program("kube-scheduler"),
 			"--kubeconfig", file("scheduler.kubeconfig"), "--bind-address", "127.0.0.1", "--leader-elect=false"}},
 	}
