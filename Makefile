@@ -23,14 +23,16 @@ lab: build
 	bin/egret lab
 
 check:
-	@unformatted=$$(gofmt -l cmd internal examples bench); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
+	@unformatted=$$(gofmt -l cmd internal examples bench charts e2e); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
 	$(GO) vet ./...
+	cd e2e && GOWORK=off $(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	$(GO) test -count=1 ./internal/houserules
 
 test: build check
 	@test -n "$(RACE)" || echo "note: no C compiler, so the tests run without the race detector"
 	$(GO) test $(RACE) -timeout 12m ./...
+	cd e2e && GOWORK=off $(GO) test $(RACE) ./...
 
 fuzz:
 	@set -e; grep -rlE '^func Fuzz' internal --include=*_test.go | xargs -n1 dirname | sort -u | while read -r dir; do \
