@@ -28,6 +28,9 @@ func (p *phases) done(what string) {
 // outer builds what is missing and runs the rest in namespaces, or on the cluster of
 // KUBECONFIG.
 func outer(ctx context.Context, o options) error {
+	if err := checkNeeds(exec.LookPath); err != nil {
+		return err
+	}
 	p := &phases{os.Stdout, time.Now()}
 	b := build.Builder{Modules: filepath.Join(o.root, "e2e", "components"), Programs: o.programs, Go: "go", Log: os.Stdout}
 	if _, err := b.All(ctx, build.Components()); err != nil {

@@ -22,6 +22,27 @@ func gatewayScenarios() []Scenario {
 			},
 			Undo: []string{remove + "https-by-sni.yaml"},
 		},
+		{
+			Name: "own-gateway", What: "a gateway that a user makes, from the gateway template",
+			Steps: []Step{
+				{Run: apply + "own-gateway.yaml", Want: "created"},
+				{Run: rollout + "deployment/own-gateway", Want: "successfully"},
+				{Run: status("test", "http://api.example.com/") + " && kubectl logs deploy/own-gateway --tail=50 | grep -F api.example.com",
+					Want: `(?s)^200.*outbound\|80\|\|api\.example\.com`, Within: settle},
+			},
+			Undo: []string{remove + "own-gateway.yaml --now"},
+		},
+		{
+			Name: "ingress", What: "from outside of the mesh through the ingress gateway to a workload",
+			Steps: []Step{
+				{Run: apply + "ingress.yaml", Want: "created"},
+				{Run: "kubectl wait --for=condition=Ready pod/web pod/plain --timeout=90s"},
+				{Run: status("plain", "-H 'Host: web.example.com' http://istio-ingressgateway.istio-system/"), Want: "^200", Within: settle},
+				{Run: status("plain", "-H 'Host: other.example.com' http://istio-ingressgateway.istio-system/"), Want: "^404"},
+				{Run: lastLog("web", "web.example.com"), Want: `200 .*inbound\|80\|\|`, Within: settle},
+			},
+			Undo: []string{remove + "ingress.yaml --now"},
+		},
 	}
 }
 

@@ -67,6 +67,10 @@ type Outcome struct {
 	Took time.Duration
 }
 
+// state is what somebody who looks for the reason of a difference asks first.
+const state = "kubectl get pods -A; kubectl get events -A --sort-by=.lastTimestamp | tail -n 20; " +
+	"kubectl logs -n istio-system deploy/istiod --tail=20"
+
 //go:embed objects
 var objects embed.FS
 
@@ -81,8 +85,12 @@ func Run(ctx context.Context, sh term.Shell, all []Scenario) ([]Outcome, error) 
 		fmt.Fprintf(sh.Out, "\n## %s: %s\n", s.Name, s.What)
 		start := time.Now()
 		err := s.run(ctx, sh)
-		for _, line := range s.Undo {
-			if r, undoErr := sh.Run(ctx, line); undoErr == nil {
+		after := s.Undo
+		if err != nil {
+			after = append([]string{state}, s.Undo...)
+		}
+		for _, line := range after {
+			if r, runErr := sh.Run(ctx, line); runErr == nil {
 				sh.Show(r)
 			}
 		}

@@ -20,7 +20,7 @@ import (
 	"github.com/creack/pty"
 )
 
-// Shell types commands; the zero value of Timeout is two minutes for each.
+// Shell types commands; the zero value of Timeout is six minutes for each.
 type Shell struct {
 	// Dir is the working folder, Env the environment.
 	Dir string
@@ -48,7 +48,7 @@ const question = "(y/N)"
 func (s Shell) Run(ctx context.Context, line string) (Result, error) {
 	timeout := s.Timeout
 	if timeout == 0 {
-		timeout = 2 * time.Minute
+		timeout = 6 * time.Minute
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%q did not end within %s", line, timeout))
 	defer cancel()
