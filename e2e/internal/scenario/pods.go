@@ -39,14 +39,12 @@ func podScenarios() []Scenario {
 			Undo: []string{"kubectl delete --ignore-not-found pod by-hand --now"},
 		},
 		{
-			Name: "commands", What: "version, verify-install, proxy-status, explain, logs and analyze on the cluster",
+			Name: "commands", What: "version, verify-install, proxy-status, proxy-config, logs and analyze on the cluster",
 			Steps: []Step{
 				{Run: "istioctl version", Want: `(?s)client version: .*control plane version: \S+.*data plane version: `, Not: "none"},
 				{Run: "istioctl verify-install"},
 				{Run: "istioctl proxy-status", Want: `test\.default`},
 				{Run: "istioctl proxy-config clusters test", Want: `www\.wikipedia\.org`},
-				{Run: "egret explain pod/test http://www.google.com", Fails: true, Want: "not_in_registry"},
-				{Run: "egret explain pod/test http://www.wikipedia.org", Want: "istio-egressgateway"},
 				{Run: "egret logs --denied", Want: `www\.google\.com`, Within: 10 * time.Second},
 				{Run: "istioctl analyze"},
 			},
