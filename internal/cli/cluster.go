@@ -56,10 +56,28 @@ func forCluster(args []string, s setting) bool {
 	if slices.ContainsFunc(clusterCommands, func(c [2]string) bool { return c[0] == command }) {
 		return true
 	}
-	if command == "version" {
-		return words[0] != "help" && !flags["--remote=false"] && (s.kubeconfig || s.program == istioctl || has(flags, clusterFlags...))
+	if words[0] == "help" {
+		return false
+	}
+	cluster := s.kubeconfig || s.program == istioctl || has(flags, clusterFlags...)
+	switch command {
+	case "version":
+		return !flags["--remote=false"] && cluster
+	case "proxy-status", "ps":
+		return !flags["--monitoring-address"] && cluster
+	case "proxy-config", "pc": // of a pod, which stands before any flag, or of this machine
+		return !has(flags, "--admin-address", "--file") && (s.program == istioctl || has(flags, clusterFlags...) || leading(args) > 2)
 	}
 	return false
+}
+
+// leading is the number of arguments before the first flag.
+func leading(args []string) int {
+	n := slices.IndexFunc(args, func(a string) bool { return strings.HasPrefix(a, "-") })
+	if n < 0 {
+		return len(args)
+	}
+	return n
 }
 
 // split parts a command line into words and the names of flags; what follows "--" is neither.

@@ -23,6 +23,13 @@ func TestForCluster(t *testing.T) {
 		{"version", asIstioctl, true},
 		{"version --remote=false", onCluster, false},
 		{"version --kubeconfig x", here, true},
+		{"proxy-status", here, false},
+		{"proxy-status", onCluster, true},
+		{"ps --monitoring-address 127.0.0.1:1", onCluster, false},
+		{"proxy-config routes --name 80", onCluster, false},
+		{"proxy-config routes web-1.shop --name 80", here, true},
+		{"pc clusters", asIstioctl, true},
+		{"pc clusters --file x", asIstioctl, false},
 		{"", onCluster, false},
 		{"lab", asIstioctl, false},
 	} {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/egret-mesh/egret/internal/proxyconfig"
 )
@@ -51,18 +52,23 @@ A filter that a kind of resource does not have is not looked at.`,
 	f := cmd.Flags()
 	f.StringVar(&o.admin, "admin-address", "127.0.0.1:15000", "`host:port` of the proxy's admin interface")
 	f.StringVar(&o.file, "file", "", "a `file` with the dump; \"-\": standard input")
-	f.StringVarP(&o.print.Format, "output", "o", "short", "`format`: json, yaml or short")
-	f.BoolVar(&o.print.Verbose, "verbose", true, "listeners, routes: a line for each match")
-	f.StringVar(&o.filter.Address, "address", "", "listeners, endpoints: with this `address`")
-	f.Uint32Var(&o.filter.Port, "port", 0, "listeners, clusters, endpoints: with this `port`")
-	f.StringVar(&o.filter.Type, "type", "", "listeners: of this `type`: HTTP, TCP or HTTP+TCP")
-	f.StringVar(&o.filter.Name, "name", "", "routes: with this `name`")
-	f.StringVar(&o.filter.FQDN, "fqdn", "", "clusters: of this `host`")
-	f.StringVar(&o.filter.Subset, "subset", "", "clusters: of this `subset`")
-	f.StringVar(&o.filter.Direction, "direction", "", "clusters: in this `direction`: inbound or outbound")
-	f.StringVar(&o.filter.Cluster, "cluster", "", "endpoints: of this `cluster`")
-	f.StringVar(&o.filter.Status, "status", "", "endpoints: with this `status`: healthy, unhealthy, ...")
+	ProxyConfigFlags(f, &o.filter, &o.print)
 	return cmd
+}
+
+// ProxyConfigFlags adds the flags that choose resources and how they are printed.
+func ProxyConfigFlags(f *pflag.FlagSet, filter *proxyconfig.Filter, print *proxyconfig.Options) {
+	f.StringVarP(&print.Format, "output", "o", "short", "`format`: json, yaml or short")
+	f.BoolVar(&print.Verbose, "verbose", true, "listeners, routes: a line for each match")
+	f.StringVar(&filter.Address, "address", "", "listeners, endpoints: with this `address`")
+	f.Uint32Var(&filter.Port, "port", 0, "listeners, clusters, endpoints: with this `port`")
+	f.StringVar(&filter.Type, "type", "", "listeners: of this `type`: HTTP, TCP or HTTP+TCP")
+	f.StringVar(&filter.Name, "name", "", "routes: with this `name`")
+	f.StringVar(&filter.FQDN, "fqdn", "", "clusters: of this `host`")
+	f.StringVar(&filter.Subset, "subset", "", "clusters: of this `subset`")
+	f.StringVar(&filter.Direction, "direction", "", "clusters: in this `direction`: inbound or outbound")
+	f.StringVar(&filter.Cluster, "cluster", "", "endpoints: of this `cluster`")
+	f.StringVar(&filter.Status, "status", "", "endpoints: with this `status`: healthy, unhealthy, ...")
 }
 
 func (o proxyConfigOptions) open() (io.ReadCloser, error) {
