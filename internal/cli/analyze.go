@@ -57,6 +57,15 @@ func runAnalyze(s Streams, output string, paths []string) error {
 	}
 	problems = append(problems, analyze.Analyze(objects)...)
 	sortProblems(problems)
+	return Report(s, output, objects.Len(), problems)
+}
+
+// Report prints what was found in that many objects, as output says: text or json. Its error
+// has the exit status 1: there are errors, or nothing was checked.
+func Report(s Streams, output string, objects int, problems []istioapi.Problem) error {
+	if err := checkOutput(output); err != nil {
+		return err
+	}
 	if err := printProblems(s, output, problems); err != nil {
 		return err
 	}
@@ -67,13 +76,14 @@ func runAnalyze(s Streams, output string, paths []string) error {
 	if n := count[istioapi.Error]; n > 0 {
 		return &exitError{code: 1, err: fmt.Errorf("%s, %s", plural(n, "error"), plural(count[istioapi.Warning], "warning"))}
 	}
-	if objects.Len() == 0 {
+	if objects == 0 {
 		return &exitError{code: 1, err: errors.New("nothing was checked: there is no Istio object in what was given")}
 	}
 	if output == "text" && count[istioapi.Warning] == 0 {
-		_, err = fmt.Fprintf(s.Out, "No problem found in %s.\n", plural(objects.Len(), "object"))
+		_, err := fmt.Fprintf(s.Out, "No problem found in %s.\n", plural(objects, "object"))
+		return err
 	}
-	return err
+	return nil
 }
 
 // plural is "1 error", "2 errors".

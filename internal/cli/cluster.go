@@ -29,6 +29,7 @@ var clusterCommands = [][2]string{
 	{"verify-install", "Check that a cluster has what install applies, and that it is ready"},
 	{"manifest", "Print what would be installed"},
 	{"kube-inject", "Put the proxy into the pods of YAML files"},
+	{"logs", "Print what the proxies of a cluster let out and refused"},
 }
 
 // clusterFlags are flags that only commands for clusters have.
@@ -65,6 +66,8 @@ func forCluster(args []string, s setting) bool {
 		return !flags["--remote=false"] && cluster
 	case "proxy-status", "ps":
 		return !flags["--monitoring-address"] && cluster
+	case "analyze": // of a cluster where no file is named
+		return cluster && leading(args) == 1 && len(words) <= 2 && !has(flags, "--help", "-h") || has(flags, "-A", "--all-namespaces")
 	case "proxy-config", "pc": // of a pod, which stands before any flag, or of this machine
 		return !has(flags, "--admin-address", "--file") && (s.program == istioctl || has(flags, clusterFlags...) || leading(args) > 2)
 	}

@@ -30,6 +30,13 @@ func TestForCluster(t *testing.T) {
 		{"proxy-config routes web-1.shop --name 80", here, true},
 		{"pc clusters", asIstioctl, true},
 		{"pc clusters --file x", asIstioctl, false},
+		{"analyze", here, false},
+		{"analyze", onCluster, true},
+		{"analyze -n shop", onCluster, true},
+		{"analyze -A", here, true},
+		{"analyze policy/", onCluster, false},
+		{"analyze policy/ -o json", onCluster, false},
+		{"logs --denied", here, true},
 		{"", onCluster, false},
 		{"lab", asIstioctl, false},
 	} {

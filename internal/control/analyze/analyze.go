@@ -75,9 +75,18 @@ func gatewayLabels() map[string]string {
 	return map[string]string{"istio": "egressgateway", "app": "istio-egressgateway"}
 }
 
-// Analyze checks the objects together. The problems are sorted by position.
+// Analyze checks the objects together. The problems are sorted by position. Of services there
+// are those that the objects make, and the egress gateway.
 func Analyze(objects istioapi.Objects) []istioapi.Problem {
-	a := newAnalysis(objects)
+	return newAnalysis(objects, []*mesh.Service{builtInGateway(objects)}).run()
+}
+
+// InCluster is Analyze for objects of a cluster that has these services.
+func InCluster(objects istioapi.Objects, services []*mesh.Service) []istioapi.Problem {
+	return newAnalysis(objects, services).run()
+}
+
+func (a *analysis) run() []istioapi.Problem {
 	a.policy()
 	a.serviceEntries()
 	a.gateways()
@@ -101,7 +110,7 @@ type analysis struct {
 	problems []istioapi.Problem
 }
 
-func newAnalysis(objects istioapi.Objects) *analysis {
+func newAnalysis(objects istioapi.Objects, services []*mesh.Service) *analysis {
 	a := &analysis{
 		objects: objects,
 		config:  &meshconfig.MeshConfig{},
@@ -112,7 +121,7 @@ func newAnalysis(objects istioapi.Objects) *analysis {
 	if objects.MeshConfig != nil && objects.MeshConfig.Spec != nil {
 		a.config = objects.MeshConfig.Spec
 	}
-	snapshot, _ := mesh.New(objects, mesh.Options{BuiltIn: []*mesh.Service{builtInGateway(objects)}})
+	snapshot, _ := mesh.New(objects, mesh.Options{BuiltIn: services})
 	a.snapshot, a.services = snapshot, snapshot.Services()
 	for _, s := range a.services {
 		a.byHost[s.Host] = append(a.byHost[s.Host], s)
