@@ -100,17 +100,18 @@ func TestManyHostileConnections(t *testing.T) {
 		dst    string
 		says   string
 		least  int   // connections that stay
+		most   int   // connections that stay, at most: the others are refused; 0: all may
 		each   int64 // bytes per connection, at most
 		number int   // of connections
 	}{
-		"silent":             {plainHTTP(origin), "10.1.2.3:80", "", 10_000, 12 << 10, 10_000},
-		"half a head":        {plainHTTP(origin), "10.1.2.3:80", "GET / HTTP/1.1\r\nHost: a.exam", 10_000, 20 << 10, 10_000},
-		"a large half head":  {plainHTTP(origin), "10.1.2.3:80", "GET / HTTP/1.1\r\nA: " + strings.Repeat("a", 40<<10), 1, 12 << 10, 10_000},
-		"half a small body":  {plainHTTP(origin), "10.1.2.3:80", "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 9\r\n\r\nab", 10_000, 28 << 10, 10_000},
-		"half a large body":  {plainHTTP(origin), "10.1.2.3:80", "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 99999\r\n\r\nab", 3000, 80 << 10, 3000},
-		"unread answers":     {plainHTTP(endless), "10.1.2.3:80", "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", 1000, 80 << 10, 1000},
-		"half a ClientHello": {tls443(), "10.1.2.3:443", hello[:len(hello)/2], 1, 12 << 10, 10_000},
-		"half a handshake":   {terminating(origin, &resource.DownstreamTLS{Certificates: []resource.Certificate{newAuthority(t).inline("a.example")}, HandshakeTimeout: patience}, true), "10.1.2.3:443", hello, 1, 64 << 10, 1000}, // each costs a signature
+		"silent":             {plainHTTP(origin), "10.1.2.3:80", "", 10_000, 0, 12 << 10, 10_000},
+		"half a head":        {plainHTTP(origin), "10.1.2.3:80", "GET / HTTP/1.1\r\nHost: a.exam", 10_000, 0, 20 << 10, 10_000},
+		"a large half head":  {plainHTTP(origin), "10.1.2.3:80", "GET / HTTP/1.1\r\nA: " + strings.Repeat("a", 40<<10), 1, 512, 12 << 10, 10_000},
+		"half a small body":  {plainHTTP(origin), "10.1.2.3:80", "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 9\r\n\r\nab", 10_000, 0, 28 << 10, 10_000},
+		"half a large body":  {plainHTTP(origin), "10.1.2.3:80", "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 99999\r\n\r\nab", 3000, 0, 80 << 10, 3000},
+		"unread answers":     {plainHTTP(endless), "10.1.2.3:80", "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", 1000, 0, 80 << 10, 1000},
+		"half a ClientHello": {tls443(), "10.1.2.3:443", hello[:len(hello)/2], 1, 0, 12 << 10, 10_000},
+		"half a handshake":   {terminating(origin, &resource.DownstreamTLS{Certificates: []resource.Certificate{newAuthority(t).inline("a.example")}, HandshakeTimeout: patience}, true), "10.1.2.3:443", hello, 1, 0, 64 << 10, 1000}, // each costs a signature
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -126,6 +127,9 @@ func TestManyHostileConnections(t *testing.T) {
 			end := flood(t, number, r.address(), tc.says)
 			defer end()
 			eventually(t, "the connections", func() bool { return r.proxy.Info().Connections >= min(tc.least, number) })
+			if tc.most > 0 {
+				eventually(t, "those that are refused are gone", func() bool { return r.proxy.Info().Connections <= tc.most })
+			}
 			if name == "unread answers" {
 				eventually(t, "answers that are stuck", func() bool {
 					before := pieces.Load()
