@@ -61,9 +61,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	settled := make(chan struct{})
-	changed, unsubscribe := store.Subscribe()
-	defer unsubscribe()
-	go func() { defer close(settled); keeper.Watch(ctx, changed) }()
+	go func() { defer close(settled); keeper.Watch(ctx, store) }()
 	defer func() { <-settled }()
 	defer cancel()
 	return serve(ctx, o, store)

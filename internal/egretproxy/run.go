@@ -16,7 +16,6 @@ import (
 	"github.com/egret-mesh/egret/internal/data/instance"
 	"github.com/egret-mesh/egret/internal/data/proxy"
 	"github.com/egret-mesh/egret/internal/data/upstream"
-	"github.com/egret-mesh/egret/internal/memory"
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
@@ -129,7 +128,7 @@ func serve(ctx context.Context, o Options, p *instance.Instance, lookup *upstrea
 		g.Go(func() error { return identity.Run(ctx, who.options) })
 	}
 	if o.Memory != nil {
-		g.Go(func() error { keepMemory(ctx, o.Memory, p); return nil })
+		g.Go(func() error { o.Memory.Watch(ctx, p.Store()); return nil })
 	}
 	g.Go(func() error { return p.Configure(ctx) })
 	g.Go(func() error {
@@ -137,13 +136,6 @@ func serve(ctx context.Context, o Options, p *instance.Instance, lookup *upstrea
 		return p.Serve(serving, machine{}, binder)
 	})
 	return g.Wait()
-}
-
-// keepMemory follows the proxy's configuration until ctx ends.
-func keepMemory(ctx context.Context, keeper *memory.Keeper, p *instance.Instance) {
-	changed, unsubscribe := p.Store().Subscribe()
-	defer unsubscribe()
-	keeper.Watch(ctx, changed)
 }
 
 // listenDNS opens both sockets of the workload's DNS.

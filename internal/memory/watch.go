@@ -16,10 +16,17 @@ const (
 	many = 1024
 )
 
-// Watch gives memory back when it is likely that much of it is free: when configurations,
-// which changed tells of, have come and then none for two seconds, and when many
-// connections have ended or come to rest. It returns when ctx ends. Call it once.
-func (k *Keeper) Watch(ctx context.Context, changed <-chan struct{}) {
+// Configurations tells when one has come; the function that it returns ends that.
+type Configurations interface {
+	Subscribe() (<-chan struct{}, func())
+}
+
+// Watch gives memory back when it is likely that much of it is free: when configurations
+// have come and then none for two seconds, and when many connections have ended or come
+// to rest. It returns when ctx ends. Call it once.
+func (k *Keeper) Watch(ctx context.Context, configurations Configurations) {
+	changed, unsubscribe := configurations.Subscribe()
+	defer unsubscribe()
 	count := time.NewTicker(quiet)
 	defer count.Stop()
 	k.watch(ctx, changed, count.C)

@@ -38,7 +38,7 @@ func TestWatchWaitsForTheLastConfiguration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		k, changed, done := New(), make(chan struct{}), make(chan struct{})
-		go func() { defer close(done); k.Watch(ctx, changed) }()
+		go func() { defer close(done); k.Watch(ctx, configurations(changed)) }()
 		for range 3 {
 			<-time.After(quiet / 2)
 			changed <- struct{}{}
@@ -57,6 +57,10 @@ func TestWatchWaitsForTheLastConfiguration(t *testing.T) {
 		<-done
 	})
 }
+
+type configurations chan struct{}
+
+func (c configurations) Subscribe() (<-chan struct{}, func()) { return c, func() {} }
 
 func (k *Keeper) waits() bool {
 	k.mu.Lock()

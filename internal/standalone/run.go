@@ -147,9 +147,7 @@ func (r *running) runCommand(ctx context.Context, voice *voice, start func() (*s
 
 // keepMemory follows the sidecar's configuration until ctx ends; the gateway's is smaller.
 func (r *running) keepMemory(ctx context.Context) error {
-	changed, unsubscribe := r.sidecar.Store().Subscribe()
-	defer unsubscribe()
-	r.memory.Watch(ctx, changed)
+	r.memory.Watch(ctx, r.sidecar.Store())
 	return nil
 }
 
