@@ -179,6 +179,7 @@ type world struct {
 }
 
 const baseHTTP = `{"name":"http","address":{"socketAddress":{"address":"0.0.0.0","portValue":80}},"filterChains":[{"filters":[{"name":"hcm","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+	"accessLog":[{"name":"file","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog","path":"/dev/stdout"}}],
 	"rds":{"configSource":{"ads":{}},"routeConfigName":"80"},"httpFilters":[{"name":"on_demand","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.on_demand.v3.OnDemand","odcds":{"source":{"ads":{}}}}},
 	{"name":"router","typedConfig":{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]}}]}]}`
 
