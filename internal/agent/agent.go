@@ -61,8 +61,11 @@ type Settings struct {
 	StatusPort, ReadyPort, StatsPort uint16
 	Probes                           map[string]Probe // of the application, by path
 	DNSAddress                       string           // of the workload's DNS; "": not served
-	DrainTimeout                     time.Duration
-	Concurrency                      int // threads that run at a time; 0: Go's own choice
+	// DrainTimeout is how long connections may go on at the end, and LameDuck how long
+	// new ones are accepted before that: of a gateway, whose clients hear of its end later
+	// than it. A sidecar's application has ended before it.
+	DrainTimeout, LameDuck time.Duration
+	Concurrency            int // threads that run at a time; 0: Go's own choice
 	// PodIP is where the application is.
 	PodIP string
 	// LeftOut tells what is given but means nothing here.
@@ -198,6 +201,9 @@ func (in *Input) ports(s *Settings, v *variables, c *proxyConfig) (err error) {
 	}
 	drain, errDrain := c.drain()
 	s.DrainTimeout = drain
+	if in.Role == "router" {
+		s.LameDuck = drain
+	}
 	var errProbes error
 	s.Probes, errProbes = readProbes(v.get("ISTIO_KUBE_APP_PROBERS"))
 	return errors.Join(err, errDrain, errProbes)

@@ -34,6 +34,9 @@ type Options struct {
 	Copy string
 	// DrainTimeout is how long live connections may go on when the proxy ends.
 	DrainTimeout time.Duration
+	// LameDuck is how long the proxy goes on to accept before that, for clients that have
+	// not heard yet that it ends.
+	LameDuck time.Duration
 	// Agent is set in an Istio pod: the workload's certificate comes from there, and the
 	// kubelet is served.
 	Agent *agent.Settings

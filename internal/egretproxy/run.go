@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -86,7 +87,14 @@ func serve(ctx context.Context, o Options, p *instance.Instance, lookup *upstrea
 	g, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	serving, stopServing := context.WithCancel(failed)
 	defer stopServing()
-	defer context.AfterFunc(ctx, stopServing)()
+	defer context.AfterFunc(ctx, func() {
+		p.Retire()
+		select {
+		case <-time.After(o.LameDuck):
+		case <-serving.Done():
+		}
+		stopServing()
+	})()
 	ctx, stop := context.WithCancel(failed)
 	defer stop()
 	var binder proxy.Binder

@@ -90,6 +90,8 @@ func unready(s *agent.Settings, p *instance.Instance) string {
 	switch {
 	case c == nil:
 		return "there is no complete configuration yet"
+	case p.Draining():
+		return "the proxy is about to end"
 	case s.DNSAddress != "" && c.Names == nil && !c.NamesOnDemand:
 		return "the names for the workload's DNS have not come yet"
 	}

@@ -98,9 +98,9 @@ func (a *Admin) drainListeners(w http.ResponseWriter, r *http.Request) error {
 	inboundOnly, skipExit := query.Has("inboundonly"), query.Has("skip_exit")
 	switch {
 	case skipExit:
-		server.DrainConnections(inboundOnly)
+		server.Retire(inboundOnly)
 	case query.Has("graceful"):
-		server.DrainConnections(inboundOnly)
+		server.Retire(inboundOnly)
 		a.drains.Go(func() { stopLater(a.running, server, inboundOnly, a.options.DrainTime) })
 	default:
 		server.StopListeners(inboundOnly)

@@ -32,7 +32,7 @@ var _ client = (*clientStream)(nil)
 func (h *Handler) serveHTTP2(c *Conn, peeked []byte) {
 	ctx, drain := context.WithCancel(context.Background())
 	defer drain()
-	c.whenDrained(drain)
+	c.whenDrained(drain, true)
 
 	idle, o := time.Hour, resource.HTTP2Options{}
 	limits := h.limits.Limits

@@ -56,10 +56,12 @@ type Conn struct {
 	Ended func()
 
 	draining atomic.Bool
+	retiring atomic.Bool
 	streams  atomic.Uint32 // of HTTP/2, where their number is limited
 	cert     atomic.Pointer[clientCert]
 	mu       sync.Mutex
 	onDrain  func() // of the session; nil before Serve and after it
+	polite   bool   // onDrain loses no request that is on its way
 }
 
 // Drain makes the request under way the last one, and closes a connection that is idle.
@@ -74,15 +76,35 @@ func (c *Conn) Drain() {
 	}
 }
 
+// Retire makes the request that comes next the last one. Unlike Drain it leaves an idle
+// connection of HTTP/1 open: a request may be on its way already, and would be lost (RFC
+// 9112 section 9.6). HTTP/2 has GOAWAY for that. It may be called at any time, from any
+// goroutine.
+func (c *Conn) Retire() {
+	c.retiring.Store(true)
+	c.mu.Lock()
+	f := c.onDrain
+	if !c.polite {
+		f = nil
+	}
+	c.mu.Unlock()
+	if f != nil {
+		f()
+	}
+}
+
 // Draining reports whether Drain has been called.
 func (c *Conn) Draining() bool { return c.draining.Load() }
 
-// whenDrained has Drain call f; nil: nothing more.
-func (c *Conn) whenDrained(f func()) {
+// leaving reports that an answer that begins now is the last one.
+func (c *Conn) leaving() bool { return c.draining.Load() || c.retiring.Load() }
+
+// whenDrained has Drain call f; nil: nothing more. Where f is polite Retire calls it, too.
+func (c *Conn) whenDrained(f func(), polite bool) {
 	c.mu.Lock()
-	c.onDrain = f
+	c.onDrain, c.polite = f, polite
 	c.mu.Unlock()
-	if f != nil && c.draining.Load() {
+	if f != nil && (c.draining.Load() || polite && c.retiring.Load()) {
 		f()
 	}
 }
@@ -238,7 +260,7 @@ func (h *Handler) Close() {
 // set, Serve may return earlier: a connection that waits for a request needs no goroutine.
 func (h *Handler) Serve(ctx context.Context, c *Conn) {
 	s := newSession(h, c)
-	c.whenDrained(s.drain)
+	c.whenDrained(s.drain, false)
 	if ctx.Done() != nil { // where it is nil, not even a little memory for that
 		s.detach = context.AfterFunc(ctx, c.Drain)
 	}

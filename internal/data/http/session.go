@@ -98,7 +98,7 @@ func (s *session) run() {
 
 // end ends the connection.
 func (s *session) end() {
-	s.c.whenDrained(nil)
+	s.c.whenDrained(nil, false)
 	if s.detach != nil {
 		s.detach()
 	}
@@ -293,7 +293,7 @@ func (s *session) begin(x *exchange) sink {
 
 // appendConnection says whether the connection goes on, where the client cannot know.
 func (s *session) appendConnection(x *exchange, dst []byte) []byte {
-	if s.c.draining.Load() {
+	if s.c.leaving() {
 		x.close = true
 	}
 	switch {

@@ -234,7 +234,15 @@ func (i *Instance) Serve(ctx context.Context, sockets proxy.Sockets, binder prox
 	return server.Run(ctx)
 }
 
-// Draining reports that Serve takes no connections any more.
+// Retire has HTTP connections end with their next request, before ctx of Serve ends; see
+// proxy.Proxy.
+func (i *Instance) Retire() {
+	if server := i.serving.Load(); server != nil {
+		server.Retire(false)
+	}
+}
+
+// Draining reports that Serve is to end.
 func (i *Instance) Draining() bool {
 	server := i.serving.Load()
 	return server != nil && server.Draining()

@@ -257,6 +257,9 @@ func (c *connection) serve() {
 	c.serving = conn
 	c.mu.Unlock()
 	c.judge(c.p.source.Current()) // what has changed meanwhile
+	if c.p.retires(c) {
+		conn.Retire()
+	}
 	if c.p.serving.Err() != nil || c.plan.Verdict != decide.Forward && c.plan.Reason == reason.ConfigNotAvailable {
 		conn.Drain() // the latter may be otherwise with the next connection
 	}

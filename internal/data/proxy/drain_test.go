@@ -8,6 +8,7 @@ import (
 	"net"
 	nethttp "net/http"
 	"os"
+	"sync/atomic"
 	"testing"
 
 	"github.com/egret-mesh/egret/internal/data/config"
@@ -119,6 +120,66 @@ func TestDrainHTTP2(t *testing.T) {
 		}
 	}
 	<-r.done
+}
+
+// A proxy that retires goes on to serve: each connection, idle ones and new ones, gets
+// one more answer, which says that it is the last.
+func TestRetireHTTP1(t *testing.T) {
+	origin, _, _ := slowOrigin(t)
+	r := start(t, plainHTTP(origin), "10.1.2.3:80")
+	idle := r.dial()
+	if got := ask(t, idle, bufio.NewReader(idle), "a.example"); got != "200  ok" {
+		t.Fatal(got)
+	}
+	r.proxy.Retire(true)
+	if got := ask(t, idle, bufio.NewReader(idle), "a.example"); got != "200  ok" {
+		t.Fatalf("%s: the listener is for outbound traffic", got)
+	}
+	r.proxy.Retire(false)
+	if !r.proxy.Draining() {
+		t.Error("it does not say that it is to end")
+	}
+	for name, c := range map[string]net.Conn{"idle": idle, "new": r.dial()} {
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+		b := bufio.NewReader(c)
+		resp := must(nethttp.ReadResponse(b, nil))(t)
+		if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "ok" || !resp.Close {
+			t.Errorf("%s: %q %v, close %v", name, body, err, resp.Close)
+		}
+		if _, err := b.ReadByte(); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: after the answer: %v, want the end", name, err)
+		}
+	}
+}
+
+// The same over HTTP/2: nothing that a client sends is lost, whatever GOAWAY crosses.
+func TestRetireHTTP2(t *testing.T) {
+	origin, _, _ := slowOrigin(t)
+	r := start(t, plainHTTP(origin), "10.1.2.3:80")
+	var dials atomic.Int32
+	transport := &nethttp.Transport{Protocols: new(nethttp.Protocols),
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
+			dials.Add(1)
+			return net.Dial("tcp", r.address())
+		}}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	client := &nethttp.Client{Transport: transport, Timeout: patience}
+	get := func() {
+		t.Helper()
+		resp, err := client.Get("http://a.example/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+	}
+	get()
+	before := dials.Load()
+	r.proxy.Retire(false)
+	eventually(t, "the client connects anew", func() bool { get(); return dials.Load() > before })
+	for range 20 {
+		get()
+	}
 }
 
 // A change of one listener leaves the connections and the socket of another alone, with

@@ -104,6 +104,7 @@ type Proxy struct {
 	relays    socket.Pool
 	workers   workers.Pool[task]
 	opened    atomic.Bool // see Ready
+	retiring  struct{ all, inbound atomic.Bool }
 
 	// serving ends when draining begins.
 	serving context.Context
@@ -228,8 +229,9 @@ func (p *Proxy) Listeners() []record.ListenerState { return p.acceptors.states()
 // Ready reports that there was a configuration all of whose listeners could be opened.
 func (p *Proxy) Ready() bool { return p.opened.Load() }
 
-// Draining reports that no connections are accepted any more.
-func (p *Proxy) Draining() bool { return p.acceptors.isClosed() }
+// Draining reports that the proxy is to end: after Retire(false), or when no connections
+// are accepted any more.
+func (p *Proxy) Draining() bool { return p.retiring.all.Load() || p.acceptors.isClosed() }
 
 // snapshot is the live connections now.
 func (p *Proxy) snapshot() []*connection {

@@ -40,6 +40,29 @@ func (p *Proxy) StopListeners(inboundOnly bool) {
 	p.acceptors.closeAll()
 }
 
+// Retire has HTTP connections end with their next request, those too that come from now
+// on: all of them, or those of listeners whose traffic_direction is INBOUND. The proxy goes
+// on to accept, for clients that have not heard yet that they should go elsewhere.
+func (p *Proxy) Retire(inboundOnly bool) {
+	p.retiring.inbound.Store(true)
+	if !inboundOnly {
+		p.retiring.all.Store(true)
+	}
+	for _, c := range p.snapshot() {
+		c.mu.Lock()
+		conn := c.serving // where it is nil yet, the connection will ask itself
+		c.mu.Unlock()
+		if conn != nil && p.retires(c) {
+			conn.Retire()
+		}
+	}
+}
+
+// retires reports that a connection is to end with its next request.
+func (p *Proxy) retires(c *connection) bool {
+	return p.retiring.all.Load() || p.retiring.inbound.Load() && c.acceptor.listener.Load().Direction == resource.DirectionInbound
+}
+
 // DrainConnections asks live HTTP connections to end after the request under way: all of
 // them, or those of listeners whose traffic_direction is INBOUND.
 func (p *Proxy) DrainConnections(inboundOnly bool) {
