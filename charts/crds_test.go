@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	networking "istio.io/api/networking/v1alpha3"
+	security "istio.io/api/security/v1beta1"
 	telemetry "istio.io/api/telemetry/v1alpha1"
 
 	"google.golang.org/protobuf/proto"
@@ -48,6 +49,8 @@ func definitions() []definition {
 			[]column{{"Gateways", ".spec.gateways", "string"}, {"Hosts", ".spec.hosts", "string"}, age}, false},
 		{"networking.istio.io", "WorkloadEntry", "workloadentries", "workloadentry", "we", all, &networking.WorkloadEntry{},
 			[]column{{"Address", ".spec.address", "string"}, age}, true},
+		{"security.istio.io", "PeerAuthentication", "peerauthentications", "peerauthentication", "pa", []string{"v1", "v1beta1"}, &security.PeerAuthentication{},
+			[]column{{"Mode", ".spec.mtls.mode", "string"}, age}, false},
 		{"telemetry.istio.io", "Telemetry", "telemetries", "telemetry", "telemetry", []string{"v1alpha1", "v1"}, &telemetry.Telemetry{},
 			[]column{age}, false},
 	}

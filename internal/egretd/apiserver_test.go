@@ -134,7 +134,8 @@ var istioKinds = map[string][2]string{
 	"ServiceEntry": {"serviceentries", "networking.istio.io"}, "Gateway": {"gateways", "networking.istio.io"},
 	"VirtualService": {"virtualservices", "networking.istio.io"}, "DestinationRule": {"destinationrules", "networking.istio.io"},
 	"Sidecar": {"sidecars", "networking.istio.io"}, "WorkloadEntry": {"workloadentries", "networking.istio.io"},
-	"Telemetry": {"telemetries", "telemetry.istio.io"},
+	"PeerAuthentication": {"peerauthentications", "security.istio.io"},
+	"Telemetry":          {"telemetries", "telemetry.istio.io"},
 }
 
 // define installs a CustomResourceDefinition for a kind, with no schema to speak of.

@@ -191,6 +191,8 @@ func specOf(o istioapi.Object) proto.Message {
 		return t.Spec
 	case *istioapi.WorkloadEntry:
 		return t.Spec
+	case *istioapi.PeerAuthentication:
+		return t.Spec
 	case *istioapi.Telemetry:
 		return t.Spec
 	case *istioapi.MeshConfig:

@@ -13,6 +13,7 @@ import (
 
 	meshconfig "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
+	security "istio.io/api/security/v1beta1"
 	telemetry "istio.io/api/telemetry/v1alpha1"
 )
 
@@ -250,6 +251,9 @@ func specOf(object Object) proto.Message {
 		return t.Spec
 	case *WorkloadEntry:
 		t.Spec = &networking.WorkloadEntry{}
+		return t.Spec
+	case *PeerAuthentication:
+		t.Spec = &security.PeerAuthentication{}
 		return t.Spec
 	case *Telemetry:
 		t.Spec = &telemetry.Telemetry{}

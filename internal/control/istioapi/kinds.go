@@ -8,6 +8,7 @@ import (
 
 const (
 	networkingGroup  = "networking.istio.io"
+	securityGroup    = "security.istio.io"
 	telemetryGroup   = "telemetry.istio.io"
 	defaultNamespace = "default"
 	systemNamespace  = "istio-system"
@@ -15,64 +16,72 @@ const (
 	meshKey          = "mesh"
 )
 
-var (
-	networkingVersions = []string{"v1", "v1beta1", "v1alpha3"}
-	telemetryVersions  = []string{"v1", "v1alpha1"}
-)
+// group is an API group of Istio's: the versions of it, the kinds that Egret reads, and what
+// the absence of the others means.
+type group struct {
+	versions []string
+	used     []string
+	unused   map[string]string
+}
 
-// usedKinds are the kinds of networking.istio.io that Egret reads.
-var usedKinds = []string{"ServiceEntry", "Gateway", "VirtualService", "DestinationRule", "Sidecar", "WorkloadEntry"}
-
-// unusedKinds are Istio's other kinds by API group, and what their absence means.
-var unusedKinds = map[string]map[string]string{
+var groups = map[string]group{
 	networkingGroup: {
-		"EnvoyFilter":   "no Envoy configuration is patched",
-		"WorkloadGroup": "write a WorkloadEntry for every workload",
-		"ProxyConfig":   "the proxy has no settings of its own",
+		versions: []string{"v1", "v1beta1", "v1alpha3"},
+		used:     []string{"ServiceEntry", "Gateway", "VirtualService", "DestinationRule", "Sidecar", "WorkloadEntry"},
+		unused: map[string]string{
+			"EnvoyFilter":   "no Envoy configuration is patched",
+			"WorkloadGroup": "write a WorkloadEntry for every workload",
+			"ProxyConfig":   "the proxy has no settings of its own",
+		},
 	},
-	"security.istio.io": {
-		"AuthorizationPolicy":   "NOTHING is denied or allowed by it; what may be called is decided by ServiceEntry, Sidecar and VirtualService",
-		"PeerAuthentication":    "there is no mutual TLS between proxies",
-		"RequestAuthentication": "no token is checked",
+	securityGroup: {
+		versions: []string{"v1", "v1beta1"},
+		used:     []string{"PeerAuthentication"},
+		unused: map[string]string{
+			"AuthorizationPolicy":   "NOTHING is denied or allowed by it; what may be called is decided by ServiceEntry, Sidecar and VirtualService, and PeerAuthentication says whether callers need an identity",
+			"RequestAuthentication": "no token is checked",
+		},
 	},
-	telemetryGroup:        {},
-	"extensions.istio.io": {"WasmPlugin": "no plugin is loaded"},
-	"install.istio.io":    {"IstioOperator": "for MeshConfig use the ConfigMap \"istio\" in istio-system"},
+	telemetryGroup:        {versions: []string{"v1", "v1alpha1"}, used: []string{"Telemetry"}},
+	"extensions.istio.io": {unused: map[string]string{"WasmPlugin": "no plugin is loaded"}},
+	"install.istio.io":    {unused: map[string]string{"IstioOperator": "for MeshConfig use the ConfigMap \"istio\" in istio-system"}},
+}
+
+// groupOf is the API group of a kind that Egret reads; "" where it reads no such kind.
+func groupOf(kind string) string {
+	for name, g := range groups {
+		if slices.Contains(g.used, kind) {
+			return name
+		}
+	}
+	return ""
 }
 
 // newObject makes the value for the kind being read, or tells why there is none.
 func (d *decoder) newObject() Object {
-	group, version, hasGroup := strings.Cut(d.meta.APIVersion, "/")
+	name, version, hasGroup := strings.Cut(d.meta.APIVersion, "/")
 	if !hasGroup {
-		group, version = "", group
+		name, version = "", name
 	}
-	kind := d.meta.Kind
+	kind, g := d.meta.Kind, groups[name]
 	switch {
-	case group == "" && version == "v1" && kind == "Namespace":
+	case name == "" && version == "v1" && kind == "Namespace":
 		return &Namespace{}
-	case group == "" && version == "v1" && kind == "ConfigMap":
+	case name == "" && version == "v1" && kind == "ConfigMap":
 		return &MeshConfig{}
-	case group == telemetryGroup && kind == "Telemetry":
-		if slices.Contains(telemetryVersions, version) {
-			return &Telemetry{}
-		}
+	case slices.Contains(g.used, kind) && slices.Contains(g.versions, version):
+		return newOf(kind)
+	case slices.Contains(g.used, kind):
 		d.report(Error, CodeUnknownKind, "apiVersion", d.meta.Position.Line, "%q has no version %q; use one of %s",
-			group, version, strings.Join(telemetryVersions, ", "))
-		return nil
-	case group == networkingGroup && slices.Contains(usedKinds, kind):
-		if slices.Contains(networkingVersions, version) {
-			return newNetworking(kind)
-		}
-		d.report(Error, CodeUnknownKind, "apiVersion", d.meta.Position.Line, "%q has no version %q; use one of %s",
-			group, version, strings.Join(networkingVersions, ", "))
+			name, version, strings.Join(g.versions, ", "))
 		return nil
 	}
 	d.meta.Namespace = ""
-	d.unused(group, kind)
+	d.unused(name, kind)
 	return nil
 }
 
-func newNetworking(kind string) Object {
+func newOf(kind string) Object {
 	switch kind {
 	case "ServiceEntry":
 		return &ServiceEntry{}
@@ -84,32 +93,29 @@ func newNetworking(kind string) Object {
 		return &DestinationRule{}
 	case "Sidecar":
 		return &Sidecar{}
+	case "PeerAuthentication":
+		return &PeerAuthentication{}
+	case "Telemetry":
+		return &Telemetry{}
 	}
 	return &WorkloadEntry{}
 }
 
 // unused tells about an object that is not read.
-func (d *decoder) unused(group, kind string) {
+func (d *decoder) unused(name, kind string) {
 	line := d.meta.Position.Line
-	kinds, isIstio := unusedKinds[group]
-	meaning, known := kinds[kind]
+	g, isIstio := groups[name]
+	meaning, known := g.unused[kind]
 	switch {
 	case known:
 		d.report(Warning, CodeNotUsed, "", line, "not used by egret: %s", meaning)
 	case isIstio:
-		names := sortedKeys(kinds)
-		if group == networkingGroup {
-			names = append(names, usedKinds...)
-		}
-		if group == telemetryGroup {
-			names = append(names, "Telemetry")
-		}
-		d.report(Error, CodeUnknownKind, "kind", line, "%q has no kind %q%s", group, kind, Suggest(kind, names))
-	case slices.Contains(usedKinds, kind) && group != "gateway.networking.k8s.io":
+		d.report(Error, CodeUnknownKind, "kind", line, "%q has no kind %q%s", name, kind, Suggest(kind, append(sortedKeys(g.unused), g.used...)))
+	case groupOf(kind) != "" && name != "gateway.networking.k8s.io":
 		d.report(Error, CodeUnknownKind, "apiVersion", line, "%q has no kind %q%s", d.meta.APIVersion, kind, apiVersionHint(kind))
-	case group == "gateway.networking.k8s.io":
+	case name == "gateway.networking.k8s.io":
 		d.report(Warning, CodeNotUsed, "", line, "not used by egret: the Kubernetes Gateway API is not read, use networking.istio.io Gateway and VirtualService")
-	case group == "" && kind == "Service":
+	case name == "" && kind == "Service":
 		d.report(Warning, CodeNotUsed, "", line, "not used by egret: only ServiceEntry objects are in the registry, write one for what may be called")
 	default:
 		d.report(Info, CodeNotUsed, "", line, "not used by egret")
@@ -117,12 +123,10 @@ func (d *decoder) unused(group, kind string) {
 }
 
 func apiVersionHint(kind string) string {
-	switch {
-	case slices.Contains(usedKinds, kind):
-		return fmt.Sprintf("; %s is %s/v1", kind, networkingGroup)
-	case kind == "Telemetry":
-		return fmt.Sprintf("; %s is %s/v1", kind, telemetryGroup)
-	case kind == "Namespace", kind == "ConfigMap":
+	if name := groupOf(kind); name != "" {
+		return fmt.Sprintf("; %s is %s/v1", kind, name)
+	}
+	if kind == "Namespace" || kind == "ConfigMap" {
 		return "; " + kind + " is v1"
 	}
 	return ""

@@ -18,6 +18,7 @@ import (
 var usedMeshFields = map[protoreflect.Name]bool{
 	"access_log_file": true, "access_log_format": true, "access_log_encoding": true,
 	"outbound_traffic_policy": true, "root_namespace": true, "trust_domain": true,
+	"trust_domain_aliases": true, "enable_auto_mtls": true, // of pods
 	"path_normalization": true, "default_http_retry_policy": true,
 	"default_config":          true,                                 // see proxyConfig
 	"enable_prometheus_merge": true, "inbound_traffic_policy": true, // of pods that are injected

@@ -57,6 +57,8 @@ func (o *Objects) Add(object Object) {
 		o.Sidecars = append(o.Sidecars, t)
 	case *WorkloadEntry:
 		o.WorkloadEntries = append(o.WorkloadEntries, t)
+	case *PeerAuthentication:
+		o.PeerAuthentications = append(o.PeerAuthentications, t)
 	case *Telemetry:
 		o.Telemetries = append(o.Telemetries, t)
 	case *Namespace:
@@ -71,7 +73,8 @@ func (o *Objects) All() iter.Seq[Object] {
 	return func(yield func(Object) bool) {
 		ok := each(o.ServiceEntries, yield) && each(o.Gateways, yield) &&
 			each(o.VirtualServices, yield) && each(o.DestinationRules, yield) &&
-			each(o.Sidecars, yield) && each(o.WorkloadEntries, yield) && each(o.Telemetries, yield) && each(o.Namespaces, yield)
+			each(o.Sidecars, yield) && each(o.WorkloadEntries, yield) &&
+			each(o.PeerAuthentications, yield) && each(o.Telemetries, yield) && each(o.Namespaces, yield)
 		if ok && o.MeshConfig != nil {
 			yield(o.MeshConfig)
 		}
@@ -90,7 +93,7 @@ func each[T Object](list []T, yield func(Object) bool) bool {
 // Len is the number of objects.
 func (o *Objects) Len() int {
 	n := len(o.ServiceEntries) + len(o.Gateways) + len(o.VirtualServices) + len(o.DestinationRules) +
-		len(o.Sidecars) + len(o.WorkloadEntries) + len(o.Telemetries) + len(o.Namespaces)
+		len(o.Sidecars) + len(o.WorkloadEntries) + len(o.PeerAuthentications) + len(o.Telemetries) + len(o.Namespaces)
 	if o.MeshConfig != nil {
 		n++
 	}

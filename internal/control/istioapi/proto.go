@@ -116,12 +116,9 @@ func (d *decoder) setMap(m protoreflect.Message, fd protoreflect.FieldDescriptor
 	for _, f := range fields {
 		at := join(path, f.name)
 		d.mark(at, f.key)
-		if fd.MapKey().Kind() != protoreflect.StringKind {
-			d.fail(CodeNotSupported, at, f.key, "keys of this type are not supported")
-			return
-		}
-		key := protoreflect.ValueOfString(f.name).MapKey()
+		key, ok := d.mapKey(fd.MapKey(), f.key, f.name, at)
 		switch {
+		case !ok:
 		case isNull(f.value):
 			d.fail(CodeWrongType, at, f.key, "is empty: it must have a value")
 		case fd.MapValue().Message() != nil:
@@ -134,6 +131,22 @@ func (d *decoder) setMap(m protoreflect.Message, fd protoreflect.FieldDescriptor
 			}
 		}
 	}
+}
+
+// mapKey converts a key: a string, or a number that stands as one (proto JSON).
+func (d *decoder) mapKey(fd protoreflect.FieldDescriptor, n *yaml.Node, text, path string) (protoreflect.MapKey, bool) {
+	switch fd.Kind() {
+	case protoreflect.StringKind:
+		return protoreflect.ValueOfString(text).MapKey(), true
+	case protoreflect.Uint32Kind:
+		if v, err := strconv.ParseUint(text, 10, 32); err == nil && strconv.FormatUint(v, 10) == text {
+			return protoreflect.ValueOfUint32(uint32(v)).MapKey(), true
+		}
+		d.fail(CodeWrongType, path, n, "%q is not a whole number, as the keys here are", text)
+	default:
+		d.fail(CodeNotSupported, path, n, "keys of this type are not supported")
+	}
+	return protoreflect.MapKey{}, false
 }
 
 // scalar converts one value; false after telling that it has the wrong type.

@@ -95,6 +95,8 @@ func Copy(object Object) Object {
 		return &Sidecar{t.Meta, t.Spec}
 	case *WorkloadEntry:
 		return &WorkloadEntry{t.Meta, t.Spec}
+	case *PeerAuthentication:
+		return &PeerAuthentication{t.Meta, t.Spec}
 	case *Telemetry:
 		return &Telemetry{t.Meta, t.Spec}
 	case *Namespace:

@@ -12,6 +12,7 @@ import (
 
 	meshconfig "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
+	security "istio.io/api/security/v1beta1"
 	telemetry "istio.io/api/telemetry/v1alpha1"
 )
 
@@ -91,6 +92,11 @@ type (
 		Meta
 		Spec *networking.WorkloadEntry
 	}
+	// PeerAuthentication is security.istio.io PeerAuthentication.
+	PeerAuthentication struct {
+		Meta
+		Spec *security.PeerAuthentication
+	}
 	// Telemetry is telemetry.istio.io Telemetry.
 	Telemetry struct {
 		Meta
@@ -116,9 +122,11 @@ type Objects struct {
 	DestinationRules []*DestinationRule
 	Sidecars         []*Sidecar
 	WorkloadEntries  []*WorkloadEntry
-	Telemetries      []*Telemetry
-	Namespaces       []*Namespace
-	MeshConfig       *MeshConfig // nil: defaults
+	// PeerAuthentications say which callers a workload takes.
+	PeerAuthentications []*PeerAuthentication
+	Telemetries         []*Telemetry
+	Namespaces          []*Namespace
+	MeshConfig          *MeshConfig // nil: defaults
 }
 
 // Severity of a problem.

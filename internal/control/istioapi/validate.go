@@ -45,6 +45,8 @@ func (r Rules) Validate(object Object) []Problem {
 		c.sidecar(t.Spec)
 	case *WorkloadEntry:
 		c.workloadEntry(t.Spec, "spec", nil, true)
+	case *PeerAuthentication:
+		c.peerAuthentication(t.Spec)
 	case *Telemetry:
 		c.telemetry(t.Spec)
 	case *MeshConfig:

@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ type world struct {
 func startWorld(t *testing.T, objects ...runtime.Object) *world {
 	t.Helper()
 	kinds := map[schema.GroupVersionResource]string{}
-	for _, r := range istioResources {
+	for _, r := range slices.Concat(istioResources, toldResources) {
 		kinds[r] = "ObjectList"
 	}
 	w := &world{t: t, client: fake.NewClientset(objects...), dynamic: dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), kinds)}
@@ -123,7 +124,7 @@ func (w *world) remove(kind, namespace, name string) {
 func resourceOf(t *testing.T, kind string) schema.GroupVersionResource {
 	t.Helper()
 	stem := strings.TrimSuffix(strings.ToLower(kind), "y")
-	for _, r := range istioResources {
+	for _, r := range slices.Concat(istioResources, toldResources) {
 		if strings.HasPrefix(r.Resource, stem) {
 			return r
 		}
@@ -210,6 +211,33 @@ func TestIstioObjects(t *testing.T) {
 	if got := hosts(state); got != "apps/two=two.example.com" {
 		t.Errorf("with an object that was never good: %s", got)
 	}
+}
+
+// What workloads take is read; what decides about calls in Istio and not here is told, by name.
+func TestSecurityObjects(t *testing.T) {
+	w := startWorld(t)
+	w.apply(`
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: strict, namespace: apps}
+spec: {mtls: {mode: STRICT}}
+`)
+	state := w.until("the PeerAuthentication", func(s *source.State) bool { return len(s.Objects.PeerAuthentications) == 1 })
+	if len(state.Problems) != 0 {
+		t.Errorf("problems: %v", state.Problems)
+	}
+	w.apply(`
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: deny-all, namespace: apps}
+spec: {}
+`)
+	state = w.until("what is not read is told", func(s *source.State) bool { return len(s.Problems) == 1 })
+	if p := state.Problems[0]; p.Object.String() != "AuthorizationPolicy apps/deny-all" || p.Code != istioapi.CodeNotUsed || p.Severity != istioapi.Warning {
+		t.Errorf("problem: %s", p)
+	}
+	w.remove("AuthorizationPolicy", "apps", "deny-all")
+	w.until("it is gone", func(s *source.State) bool { return len(s.Problems) == 0 })
 }
 
 // Pods have certificates of the mesh, so what needs them is no problem as it is on one

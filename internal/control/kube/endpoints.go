@@ -147,6 +147,7 @@ func meshEndpoint(namespace, address string, ports map[string]uint32, e *endpoin
 	if e.pod != "" {
 		if p := at.pod(key{namespace, e.pod}); p != nil {
 			out.Labels, out.ServiceAccount, out.Locality = p.labels, p.account, p.locality
+			out.MutualTLS = mesh.TakesTLS(p.labels)
 			node = cmp.Or(node, p.node)
 		}
 	}

@@ -26,6 +26,7 @@ type follow struct {
 	store  store
 	// optional: the resource may not be there at all (no such CRD); it is waited for.
 	optional bool
+	unread   bool // nobody misses it
 
 	// settled is closed when the store has all, or it is known that there is no such
 	// resource.
@@ -93,7 +94,7 @@ func (f *follow) run(ctx context.Context, o Options) {
 		case err == nil:
 			failures, last = 0, "" // the watch ended, as it does now and then
 		case f.optional && apierrors.IsNotFound(err):
-			if last != err.Error() {
+			if last != err.Error() && !f.unread {
 				o.Logger.Info("not installed in the cluster; waiting for its CustomResourceDefinition", "resource", f.name)
 			}
 			last = err.Error()

@@ -24,7 +24,16 @@ var istioResources = []schema.GroupVersionResource{
 	{Group: "networking.istio.io", Version: "v1", Resource: "destinationrules"},
 	{Group: "networking.istio.io", Version: "v1", Resource: "sidecars"},
 	{Group: "networking.istio.io", Version: "v1", Resource: "workloadentries"},
+	{Group: "security.istio.io", Version: "v1", Resource: "peerauthentications"},
 	{Group: "telemetry.istio.io", Version: "v1", Resource: "telemetries"},
+}
+
+// toldResources are Istio's resources that Egret does not read and somebody may rely on: that
+// one has no effect is told.
+var toldResources = []schema.GroupVersionResource{
+	{Group: "security.istio.io", Version: "v1", Resource: "authorizationpolicies"},
+	{Group: "security.istio.io", Version: "v1", Resource: "requestauthentications"},
+	{Group: "networking.istio.io", Version: "v1alpha3", Resource: "envoyfilters"},
 }
 
 // item is what is kept of an object of Istio's.
@@ -53,6 +62,11 @@ func newIstioObjects(c *Cluster) *istioObjects {
 	for _, r := range istioResources {
 		f := newFollow(r.GroupResource().String(), c.options.Dynamic, c.options.Dynamic.Resource(r), "", s.table(itemOf))
 		f.optional = true
+		s.kinds = append(s.kinds, f)
+	}
+	for _, r := range toldResources {
+		f := newFollow(r.GroupResource().String(), c.options.Dynamic, c.options.Dynamic.Resource(r), "", s.table(itemOf))
+		f.optional, f.unread = true, true
 		s.kinds = append(s.kinds, f)
 	}
 	client, name := c.options.Client, c.options.meshConfigMap()
@@ -142,6 +156,9 @@ func itemOf(m metav1.Object, last item) item {
 	next := last
 	if !last.written(m) {
 		object, problems := istioapi.FromCluster(u.Object)
+		for i := range problems { // of an object that is not read it is not known
+			problems[i].Object.Namespace = cmp.Or(problems[i].Object.Namespace, m.GetNamespace())
+		}
 		next = newItem(m, object, problems, last)
 	}
 	next.status, _, _ = unstructured.NestedMap(u.Object, "status")
