@@ -46,6 +46,7 @@ func service(namespace, name, clusterIP, endpoint string, selector map[string]st
 	s := &mesh.Service{
 		Host: name + "." + namespace + ".svc.cluster.local", Namespace: namespace, Registry: mesh.RegistryKubernetes,
 		Source: istioapi.Ref{Kind: "Service", Namespace: namespace, Name: name}, Selector: selector, Resolution: mesh.ResolutionStatic,
+		Internal:  true,
 		Addresses: []netip.Prefix{netip.PrefixFrom(netip.MustParseAddr(clusterIP), 32)},
 	}
 	e := mesh.Endpoint{Address: endpoint, Ports: map[string]uint32{}, Labels: selector, Bound: true}

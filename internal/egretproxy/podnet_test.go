@@ -27,6 +27,13 @@ const podAddress, worldAddress = "10.244.1.5", "10.244.1.1"
 // that only waits for the other one.
 func inPodNetwork(t *testing.T) (world *world, here bool) {
 	t.Helper()
+	return inPodNetworkAs(t, "1337")
+}
+
+// inPodNetworkAs has another user as the proxy's. With the test's own its connections are the
+// proxies', so that one proxy calls the pod's other one as a pod elsewhere would.
+func inPodNetworkAs(t *testing.T, user string) (world *world, here bool) {
+	t.Helper()
 	if os.Getenv(podEnv) != "" {
 		w, err := newWorld()
 		if err != nil {
@@ -36,7 +43,7 @@ func inPodNetwork(t *testing.T) (world *world, here bool) {
 			close(w.work)
 			<-w.ended
 		})
-		if code := egretproxy.Main([]string{"istio-iptables", "-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT",
+		if code := egretproxy.Main([]string{"istio-iptables", "-p", "15001", "-z", "15006", "-u", user, "-m", "REDIRECT",
 			"-i", "*", "-x", "", "-b", "*", "-d", "15090,15021,15020"}, os.Stderr, os.Stderr); code != 0 {
 			t.Fatalf("istio-iptables: %d", code)
 		}

@@ -60,6 +60,10 @@ const (
 	CodeUnknownProvider = "unknown_provider"
 	// CodeConflictingTelemetries: two Telemetries for the same workloads.
 	CodeConflictingTelemetries = "conflicting_telemetries"
+	// CodeConflictingPeers: two PeerAuthentications for the same workloads.
+	CodeConflictingPeers = "conflicting_peer_authentications"
+	// CodeMutualTLSRequired: clients are told to call without the TLS that servers insist on.
+	CodeMutualTLSRequired = "mutual_tls_required"
 	// CodeAllowAny: unknown hosts are not refused.
 	CodeAllowAny = "allow_any"
 )
@@ -78,12 +82,12 @@ func gatewayLabels() map[string]string {
 // Analyze checks the objects together. The problems are sorted by position. Of services there
 // are those that the objects make, and the egress gateway.
 func Analyze(objects istioapi.Objects) []istioapi.Problem {
-	return newAnalysis(objects, []*mesh.Service{builtInGateway(objects)}).run()
+	return newAnalysis(objects, []*mesh.Service{builtInGateway(objects)}, false).run()
 }
 
 // InCluster is Analyze for objects of a cluster that has these services.
 func InCluster(objects istioapi.Objects, services []*mesh.Service) []istioapi.Problem {
-	return newAnalysis(objects, services).run()
+	return newAnalysis(objects, services, true).run()
 }
 
 func (a *analysis) run() []istioapi.Problem {
@@ -93,6 +97,7 @@ func (a *analysis) run() []istioapi.Problem {
 	a.virtualServices()
 	a.destinationRules()
 	a.sidecars()
+	a.peerAuthentications()
 	a.telemetries()
 	istioapi.Sort(a.problems)
 	return a.problems
@@ -110,7 +115,7 @@ type analysis struct {
 	problems []istioapi.Problem
 }
 
-func newAnalysis(objects istioapi.Objects, services []*mesh.Service) *analysis {
+func newAnalysis(objects istioapi.Objects, services []*mesh.Service, pods bool) *analysis {
 	a := &analysis{
 		objects: objects,
 		config:  &meshconfig.MeshConfig{},
@@ -121,7 +126,7 @@ func newAnalysis(objects istioapi.Objects, services []*mesh.Service) *analysis {
 	if objects.MeshConfig != nil && objects.MeshConfig.Spec != nil {
 		a.config = objects.MeshConfig.Spec
 	}
-	snapshot, _ := mesh.New(objects, mesh.Options{BuiltIn: services})
+	snapshot, _ := mesh.New(objects, mesh.Options{BuiltIn: services, Pods: pods})
 	a.snapshot, a.services = snapshot, snapshot.Services()
 	for _, s := range a.services {
 		a.byHost[s.Host] = append(a.byHost[s.Host], s)

@@ -12,6 +12,7 @@ import (
 func (a *analysis) destinationRules() {
 	for _, r := range a.objects.DestinationRules {
 		host := mesh.ResolveHost(r.Spec.GetHost(), r.Namespace, domain)
+		a.withoutMutualTLS(r, host)
 		if host == "*" || a.any(host) {
 			continue
 		}

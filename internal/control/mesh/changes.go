@@ -13,7 +13,7 @@ import (
 // Changes are what one snapshot has that another has not.
 type Changes struct {
 	// All: something changed that may concern everything (MeshConfig, a Sidecar, a
-	// Telemetry, the order of objects, the selectors that choose nodes).
+	// Telemetry, a PeerAuthentication, the order of objects, the selectors that choose nodes).
 	All bool
 	// Base: what every sidecar has may have changed: that there is something on a port, or
 	// what is found by its address.
@@ -53,6 +53,7 @@ func (d *diff) surroundings() {
 	a, b := d.before, d.after
 	same := proto.Equal(a.config, b.config) && a.configRef == b.configRef && a.policy.Mode == b.policy.Mode &&
 		a.rootNamespace == b.rootNamespace && a.domain == b.domain && a.accessLogFile == b.accessLogFile &&
+		a.peersSum == b.peersSum &&
 		slices.Equal(a.labelKeys, b.labelKeys) &&
 		sameLists(a.sidecars, b.sidecars, func(x, y *istioapi.Sidecar) bool { return x.Ref == y.Ref && x.Spec == y.Spec }) &&
 		sameLists(a.telemetries, b.telemetries, func(x, y *istioapi.Telemetry) bool { return x.Ref == y.Ref && x.Spec == y.Spec })

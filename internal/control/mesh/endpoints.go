@@ -48,13 +48,17 @@ func (r *registry) endpoints(e *istioapi.ServiceEntry) []Endpoint {
 }
 
 func endpointOf(w *networking.WorkloadEntry, labels map[string]string) Endpoint {
+	_, said := labels[tlsModeLabel]
 	return Endpoint{
-		Address:  w.GetAddress(),
-		Ports:    w.GetPorts(),
-		Labels:   labels,
-		Locality: w.GetLocality(),
-		Weight:   w.GetWeight(),
-		Network:  w.GetNetwork(),
+		Address:        w.GetAddress(),
+		Ports:          w.GetPorts(),
+		Labels:         labels,
+		Locality:       w.GetLocality(),
+		Weight:         w.GetWeight(),
+		Network:        w.GetNetwork(),
+		ServiceAccount: w.GetServiceAccount(),
+		// As in Istio who has an account is taken to have a proxy, unless the label says otherwise.
+		MutualTLS: TakesTLS(labels) || !said && w.GetServiceAccount() != "",
 	}
 }
 

@@ -24,6 +24,11 @@ func (s *Snapshot) findLabelKeys() []string {
 			k.add(t.Spec.GetSelector().GetMatchLabels())
 		}
 	}
+	for _, p := range s.peers {
+		for _, o := range p.selecting {
+			k.add(o.Spec.GetSelector().GetMatchLabels())
+		}
+	}
 	for _, g := range s.gateways {
 		k.add(g.Spec.GetSelector())
 	}

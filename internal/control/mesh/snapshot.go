@@ -89,6 +89,9 @@ type Snapshot struct {
 	gateways     []*istioapi.Gateway
 	sidecars     map[string][]*istioapi.Sidecar
 	telemetries  map[string][]*istioapi.Telemetry // by namespace, oldest first
+	peers        map[string]*peerPolicies         // by namespace
+	peersSum     string
+	someDisable  bool // some PeerAuthentication says DISABLE
 }
 
 // New builds the snapshot. The objects must be valid (istioapi saw to that), and
@@ -122,6 +125,9 @@ func New(objects istioapi.Objects, options Options) (*Snapshot, []istioapi.Probl
 	s.indexDestinationRules(objects.DestinationRules)
 	s.indexSidecars(objects.Sidecars)
 	s.indexTelemetries(objects.Telemetries)
+	if s.pods {
+		s.indexPeers(objects.PeerAuthentications)
+	}
 	s.gateways = byAge(objects.Gateways, func(g *istioapi.Gateway) *istioapi.Meta { return &g.Meta })
 	s.labelKeys = s.findLabelKeys()
 	return s, append(r.problems, s.gatewayProblems()...)

@@ -144,6 +144,9 @@ type Endpoint struct {
 	Network  string
 	// ServiceAccount of the workload, in Namespace; "" when not known.
 	ServiceAccount string
+	// MutualTLS: a proxy takes its connections, and TLS of the mesh (its label
+	// security.istio.io/tlsMode is "istio"; see TakesMutualTLS).
+	MutualTLS bool
 	// Namespace of the workload; "" is the service's.
 	Namespace string
 	// Hostname is a pod's name under a headless Service (pod.spec.hostname), for DNS; "" has none.
@@ -151,3 +154,10 @@ type Endpoint struct {
 	// Bound: it serves the ports named in Ports only, as endpoints of Kubernetes do.
 	Bound bool
 }
+
+// tlsModeLabel says on a workload what its proxy takes: "istio", which injection sets, or
+// "disabled".
+const tlsModeLabel = "security.istio.io/tlsMode"
+
+// TakesTLS reads labels of a workload for Endpoint.MutualTLS.
+func TakesTLS(labels map[string]string) bool { return labels[tlsModeLabel] == "istio" }

@@ -221,9 +221,9 @@ func (b *builder) discovery(c *clusterv3.Cluster, t *target) bool {
 	switch kind {
 	case clusterv3.Cluster_EDS:
 		c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: b.shared.ads, ServiceName: c.Name}
-		b.emit(xds.EndpointType, c.Name, b.assignment(c.Name, endpointsOf(t), where))
+		b.emit(xds.EndpointType, c.Name, b.assignment(c.Name, b.endpointsOf(t), where))
 	case clusterv3.Cluster_STRICT_DNS, clusterv3.Cluster_LOGICAL_DNS:
-		endpoints := dnsEndpointsOf(t)
+		endpoints := b.dnsEndpointsOf(t)
 		if len(endpoints) == 0 {
 			return false
 		}

@@ -19,10 +19,11 @@ type lbEndpoint struct {
 	weight   uint32
 	locality string
 	labels   map[string]string
+	mutual   bool // its proxy takes the mesh's TLS
 }
 
 // endpointsOf are the endpoints that serve the port and have the subset's labels.
-func endpointsOf(t *target) []lbEndpoint {
+func (b *builder) endpointsOf(t *target) []lbEndpoint {
 	out := make([]lbEndpoint, 0, len(t.service.Endpoints))
 	for i := range t.service.Endpoints {
 		e := &t.service.Endpoints[i]
@@ -30,16 +31,19 @@ func endpointsOf(t *target) []lbEndpoint {
 			continue
 		}
 		if port, ok := e.Port(t.port); ok {
-			out = append(out, lbEndpoint{host: e.Address, port: port, weight: e.Weight, locality: e.Locality, labels: e.Labels})
+			out = append(out, lbEndpoint{
+				host: e.Address, port: port, weight: e.Weight, locality: e.Locality, labels: e.Labels,
+				mutual: b.mesh.AutoMutualTLS() && t.service.Internal && b.mesh.TakesMutualTLS(t.service, e, port),
+			})
 		}
 	}
 	return out
 }
 
 // dnsEndpointsOf are endpointsOf, or the host itself for a service without any.
-func dnsEndpointsOf(t *target) []lbEndpoint {
+func (b *builder) dnsEndpointsOf(t *target) []lbEndpoint {
 	if len(t.service.Endpoints) > 0 {
-		return endpointsOf(t)
+		return b.endpointsOf(t)
 	}
 	if mesh.IsWildcard(t.service.Host) || len(t.labels) > 0 {
 		return nil
@@ -114,7 +118,7 @@ func (e *lbEndpoint) share() uint32 { return max(1, e.weight) }
 const (
 	assignmentName, assignmentEndpoints                       = 1, 2
 	groupLocality, groupEndpoints, groupWeight, groupPriority = 1, 2, 3, 5
-	lbEndpointEndpoint, lbEndpointWeight                      = 1, 4
+	lbEndpointEndpoint, lbEndpointMetadata, lbEndpointWeight  = 1, 3, 4
 	endpointAddress, addressSocket                            = 1, 1
 	socketHost, socketPort                                    = 2, 3
 	localityRegion, localityZone, localitySubZone             = 1, 2, 3
@@ -150,6 +154,13 @@ func (e *lbEndpoint) encode(w []byte) []byte {
 	}
 	w = appendNumber(w, socketPort, uint64(e.port))
 	w = end(end(end(w, socket), address), endpoint)
+	if e.mutual {
+		var metadata int
+		w, metadata = begin(w, lbEndpointMetadata)
+		var match entry
+		w, match = beginEntry(w, transportSocketMatch)
+		w = end(match.end(textEntry(w, tlsModeKey, tlsModeIstio)), metadata)
+	}
 	w, weight := begin(w, lbEndpointWeight)
 	return end(end(appendNumber(w, wrappedValue, uint64(e.share())), weight), whole)
 }

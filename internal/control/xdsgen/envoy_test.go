@@ -37,6 +37,14 @@ metadata: {name: gateway, namespace: default}
 spec:
   host: istio-egressgateway.istio-system.svc.cluster.local
   trafficPolicy: {tls: {mode: ISTIO_MUTUAL, sni: www.example.com}}
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: web, namespace: default}
+spec:
+  selector: {matchLabels: {app: web}}
+  mtls: {mode: STRICT}
+  portLevelMtls: {8000: {mode: PERMISSIVE}, 3306: {mode: DISABLE}, 7777: {mode: DISABLE}}
 `))
 	if len(problems) > 0 {
 		t.Fatal(problems)

@@ -19,18 +19,6 @@ import (
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
-// decode reads YAML that must have no errors.
-func decode(t testing.TB, yaml string) istioapi.Objects {
-	t.Helper()
-	objects, problems := istioapi.Decode("test.yaml", []byte(yaml))
-	for _, p := range problems {
-		if p.Severity == istioapi.Error {
-			t.Fatalf("test objects: %s", p)
-		}
-	}
-	return objects
-}
-
 // world is what a table test generates from.
 type world struct {
 	yaml    string
@@ -39,7 +27,13 @@ type world struct {
 
 func (w world) snapshot(t testing.TB) *mesh.Snapshot {
 	t.Helper()
-	s, _ := mesh.New(decode(t, w.yaml), w.options)
+	objects, problems := istioapi.Rules{Pods: w.options.Pods}.Decode("test.yaml", []byte(w.yaml))
+	for _, p := range problems {
+		if p.Severity == istioapi.Error {
+			t.Fatalf("test objects: %s", p)
+		}
+	}
+	s, _ := mesh.New(objects, w.options)
 	return s
 }
 

@@ -5,9 +5,15 @@ import (
 	"slices"
 	"strings"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	rawbufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	networking "istio.io/api/networking/v1alpha3"
 )
 
 // trustDomain is MeshConfig.trustDomain; Istio's default is cluster.local.
@@ -15,8 +21,13 @@ func (b *builder) trustDomain() string {
 	return cmp.Or(b.mesh.Config().GetTrustDomain(), "cluster.local")
 }
 
+// trustDomains are those whose workloads are of the mesh: its own first.
+func (b *builder) trustDomains() []string {
+	return append([]string{b.trustDomain()}, b.mesh.Config().GetTrustDomainAliases()...)
+}
+
 // meshSecret refers to a secret of the agent's SDS, in Istio's form.
-func (b *builder) meshSecret(name string) *tlsv3.SdsSecretConfig {
+func meshSecret(name string, zero *durationpb.Duration) *tlsv3.SdsSecretConfig {
 	return &tlsv3.SdsSecretConfig{Name: name, SdsConfig: &corev3.ConfigSource{
 		ConfigSourceSpecifier: &corev3.ConfigSource_ApiConfigSource{ApiConfigSource: &corev3.ApiConfigSource{
 			ApiType:             corev3.ApiConfigSource_GRPC,
@@ -26,7 +37,7 @@ func (b *builder) meshSecret(name string) *tlsv3.SdsSecretConfig {
 			}}},
 			SetNodeOnFirstMessageOnly: true,
 		}},
-		InitialFetchTimeout: b.shared.zero,
+		InitialFetchTimeout: zero,
 		ResourceApiVersion:  corev3.ApiVersion_V3,
 	}}
 }
@@ -34,13 +45,57 @@ func (b *builder) meshSecret(name string) *tlsv3.SdsSecretConfig {
 // useMeshIdentity shows the workload's certificate, and checks the peer's against the
 // mesh's root, and what v has besides.
 func (b *builder) useMeshIdentity(common *tlsv3.CommonTlsContext, v *tlsv3.CertificateValidationContext) {
-	common.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{b.meshSecret("default")}
+	common.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{b.shared.workload}
 	common.ValidationContextType = &tlsv3.CommonTlsContext_CombinedValidationContext{
 		CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
 			DefaultValidationContext:         v,
-			ValidationContextSdsSecretConfig: b.meshSecret("ROOTCA"),
+			ValidationContextSdsSecretConfig: b.shared.roots,
 		},
 	}
+}
+
+// The metadata of an endpoint by which a cluster chooses the transport socket, in Istio's
+// words.
+const (
+	transportSocketMatch = "envoy.transport_socket_match"
+	tlsModeKey           = "tlsMode"
+	tlsModeIstio         = "istio"
+)
+
+// autoTLS is Istio's auto mTLS: where no rule says anything, endpoints whose proxy takes the
+// mesh's TLS get it, and the others plain text. Where the client has chosen the address, so
+// that the cluster knows no endpoint, it is for all or none.
+func (b *builder) autoTLS(c *clusterv3.Cluster, t *target) {
+	if !b.mesh.AutoMutualTLS() || !t.service.Internal {
+		return
+	}
+	if c.GetType() != clusterv3.Cluster_ORIGINAL_DST {
+		c.TransportSocketMatches = []*clusterv3.Cluster_TransportSocketMatch{{
+			Name: "tlsMode-istio", Match: b.shared.tlsMode, TransportSocket: b.meshTLS(t),
+		}, b.shared.plain}
+		return
+	}
+	all := b.endpointsOf(t)
+	if len(all) > 0 && !slices.ContainsFunc(all, func(e lbEndpoint) bool { return !e.mutual }) {
+		c.TransportSocket = b.meshTLS(t)
+	}
+}
+
+// meshTLS is the mesh's TLS towards the service.
+func (b *builder) meshTLS(t *target) *corev3.TransportSocket {
+	ctx := upstreamTLS(t.policy.tls)
+	b.meshIdentity(ctx, t)
+	return b.tlsSocket(ctx)
+}
+
+// upstreamTLS is a context with Istio's versions, and the SNI that a rule sets.
+func upstreamTLS(s *networking.ClientTLSSettings) *tlsv3.UpstreamTlsContext {
+	return &tlsv3.UpstreamTlsContext{Sni: s.GetSni(), CommonTlsContext: &tlsv3.CommonTlsContext{
+		TlsParams: &tlsv3.TlsParameters{
+			TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2,
+			TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+		},
+	}}
 }
 
 // meshIdentity is ISTIO_MUTUAL towards a server, in Istio's form: the names that its
@@ -49,16 +104,14 @@ func (b *builder) useMeshIdentity(common *tlsv3.CommonTlsContext, v *tlsv3.Certi
 func (b *builder) meshIdentity(ctx *tlsv3.UpstreamTlsContext, t *target) {
 	names := t.policy.tls.GetSubjectAltNames()
 	if len(names) == 0 {
-		names = t.accounts(b.trustDomain())
+		names = t.accounts(b.trustDomains())
 	}
 	v := &tlsv3.CertificateValidationContext{}
 	for _, n := range names {
 		v.MatchTypedSubjectAltNames = append(v.MatchTypedSubjectAltNames, sanMatcher(n))
 	}
 	b.useMeshIdentity(ctx.CommonTlsContext, v)
-	if b.mesh.Pods() {
-		ctx.CommonTlsContext.AlpnProtocols = t.meshALPN()
-	}
+	ctx.CommonTlsContext.AlpnProtocols = t.meshALPN()
 	if ctx.Sni == "" { // Istio's "outbound_.port_.subset_.host"
 		ctx.Sni = "outbound_." + strings.Join(splitCluster(t.name())[1:], "_.")
 	}
@@ -76,18 +129,20 @@ func (t *target) meshALPN() []string {
 	return []string{"istio-http/1.1", "istio"}
 }
 
-// accounts are the identities of the service's endpoints, sorted; of one whose account is
-// not known there is none.
-func (t *target) accounts(trustDomain string) []string {
-	var out []string
+// accounts are the identities of the service: those that its ServiceEntry names, and those of
+// its endpoints. Of an endpoint whose account is not known there is none.
+func (t *target) accounts(trustDomains []string) []string {
+	out := slices.Clone(t.service.SubjectAltNames)
 	for i := range t.service.Endpoints {
 		e := &t.service.Endpoints[i]
 		if e.ServiceAccount == "" {
 			continue
 		}
-		name := "spiffe://" + trustDomain + "/ns/" + cmp.Or(e.Namespace, t.service.Namespace) + "/sa/" + e.ServiceAccount
-		if !slices.Contains(out, name) {
-			out = append(out, name)
+		for _, domain := range trustDomains {
+			name := "spiffe://" + domain + "/ns/" + cmp.Or(e.Namespace, t.service.Namespace) + "/sa/" + e.ServiceAccount
+			if !slices.Contains(out, name) {
+				out = append(out, name)
+			}
 		}
 	}
 	slices.Sort(out)
@@ -99,5 +154,22 @@ func (b *builder) tlsSocket(ctx proto.Message) *corev3.TransportSocket {
 	return &corev3.TransportSocket{
 		Name:       "envoy.transport_sockets.tls",
 		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: b.pack(ctx)},
+	}
+}
+
+// rawBuffer is plain text as a transport socket.
+func (b *builder) rawBuffer() *corev3.TransportSocket {
+	return &corev3.TransportSocket{
+		Name:       "envoy.transport_sockets.raw_buffer",
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: b.pack(&rawbufferv3.RawBuffer{})},
+	}
+}
+
+// identities are what all that needs the mesh's TLS refers to.
+func (h *shared) identities(b *builder) {
+	h.workload, h.roots = frozen(meshSecret("default", h.zero)), frozen(meshSecret("ROOTCA", h.zero))
+	h.tlsMode = frozen(&structpb.Struct{Fields: map[string]*structpb.Value{tlsModeKey: structpb.NewStringValue(tlsModeIstio)}})
+	h.plain = &clusterv3.Cluster_TransportSocketMatch{
+		Name: "tlsMode-disabled", Match: &structpb.Struct{}, TransportSocket: b.rawBuffer(),
 	}
 }

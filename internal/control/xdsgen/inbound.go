@@ -1,6 +1,7 @@
 package xdsgen
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -10,7 +11,6 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/egret-mesh/egret/internal/control/mesh"
@@ -20,7 +20,7 @@ import (
 // Inbound, as Istio's sidecar has it: one listener for all connections to the workload.
 // What a Service declares has chains by the port; everything else is passed through.
 // Clients may speak in the clear, or with mutual TLS of the mesh, which they say by ALPN
-// (PERMISSIVE). Connections to the workload come from an address that the host's rules
+// (PERMISSIVE), unless a PeerAuthentication says otherwise. Connections to the workload come from an address that the host's rules
 // know (127.0.0.6), so they are not captured again.
 
 const (
@@ -29,9 +29,10 @@ const (
 )
 
 // alpnHTTP is what clients of the mesh offer that know of HTTP inside, alpnTCP others.
-func alpnHTTP() []string { return []string{"istio-http/1.0", "istio-http/1.1", "istio-h2"} }
-func alpnTCP() []string  { return []string{"istio-peer-exchange", "istio"} }
-func alpnMesh() []string { return append([]string{"istio", "istio-peer-exchange"}, alpnHTTP()...) }
+func alpnHTTP() []string      { return []string{"istio-http/1.0", "istio-http/1.1", "istio-h2"} }
+func alpnTCP() []string       { return []string{"istio-peer-exchange", "istio"} }
+func alpnPlainHTTP() []string { return []string{"http/1.1", "h2c"} }
+func alpnMesh() []string      { return append([]string{"istio", "istio-peer-exchange"}, alpnHTTP()...) }
 
 // takesInbound: connections to the node's workload come through the proxy.
 func (b *builder) takesInbound() bool { return b.mesh.Pods() && b.node.Type == mesh.NodeSidecar }
@@ -42,11 +43,13 @@ func (b *builder) inboundListener() {
 		return
 	}
 	key := listenerKey{wildcardBind, inboundPort}
+	policy := b.mesh.PeerPolicy(b.node.Namespace, b.node.Labels)
 	l := &listenerv3.Listener{
 		Name:                                 "virtualInbound",
 		Address:                              socketAddress(key.bind, key.port),
 		AdditionalAddresses:                  b.additionalAddresses(key),
 		TrafficDirection:                     corev3.TrafficDirection_INBOUND,
+		Metadata:                             (&provenance{objects: policy.Objects}).metadata(),
 		AccessLog:                            b.logs.listener,
 		ListenerFiltersTimeout:               b.shared.sniffTimeout,
 		ContinueOnListenerFiltersTimeout:     true,
@@ -57,34 +60,52 @@ func (b *builder) inboundListener() {
 			Filters:          b.tcpFilters(singleTarget(blackHole, nil), false),
 		}},
 	}
-	inbound := b.mesh.Inbound(b.node)
-	quiet := []uint32{inboundPort} // ports whose bytes nobody has to look at for HTTP
-	l.FilterChains = append(l.FilterChains, b.inboundChains(&inboundTarget{cluster: inboundPassthrough, protocol: mesh.ProtocolAuto})...)
-	for i := range inbound {
-		t := b.inboundTarget(&inbound[i])
-		l.FilterChains = append(l.FilterChains, b.inboundChains(t)...)
-		if t.protocol == mesh.ProtocolTCP {
-			quiet = append(quiet, t.port)
+	ports := newInspected()
+	for _, t := range b.inboundTargets(&policy) {
+		matches := inboundMatches(t.protocol, policy.Port(t.port))
+		ports.add(t.port, matches)
+		for i := range matches {
+			l.FilterChains = append(l.FilterChains, b.inboundChain(t, &matches[i]))
 		}
 	}
-	l.ListenerFilters = []*listenerv3.ListenerFilter{
-		{
-			Name: "envoy.filters.listener.original_dst",
-			ConfigType: &listenerv3.ListenerFilter_TypedConfig{
-				TypedConfig: b.pack(&originaldstv3.OriginalDst{}),
-			},
+	l.ListenerFilters = append(l.ListenerFilters, &listenerv3.ListenerFilter{
+		Name: "envoy.filters.listener.original_dst",
+		ConfigType: &listenerv3.ListenerFilter_TypedConfig{
+			TypedConfig: b.pack(&originaldstv3.OriginalDst{}),
 		},
-		notOnPorts(b.shared.tlsInspector, inboundPort),
-		notOnPorts(b.shared.httpInspector, quiet...),
-	}
+	})
+	l.ListenerFilters = appendFilter(l.ListenerFilters, b.shared.tlsInspector, ports.tls)
+	l.ListenerFilters = appendFilter(l.ListenerFilters, b.shared.httpInspector, ports.http)
 	b.emit(xds.ListenerType, l.Name, l)
+}
+
+// inboundTargets are what connections may be for: first whatever no service declares, then the
+// ports that have a mode of their own of that, then the services' ports.
+func (b *builder) inboundTargets(policy *mesh.PeerPolicy) []*inboundTarget {
+	passthrough := func(port uint32) *inboundTarget {
+		return &inboundTarget{port: port, protocol: mesh.ProtocolAuto, cluster: inboundPassthrough, passthrough: true}
+	}
+	out := []*inboundTarget{passthrough(0)}
+	var declared []*inboundTarget
+	inbound := b.mesh.Inbound(b.node)
+	for i := range inbound {
+		declared = append(declared, b.inboundTarget(&inbound[i]))
+	}
+	for _, port := range slices.Sorted(maps.Keys(policy.Ports)) {
+		if !slices.ContainsFunc(declared, func(t *inboundTarget) bool { return t.port == port }) {
+			out = append(out, passthrough(port))
+		}
+	}
+	return append(out, declared...)
 }
 
 // inboundTarget is what chains of virtualInbound lead to.
 type inboundTarget struct {
-	port     uint32 // of the workload; 0: whatever no service declares
+	port     uint32 // of the workload; 0: any other
 	protocol mesh.Protocol
 	cluster  string
+	// passthrough: no service declares the port.
+	passthrough bool
 	// host and number are the service's, for the trace operation; with passthrough "" and 0.
 	host     string
 	number   uint32
@@ -107,74 +128,63 @@ func inboundCluster(port uint32) string {
 	return "inbound|" + strconv.FormatUint(uint64(port), 10) + "||"
 }
 
-// inboundChains are those of one port: for clients of the mesh, and in the clear.
-func (b *builder) inboundChains(t *inboundTarget) []*listenerv3.FilterChain {
-	switch t.protocol {
-	case mesh.ProtocolHTTP:
-		return []*listenerv3.FilterChain{
-			b.inboundChain(t, "tls", alpnMesh(), true),
-			b.inboundChain(t, "raw_buffer", nil, true),
-		}
-	case mesh.ProtocolAuto:
-		return []*listenerv3.FilterChain{
-			b.inboundChain(t, "tls", alpnHTTP(), true),
-			b.inboundChain(t, "raw_buffer", []string{"http/1.1", "h2c"}, true),
-			b.inboundChain(t, "tls", alpnTCP(), false),
-			b.inboundChain(t, "raw_buffer", nil, false),
-			b.inboundChain(t, "tls", nil, false),
-		}
-	}
-	return []*listenerv3.FilterChain{
-		b.inboundChain(t, "tls", alpnMesh(), false),
-		b.inboundChain(t, "tls", nil, false),
-		b.inboundChain(t, "raw_buffer", nil, false),
-	}
+// inboundMatch is what one chain of a port takes.
+type inboundMatch struct {
+	transport string
+	alpn      []string // nil: any
+	http      bool
+	ends      bool // the mesh's TLS ends here; other TLS is the workload's own
 }
 
-// inboundChain is one of them. TLS with an ALPN of the mesh ends here, other TLS is the
-// workload's own.
-func (b *builder) inboundChain(t *inboundTarget, transport string, alpn []string, http bool) *listenerv3.FilterChain {
+// inboundMatches are those of one port, in Istio's order (istio/istio
+// pilot/pkg/networking/core/filterchain_options.go).
+func inboundMatches(p mesh.Protocol, mode mesh.MutualTLS) []inboundMatch {
+	const tls, raw = "tls", rawBufferTransport
+	http, auto := p == mesh.ProtocolHTTP, p == mesh.ProtocolAuto
+	switch {
+	case mode == mesh.MutualTLSStrict && auto:
+		return []inboundMatch{{tls, alpnHTTP(), true, true}, {tls, nil, false, true}}
+	case mode == mesh.MutualTLSStrict:
+		return []inboundMatch{{tls, nil, http, true}}
+	case mode == mesh.MutualTLSDisable && auto:
+		return []inboundMatch{{raw, alpnPlainHTTP(), true, false}, {raw, nil, false, false}}
+	case mode == mesh.MutualTLSDisable:
+		return []inboundMatch{{raw, nil, http, false}}
+	case auto:
+		return []inboundMatch{
+			{tls, alpnHTTP(), true, true}, {raw, alpnPlainHTTP(), true, false},
+			{tls, alpnTCP(), false, true}, {raw, nil, false, false}, {tls, nil, false, false},
+		}
+	case http:
+		return []inboundMatch{{tls, alpnMesh(), true, true}, {raw, nil, true, false}}
+	}
+	return []inboundMatch{{tls, alpnMesh(), false, true}, {tls, nil, false, false}, {raw, nil, false, false}}
+}
+
+// inboundChain is one chain.
+func (b *builder) inboundChain(t *inboundTarget, m *inboundMatch) *listenerv3.FilterChain {
 	c := &listenerv3.FilterChain{
-		Name: "virtualInbound", Metadata: t.metadata,
-		FilterChainMatch: &listenerv3.FilterChainMatch{TransportProtocol: transport, ApplicationProtocols: alpn},
+		Name: listenerKey{wildcardBind, t.port}.name(), Metadata: t.metadata,
+		FilterChainMatch: &listenerv3.FilterChainMatch{TransportProtocol: m.transport, ApplicationProtocols: m.alpn},
 	}
 	switch {
-	case t.port != 0:
-		c.Name = listenerKey{wildcardBind, t.port}.name()
-		c.FilterChainMatch.DestinationPort = uint32Value(t.port)
-	case http:
+	case t.passthrough && m.http:
 		c.Name = "virtualInbound-catchall-http"
+	case t.passthrough:
+		c.Name = "virtualInbound"
 	}
-	if transport == "tls" && len(alpn) > 0 {
-		c.TransportSocket = b.inboundTLS(http)
+	if t.port != 0 {
+		c.FilterChainMatch.DestinationPort = uint32Value(t.port)
 	}
-	if http {
+	if m.ends {
+		c.TransportSocket = b.inboundTLS(m.http)
+	}
+	if m.http {
 		c.Filters = b.inboundHTTP(t)
 	} else {
 		c.Filters = b.tcpFilters(singleTarget(t.cluster, nil), true)
 	}
 	return c
-}
-
-// notOnPorts is a listener filter that leaves connections to some ports alone.
-func notOnPorts(f *listenerv3.ListenerFilter, ports ...uint32) *listenerv3.ListenerFilter {
-	var rules []*listenerv3.ListenerFilterChainMatchPredicate
-	for _, p := range ports {
-		rules = append(rules, &listenerv3.ListenerFilterChainMatchPredicate{
-			Rule: &listenerv3.ListenerFilterChainMatchPredicate_DestinationPortRange{
-				DestinationPortRange: &typev3.Int32Range{Start: int32(p), End: int32(p) + 1},
-			},
-		})
-	}
-	out := &listenerv3.ListenerFilter{Name: f.GetName(), ConfigType: f.GetConfigType(), FilterDisabled: rules[0]}
-	if len(rules) > 1 {
-		out.FilterDisabled = &listenerv3.ListenerFilterChainMatchPredicate{
-			Rule: &listenerv3.ListenerFilterChainMatchPredicate_OrMatch{
-				OrMatch: &listenerv3.ListenerFilterChainMatchPredicate_MatchSet{Rules: rules},
-			},
-		}
-	}
-	return out
 }
 
 // inboundClusters emits the clusters that lead to the workload.

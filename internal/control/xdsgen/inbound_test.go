@@ -114,7 +114,7 @@ func TestInboundInspectors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for port, want := range map[uint16][2]bool{
-		15006: {false, false}, 3306: {true, false}, 8443: {true, false}, 8000: {true, true}, 1234: {true, true}, 7777: {true, true},
+		15006: {false, false}, 3306: {true, false}, 8443: {true, false}, 8000: {true, false}, 1234: {true, true}, 7777: {true, true},
 	} {
 		if tls, http := l.Inspectors(port); [2]bool{tls, http} != want {
 			t.Errorf("port %d: TLS %t, HTTP %t, want %v", port, tls, http, want)

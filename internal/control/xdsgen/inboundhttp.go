@@ -16,7 +16,7 @@ import (
 // x-forwarded-client-cert.
 func (b *builder) inboundHTTP(t *inboundTarget) []*listenerv3.Filter {
 	m := b.connectionManager("inbound_" + listenerKey{wildcardBind, t.port}.name() + ";")
-	if t.port == 0 {
+	if t.passthrough {
 		m.StatPrefix = t.cluster + ";"
 	}
 	m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: b.inboundRoutes(t)}
@@ -72,7 +72,7 @@ func (b *builder) inboundTLS(http bool) *corev3.TransportSocket {
 		},
 	}
 	v := &tlsv3.CertificateValidationContext{}
-	for _, domain := range append([]string{b.trustDomain()}, b.mesh.Config().GetTrustDomainAliases()...) {
+	for _, domain := range b.trustDomains() {
 		//lint:ignore SA1019 as istiod 1.26
 		v.MatchSubjectAltNames = append(v.MatchSubjectAltNames, &matcherv3.StringMatcher{
 			MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "spiffe://" + domain + "/"},

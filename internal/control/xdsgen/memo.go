@@ -167,6 +167,7 @@ func (k *key) endpoint(e *mesh.Endpoint) {
 	k.text(e.Address, e.Locality, e.Network, e.ServiceAccount, e.Namespace, e.Hostname)
 	k.number(uint64(e.Weight))
 	k.flag(e.Bound)
+	k.flag(e.MutualTLS)
 	k.labels(e.Labels)
 	k.number(uint64(len(e.Ports)))
 	for _, name := range slices.Sorted(maps.Keys(e.Ports)) {
@@ -203,7 +204,7 @@ func (b *builder) environment() sum {
 		}
 		k.text(string(log))
 	}
-	k.text(string(config), b.mesh.Domain(), b.mesh.ConnectTimeout().String())
+	k.text(string(config), b.mesh.Domain(), b.mesh.ConnectTimeout().String(), b.mesh.PeersSum())
 	k.text(string(b.node.Type), b.node.Namespace, b.node.Locality, b.node.SystemCA)
 	k.flag(b.node.DNSCapture)
 	k.flag(slices.ContainsFunc(b.node.Addresses, netip.Addr.Is4))

@@ -130,9 +130,9 @@ func (b *builder) proxylessCluster(t *target, p *provenance) {
 	}
 	b.certificateProviders(c, t)
 	where := b.localities(&t.policy)
-	endpoints := once(endpointsOf(t))
+	endpoints := once(b.endpointsOf(t))
 	if t.service.Resolution != mesh.ResolutionStatic {
-		endpoints = once(dnsEndpointsOf(t))
+		endpoints = once(b.dnsEndpointsOf(t))
 	}
 	if len(endpoints) == 1 && isName(endpoints[0].host) {
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_LOGICAL_DNS}

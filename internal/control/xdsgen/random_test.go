@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	networking "istio.io/api/networking/v1alpha3"
+	security "istio.io/api/security/v1beta1"
+	"istio.io/api/type/v1beta1"
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/mesh"
@@ -56,8 +58,10 @@ func (e *edits) step() {
 		o = e.virtualService()
 	case n < 18:
 		o = e.destinationRule()
-	case n < 19:
+	case n < 19 && (!e.pods || e.IntN(2) == 0):
 		o = e.sidecar()
+	case n < 19:
+		o = e.peerAuthentication()
 	default:
 		o = &istioapi.MeshConfig{Meta: istioapi.Meta{Ref: istioapi.Ref{Kind: "MeshConfig", Namespace: "istio-system", Name: "istio"}}}
 	}
@@ -80,6 +84,7 @@ func (e *edits) service() {
 	}
 	endpoint := kubeEndpoint(fmt.Sprintf("203.0.113.%d", e.IntN(3)+1), map[string]uint32{"http": 8080, "tcp": 9000, "any": 9001}, map[string]string{"v": pick(e, "1", "2")})
 	endpoint.Hostname = pick(e, "", "pod")
+	endpoint.MutualTLS, endpoint.ServiceAccount = e.IntN(3) > 0, pick(e, "", "a", "b")
 	if old != nil && e.IntN(2) == 0 { // a pod comes
 		s := *old
 		s.Endpoints = append(s.Endpoints[:len(s.Endpoints):len(s.Endpoints)], endpoint)
@@ -152,6 +157,18 @@ func (e *edits) serviceEntry() istioapi.Object {
 		s.ExportTo = []string{pick(e, ".", "other", "*")}
 	}
 	return &istioapi.ServiceEntry{Meta: e.meta("ServiceEntry"), Spec: s}
+}
+
+func (e *edits) peerAuthentication() istioapi.Object {
+	mode := func() *security.PeerAuthentication_MutualTLS {
+		return &security.PeerAuthentication_MutualTLS{Mode: security.PeerAuthentication_MutualTLS_Mode(e.IntN(4))}
+	}
+	p := &security.PeerAuthentication{Mtls: mode()}
+	if e.IntN(2) == 0 {
+		p.Selector = &v1beta1.WorkloadSelector{MatchLabels: map[string]string{pick(e, "app", "v"): pick(e, "test", "1")}}
+		p.PortLevelMtls = map[uint32]*security.PeerAuthentication_MutualTLS{pick(e, uint32(8080), 9000, 7000): mode()}
+	}
+	return &istioapi.PeerAuthentication{Meta: e.meta("PeerAuthentication"), Spec: p}
 }
 
 func (e *edits) destination() *networking.Destination {

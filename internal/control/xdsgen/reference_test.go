@@ -21,7 +21,6 @@ var (
 	// keys left out wherever they stand, because:
 	omittedKeys = []string{
 		"tracing",                // there is none
-		"transportSocketMatches", // mesh mTLS by endpoint: no identities in standalone
 		"filters[cluster]",       // istio.metadata_exchange, which is not in chains either
 		"altStatName",            // names of Envoy's own statistics
 		"commonLbConfig",         // empty
@@ -153,8 +152,12 @@ func prune(v any, in string) any {
 			if m, ok := e.(map[string]any); ok && in == "filters" && m["name"] == "istio.metadata_exchange" {
 				continue // nothing is exchanged about peers, so it is not offered by ALPN either
 			}
-			if in == "alpnProtocols" && e == "istio-peer-exchange" {
-				e = "istio"
+			if in == "alpnProtocols" && strings.HasPrefix(e.(string), "istio") {
+				// No peer exchange; the versions of HTTP are added by istio.alpn to each request,
+				// and by us in the cluster.
+				if e = any("istio"); slices.Contains(out, e) {
+					continue
+				}
 			}
 			out = append(out, prune(e, in))
 		}

@@ -17,8 +17,10 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	prioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	networking "istio.io/api/networking/v1alpha3"
@@ -48,6 +50,9 @@ type shared struct {
 	filters            []*hcmv3.HttpFilter // of HTTP chains; the router is the last
 	prefixMatch        *routev3.RouteMatch
 	nearest            *networking.LocalityLoadBalancerSetting // the mesh's default: fail over by locality
+	workload, roots    *tlsv3.SdsSecretConfig                  // the mesh's identity of the proxy, and whom to believe
+	tlsMode            *structpb.Struct                        // of endpoints that take the mesh's TLS
+	plain              *clusterv3.Cluster_TransportSocketMatch // for all others
 }
 
 func (b *builder) newShared(s *mesh.Snapshot) shared {
@@ -75,6 +80,7 @@ func (b *builder) newShared(s *mesh.Snapshot) shared {
 		InitialFetchTimeout:   h.zero,
 		ResourceApiVersion:    corev3.ApiVersion_V3,
 	})
+	h.identities(b)
 	h.breakers = frozen(breakers(&clusterv3.CircuitBreakers_Thresholds{}))
 	h.previousHosts = []*routev3.RetryPolicy_RetryHostPredicate{{
 		Name: "envoy.retry_host_predicates.previous_hosts",

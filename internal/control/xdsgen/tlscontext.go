@@ -13,22 +13,25 @@ import (
 	"github.com/egret-mesh/egret/internal/control/mesh"
 )
 
-// originateTLS sets the transport socket that a DestinationRule asks for. The server
+// originateTLS sets the transport socket that a DestinationRule asks for; without one it is
+// the mesh's where the other side takes that. The server
 // is verified unless insecureSkipVerify says otherwise: against caCertificates, or the
 // system's authorities, and by name: subjectAltNames (of the rule, else of the
 // ServiceEntry), else the SNI. Without an SNI HTTP takes both from the request's
 // Host (auto_sni, auto_san_validation) as Istio does, and TCP from the service's host.
 func (b *builder) originateTLS(c *clusterv3.Cluster, t *target, o *httpv3.HttpProtocolOptions) {
 	s := t.policy.tls
-	if s == nil || s.GetMode() == networking.ClientTLSSettings_DISABLE {
+	switch {
+	case s == nil:
+		b.autoTLS(c, t)
+		return
+	case s.GetMode() == networking.ClientTLSSettings_DISABLE:
+		return
+	case s.GetMode() == networking.ClientTLSSettings_ISTIO_MUTUAL:
+		c.TransportSocket = b.meshTLS(t)
 		return
 	}
-	ctx := &tlsv3.UpstreamTlsContext{Sni: s.GetSni(), CommonTlsContext: &tlsv3.CommonTlsContext{
-		TlsParams: &tlsv3.TlsParameters{
-			TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2,
-			TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
-		},
-	}}
+	ctx := upstreamTLS(s)
 	switch {
 	case t.port.Protocol != mesh.ProtocolHTTP:
 	case t.version() == http2:
@@ -38,11 +41,7 @@ func (b *builder) originateTLS(c *clusterv3.Cluster, t *target, o *httpv3.HttpPr
 	default:
 		ctx.CommonTlsContext.AlpnProtocols = []string{"http/1.1"}
 	}
-	if s.GetMode() == networking.ClientTLSSettings_ISTIO_MUTUAL {
-		b.meshIdentity(ctx, t)
-	} else {
-		b.verifyServer(ctx, t, o)
-	}
+	b.verifyServer(ctx, t, o)
 	if s.GetMode() == networking.ClientTLSSettings_MUTUAL {
 		ctx.CommonTlsContext.TlsCertificates = []*tlsv3.TlsCertificate{{
 			CertificateChain: file(s.GetClientCertificate()), PrivateKey: file(s.GetPrivateKey()),

@@ -137,6 +137,10 @@ func mismatchDetail(cfg *config.Config, c *Conn, host, what string) string {
 }
 
 func noChainDetail(l *resource.Listener, c *Conn) string {
+	if c.Transport == rawBuffer && onlyTLS(l, c.Destination.Port()) {
+		return fmt.Sprintf("listener %s takes nothing but TLS on port %d, and what came from %s is in the clear; a client that shows a certificate may be let through",
+			l.Name, c.Destination.Port(), c.Source.Addr())
+	}
 	if c.Transport == "tls" && c.SNI == "" {
 		return fmt.Sprintf("no filter chain of listener %s takes TLS without a server name (SNI) on port %d; a client that sends one may be let through", l.Name, c.Destination.Port())
 	}
@@ -146,6 +150,26 @@ func noChainDetail(l *resource.Listener, c *Conn) string {
 		return fmt.Sprintf("no filter chain of listener %s takes %s on port %d; a Gateway server and a VirtualService with host %s would allow it", l.Name, what, c.Destination.Port(), printable(c.SNI))
 	}
 	return fmt.Sprintf("no filter chain of listener %s takes %s from %s to %s", l.Name, what, c.Source, c.Destination)
+}
+
+// rawBuffer is the transport protocol of what is no TLS.
+const rawBuffer = "raw_buffer"
+
+// onlyTLS: the chains that the listener has for a port end the TLS of clients that must show a
+// certificate.
+func onlyTLS(l *resource.Listener, port uint16) bool {
+	own := slices.ContainsFunc(l.FilterChains, func(c *resource.FilterChain) bool { return c.Match.DestinationPort == port })
+	found := false
+	for _, c := range l.FilterChains {
+		if own && c.Match.DestinationPort != port || !own && c.Match.DestinationPort != 0 {
+			continue
+		}
+		if c.TLS == nil || !c.TLS.RequireClientCertificate {
+			return false
+		}
+		found = true
+	}
+	return found
 }
 
 func noRouteDetail(rc *resource.RouteConfiguration, vh *resource.VirtualHost, r *Request) string {
