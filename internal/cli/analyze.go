@@ -48,7 +48,7 @@ type finding struct {
 }
 
 func runAnalyze(s Streams, output string, paths []string) error {
-	if err := checkOutput(output); err != nil {
+	if err := CheckOutput(output); err != nil {
 		return err
 	}
 	objects, problems, err := source.Read(paths)
@@ -63,7 +63,7 @@ func runAnalyze(s Streams, output string, paths []string) error {
 // Report prints what was found in that many objects, as output says: text or json. Its error
 // has the exit status 1: there are errors, or nothing was checked.
 func Report(s Streams, output string, objects int, problems []istioapi.Problem) error {
-	if err := checkOutput(output); err != nil {
+	if err := CheckOutput(output); err != nil {
 		return err
 	}
 	if err := printProblems(s, output, problems); err != nil {

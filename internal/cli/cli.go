@@ -143,7 +143,8 @@ func outputFlag(cmd *cobra.Command, to *string) {
 	cmd.Flags().StringVarP(to, "output", "o", "text", "output format: text or json")
 }
 
-func checkOutput(format string) error {
+// CheckOutput refuses a format that outputFlag does not take.
+func CheckOutput(format string) error {
 	if format != "text" && format != "json" {
 		return fmt.Errorf("unknown output format %q: text or json", format)
 	}

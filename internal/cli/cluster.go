@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -68,11 +69,18 @@ func forCluster(args []string, s setting) bool {
 		return !flags["--monitoring-address"] && cluster
 	case "analyze": // of a cluster where no file is named
 		return cluster && leading(args) == 1 && len(words) <= 2 && !has(flags, "--help", "-h") || has(flags, "-A", "--all-namespaces")
+	case "explain": // of a pod, which stands before any flag or is written pod/NAME; with files it is of this machine
+		return !has(flags, "-f", "--filename") && (s.program == istioctl || has(flags, clusterFlags...) || leading(args) > 2 || slices.ContainsFunc(words, isTyped))
 	case "proxy-config", "pc": // of a pod, which stands before any flag, or of this machine
 		return !has(flags, "--admin-address", "--file") && (s.program == istioctl || has(flags, clusterFlags...) || leading(args) > 2)
 	}
 	return false
 }
+
+// typed is how kubectl names an object: KIND/NAME.
+var typed = regexp.MustCompile(`^[a-z][a-z.]*/[a-z0-9][-a-z0-9.]*$`)
+
+func isTyped(word string) bool { return typed.MatchString(word) }
 
 // leading is the number of arguments before the first flag.
 func leading(args []string) int {

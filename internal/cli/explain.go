@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/source"
@@ -19,8 +20,7 @@ func explainCommand(s Streams) *cobra.Command {
 		paths    []string
 		workload standalone.Workload
 		output   string
-		method   string
-		headers  []string
+		asked    CallFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "explain [flags] URL|HOST:PORT",
@@ -29,24 +29,22 @@ func explainCommand(s Streams) *cobra.Command {
 gateway), and the object that decided, with file and line, or the one that is missing. It
 asks the proxy's own decision code, and calls nobody.
 
+Of a pod of a cluster: egret explain pod/NAME URL (egret explain pod/NAME --help).
+
 The exit status is 1 when the call would be refused,
 or would fail as nothing can answer.`,
 		Example: `  egret explain -f policy/ https://www.wikipedia.org
   egret explain -f policy/ -n build -l app=ci db.example.com:3306`,
 		Args: oneArgument("URL or HOST:PORT"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := checkOutput(output); err != nil {
+			if err := CheckOutput(output); err != nil {
 				return err
 			}
 			if err := workload.Check(); err != nil {
 				return err
 			}
-			call, err := explain.ParseCall(args[0])
+			call, err := asked.Call(args[0])
 			if err != nil {
-				return err
-			}
-			call.Method = method
-			if call.Headers, err = parseHeaders(headers); err != nil {
 				return err
 			}
 			return runExplain(s, paths, workload, output, call)
@@ -54,9 +52,31 @@ or would fail as nothing can answer.`,
 	}
 	pathFlags(cmd, &paths, &workload)
 	outputFlag(cmd, &output)
-	cmd.Flags().StringVarP(&method, "request", "X", "GET", "`method` of the HTTP request")
-	cmd.Flags().StringArrayVarP(&headers, "header", "H", nil, "header of the HTTP request: \"Name: value\"; may be repeated")
+	asked.Register(cmd.Flags())
 	return cmd
+}
+
+// CallFlags say more of a call than its URL does.
+type CallFlags struct {
+	method  string
+	headers []string
+}
+
+// Register adds the flags.
+func (f *CallFlags) Register(to *pflag.FlagSet) {
+	to.StringVarP(&f.method, "request", "X", "GET", "`method` of the HTTP request")
+	to.StringArrayVarP(&f.headers, "header", "H", nil, "header of the HTTP request: \"Name: value\"; may be repeated")
+}
+
+// Call is the one to a URL or HOST:PORT.
+func (f *CallFlags) Call(to string) (explain.Call, error) {
+	call, err := explain.ParseCall(to)
+	if err != nil {
+		return call, err
+	}
+	call.Method = f.method
+	call.Headers, err = parseHeaders(f.headers)
+	return call, err
 }
 
 // parseHeaders reads "Name: value", as curl has it.
@@ -95,19 +115,25 @@ func runExplain(s Streams, paths []string, w standalone.Workload, output string,
 	if err != nil {
 		return err
 	}
-	where := positions(objects)
-	if output == "json" {
-		err = printResultJSON(s.Out, result, where)
-	} else {
-		err = printResult(s.Out, result, where)
-	}
-	if err != nil {
+	if err := PrintExplanation(s.Out, output, result, positions(objects)); err != nil {
 		return err
 	}
 	if result.Verdict != "allowed" {
 		return &exitError{code: 1}
 	}
 	return nil
+}
+
+// PrintExplanation prints it as output says, text or json, with the places of the objects in
+// YAML that are known.
+func PrintExplanation(out io.Writer, output string, r explain.Result, where map[resource.Object]istioapi.Position) error {
+	if err := CheckOutput(output); err != nil {
+		return err
+	}
+	if output == "json" {
+		return printResultJSON(out, r, where)
+	}
+	return printResult(out, r, where)
 }
 
 // positions of objects in the YAML.

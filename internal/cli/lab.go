@@ -55,7 +55,7 @@ needs no network and no root.`,
 }
 
 func runLab(ctx context.Context, s Streams, o labOptions) error {
-	if err := checkOutput(o.output); err != nil {
+	if err := CheckOutput(o.output); err != nil {
 		return err
 	}
 	self, err := os.Executable()

@@ -19,7 +19,7 @@ which resources a proxy refuses, and in which words.
 The exit status is 1 when something is refused.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if err := checkOutput(format); err != nil {
+			if err := CheckOutput(format); err != nil {
 				return err
 			}
 			in, err := fetchFrom(address, "/debug/syncz")

@@ -19,9 +19,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/egret-mesh/egret/internal/control/discovery"
-	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/kube"
-	"github.com/egret-mesh/egret/internal/control/mesh"
 )
 
 // ClusterOptions of RunCluster. Config is needed; "" of an address is Istio's default port
@@ -148,7 +146,7 @@ func (c *cluster) serveProxies(ctx context.Context, id *identity, inside *http.S
 		return nil
 	}
 	problems := &problems{log: c.log}
-	control := discovery.New(discovery.Options{Source: c.world, Mesh: c.mesh, Tell: problems.tell, Admit: id.admit, Logger: c.log})
+	control := discovery.New(discovery.Options{Source: c.world, Mesh: c.world.Mesh, Tell: problems.tell, Admit: id.admit, Logger: c.log})
 	if err := addMonitoring(inside, control, problems, hooks, id.counts); err != nil {
 		return err
 	}
@@ -176,14 +174,6 @@ func (c *cluster) writeStatuses(ctx context.Context, control *discovery.Server) 
 			Reconciled: c.options.Statuses, Analysis: c.options.Analysis, Proxies: control.UpToDate,
 		})
 	})
-}
-
-// mesh is what the cluster adds to Istio's objects.
-func (c *cluster) mesh(istioapi.Objects) mesh.Options {
-	return mesh.Options{
-		RootNamespace: c.options.Namespace, Domain: c.options.Domain, FilterGatewayClusters: true,
-		BuiltIn: c.world.Services(), Pods: true,
-	}
 }
 
 // listen opens an address; nil is one that is not served.

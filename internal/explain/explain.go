@@ -1,6 +1,7 @@
 // Package explain says what would happen to a call and why, hop by hop. It asks the
-// functions of data/decide that the proxies themselves use, with the configuration
-// that they would have; it has no matching of its own and opens nothing.
+// functions of data/decide that the proxies themselves use, with the configuration that
+// control/xdsgen makes for them; it has no matching of its own and opens nothing. It does
+// not know whether the mesh is of one machine or of a cluster.
 package explain
 
 import (
@@ -96,6 +97,11 @@ func parsePort(s string) (uint16, error) {
 	return uint16(n), nil
 }
 
+// String is the call as it is told: SCHEME://HOST:PORT.
+func (c Call) String() string {
+	return c.Scheme + "://" + net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))
+}
+
 // authority is the Host header that a client would send.
 func (c Call) authority() string {
 	if host := c.Headers["host"]; host != "" {
@@ -111,37 +117,13 @@ func (c Call) authority() string {
 	return host + ":" + strconv.Itoa(int(c.Port))
 }
 
-// Proxy is one proxy on the way.
-type Proxy struct {
-	Name   string // "sidecar", "istio-egressgateway"
-	Config *config.Config
-	// Accepts is the listener that accepts the connection; nil: found by the
-	// destination's port.
-	Accepts *resource.Listener
-}
-
-// Resolver says what the workload's DNS would answer, and what is known of an
-// address, as the DNS proxy does.
-type Resolver interface {
-	Resolve(name string) (netip.Addr, error)
-	Binding(netip.Addr) decide.Binding
-}
-
-// Mesh is what Explain needs to know.
-type Mesh struct {
-	Sidecar  Proxy
-	Resolver Resolver
-	// Next finds the proxy that an endpoint's address belongs to, if any.
-	Next func(netip.AddrPort) (Proxy, bool)
-}
-
 // Result is the answer.
 type Result struct {
 	Call    string        `json:"call"`
 	Verdict string        `json:"verdict"` // "allowed", "denied", or "fails": allowed, but nothing can answer
 	Reason  reason.Reason `json:"reason,omitempty"`
 	Detail  string        `json:"detail,omitempty"`
-	// Hint is what else the mesh knows of a host that was refused.
+	// Hint is what else is known: of a host that was refused, or why the mesh decides nothing.
 	Hint string `json:"hint,omitempty"`
 	Hops []Hop  `json:"hops"`
 }
@@ -164,51 +146,9 @@ type Hop struct {
 	Objects []resource.Object `json:"-"`
 }
 
-// endings are the actions after which there is no further hop, and the verdict then.
-var endings = map[string]string{"deny": "denied", "fail": "fails"}
-
-// maxHops ends ways that lead in a circle.
-const maxHops = 4
-
-// Explain follows a call from the sidecar to where it leaves.
-func Explain(m Mesh, c Call) (Result, error) {
-	res := Result{Call: c.Scheme + "://" + net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))), Verdict: "allowed"}
-	addr, err := netip.ParseAddr(c.Host)
-	if err != nil {
-		if addr, err = m.Resolver.Resolve(c.Host); err != nil {
-			return res, err
-		}
-	}
-	dst, proxy := netip.AddrPortFrom(addr, c.Port), m.Sidecar
-	binding := m.Resolver.Binding(addr)
-	for range maxHops {
-		hop, next := explainHop(proxy, &c, dst, binding)
-		if len(res.Hops) == 0 {
-			hop.Destination = net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))) // as it is called
-		}
-		res.Hops = append(res.Hops, hop)
-		if hop.Reason != "" {
-			res.Reason, res.Detail = hop.Reason, hop.Detail
-		}
-		if verdict, ends := endings[hop.Action]; ends {
-			res.Verdict = verdict
-			return res, nil
-		}
-		if !next.IsValid() {
-			return res, nil
-		}
-		var ok bool
-		if proxy, ok = m.Next(next); !ok {
-			return res, nil
-		}
-		dst, binding = next, decide.Binding{}
-	}
-	return res, fmt.Errorf("the way goes through more than %d proxies: a circle?", maxHops)
-}
-
 // explainHop is one proxy's decision, and the endpoint that it would dial first. Where
 // the proxy rewrites the request, c becomes what the next one gets.
-func explainHop(p Proxy, c *Call, dst netip.AddrPort, b decide.Binding) (Hop, netip.AddrPort) {
+func explainHop(p proxy, c *Call, dst netip.AddrPort, b decide.Binding) (Hop, netip.AddrPort) {
 	conn := decide.Conn{Source: netip.MustParseAddrPort("240.243.0.1:32768"), Destination: dst, Binding: b, Transport: "raw_buffer"}
 	switch c.Scheme {
 	case "http":
@@ -220,21 +160,21 @@ func explainHop(p Proxy, c *Call, dst netip.AddrPort, b decide.Binding) (Hop, ne
 		}
 		conn.Application = []string{"h2", "http/1.1"}
 	}
-	accepted := p.Accepts
+	accepted := p.accepts
 	if accepted == nil {
-		accepted = p.Config.BoundListener(dst)
+		accepted = p.config.BoundListener(dst)
 	}
-	conn.Direct = p.Accepts == nil
-	hop := Hop{Proxy: p.Name, Destination: dst.String()}
+	conn.Direct = p.accepts == nil
+	hop := Hop{Proxy: p.name, Destination: dst.String()}
 	if b.Name != "" {
 		hop.Destination = b.Name + ":" + strconv.Itoa(int(dst.Port()))
 	}
 	if accepted == nil {
 		hop.Action, hop.Reason = "deny", reason.NoFilterChain
-		hop.Detail = fmt.Sprintf("%s does not listen on port %d; a Gateway server with that port would make it", p.Name, dst.Port())
+		hop.Detail = fmt.Sprintf("%s does not listen on port %d; a Gateway server with that port would make it", p.name, dst.Port())
 		return hop, netip.AddrPort{}
 	}
-	plan := decide.Connection(p.Config, accepted, &conn)
+	plan := decide.Connection(p.config, accepted, &conn)
 	if plan.Listener != nil {
 		hop.Listener = plan.Listener.Name
 	}
@@ -261,14 +201,14 @@ func unasked(n config.Need) (reason.Reason, string) {
 	return decide.Asked(config.Answer{Need: n, Outcome: config.Unavailable, Detail: "it is asked for on demand, and nobody can be asked here"})
 }
 
-func explainRequest(p Proxy, c *Call, conn *decide.Conn, plan decide.ConnPlan, hop Hop) (Hop, netip.AddrPort) {
+func explainRequest(p proxy, c *Call, conn *decide.Conn, plan decide.ConnPlan, hop Hop) (Hop, netip.AddrPort) {
 	method := c.Method
 	if method == "" {
 		method = "GET"
 	}
 	conn.Terminated = plan.Chain.TLS != nil
 	r := decide.Request{Method: method, Scheme: conn.Scheme(), Authority: c.authority(), Path: c.Path, Headers: headers(c.Headers), Conn: conn}
-	route := decide.Route(p.Config, plan.Chain.HTTP, &r)
+	route := decide.Route(p.config, plan.Chain.HTTP, &r)
 	if route.Verdict == decide.Ask {
 		route.Verdict = decide.Deny
 		route.Reason, route.Detail = unasked(route.Need)
@@ -300,11 +240,11 @@ func explainRequest(p Proxy, c *Call, conn *decide.Conn, plan decide.ConnPlan, h
 
 // forwardRequest tells where a route leads, and what it makes of the request. With
 // several clusters it is refused when none of them can have it.
-func forwardRequest(p Proxy, c *Call, conn *decide.Conn, hop Hop, route *resource.Route) (Hop, netip.AddrPort) {
+func forwardRequest(p proxy, c *Call, conn *decide.Conn, hop Hop, route *resource.Route) (Hop, netip.AddrPort) {
 	clusters := route.Forward.Clusters
 	var usable []resource.WeightedCluster
 	for i := range clusters {
-		if _, _, why, detail := decide.Upstream(p.Config, &clusters[i]); why == "" {
+		if _, _, why, detail := decide.Upstream(p.config, &clusters[i]); why == "" {
 			usable = append(usable, clusters[i])
 		} else {
 			hop.Reason, hop.Detail = why, detail
@@ -325,7 +265,7 @@ func forwardRequest(p Proxy, c *Call, conn *decide.Conn, hop Hop, route *resourc
 	}
 	c.Path = decide.RewritePath(route.Forward, &route.Match, c.Path)
 	c.Scheme, c.sni = "http", ""
-	if cluster := p.Config.Cluster(usable[0].Name); cluster.TLS != nil {
+	if cluster := p.config.Cluster(usable[0].Name); cluster.TLS != nil {
 		c.Scheme, c.sni = "https", cmp.Or(cluster.TLS.SNI, match.Name(c.authority()))
 	}
 	return forward(p, conn, match.Name(c.authority()), hop, clusters)
@@ -333,12 +273,12 @@ func forwardRequest(p Proxy, c *Call, conn *decide.Conn, hop Hop, route *resourc
 
 // forward tells the clusters and endpoints, and finds the first endpoint with a fixed
 // address. It fails where there is no endpoint at all. name is what the client calls.
-func forward(p Proxy, conn *decide.Conn, name string, hop Hop, clusters []resource.WeightedCluster) (Hop, netip.AddrPort) {
+func forward(p proxy, conn *decide.Conn, name string, hop Hop, clusters []resource.WeightedCluster) (Hop, netip.AddrPort) {
 	hop.Action = "forward"
 	var first netip.AddrPort
 	for _, wc := range clusters {
 		hop.Clusters = append(hop.Clusters, wc.Name)
-		cluster := p.Config.Cluster(wc.Name)
+		cluster := p.config.Cluster(wc.Name)
 		if cluster == nil {
 			hop.Reason, hop.Detail = reason.NoCluster, "the cluster "+wc.Name+" does not exist: calls that go there fail"
 			continue

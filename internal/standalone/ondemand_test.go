@@ -19,6 +19,7 @@ import (
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/dns"
+	"github.com/egret-mesh/egret/internal/explain"
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
@@ -197,7 +198,7 @@ func compareSides(t *testing.T, folder, mode string) {
 	}
 	snapshot, _ := mesh.New(objects, Registry(objects))
 	node := SidecarNode(Workload{Name: "w", Namespace: "default"})
-	store, err := configFor(snapshot, node)
+	store, err := explain.ConfigFor(snapshot, node)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,6 +70,10 @@ contexts: [{name: a, context: {cluster: a, user: a}}], users: [{name: a, user: {
 		{line: "manifest generate -f -", in: "kind: Pod", errs: "wanted is an IstioOperator", code: 1},
 		{line: "uninstall", errs: "say --purge or --revision NAME", code: 1},
 		{line: "proxy-config routes", errs: "wants a kind of resource and a pod", code: 1},
+		{line: "explain web", errs: "wants a pod and a URL or HOST:PORT", code: 1},
+		{line: "explain web nowhere", errs: "neither a URL", code: 1},
+		{line: "explain web http://example.com -o yaml", errs: "unknown output format", code: 1},
+		{line: "explain web http://example.com -c " + unreachable, errs: "cannot be reached", code: 1},
 		{line: "proxy-status -c " + unreachable, errs: "cannot be reached", code: 1},
 		{line: "install --help", out: "istioctl install --set profile=demo", istioctl: true},
 	} {
@@ -80,25 +84,6 @@ contexts: [{name: a, context: {cluster: a, user: a}}], users: [{name: a, user: {
 		out, errs, code := run(t, name, c.in, strings.Fields(c.line)...)
 		if !strings.Contains(out, c.out) || !strings.Contains(errs, c.errs) || code != c.code {
 			t.Errorf("%s %s: exit status %d, stdout %.200q, stderr %q", name, c.line, code, out, errs)
-		}
-	}
-}
-
-func TestPodName(t *testing.T) {
-	for _, c := range []struct{ in, namespace, pod, ns string }{
-		{"web", "", "web", "default"},
-		{"web.shop", "", "web", "shop"},
-		{"a.b", "shop", "a.b", "shop"},
-		{"pod/web", "shop", "web", "shop"},
-	} {
-		pod, ns, err := podName(c.in, c.namespace)
-		if err != nil || pod != c.pod || ns != c.ns {
-			t.Errorf("%q in %q: %q %q %v", c.in, c.namespace, pod, ns, err)
-		}
-	}
-	for _, bad := range []string{"", "deploy/web", ".shop"} {
-		if _, _, err := podName(bad, ""); err == nil {
-			t.Errorf("%q is taken", bad)
 		}
 	}
 }

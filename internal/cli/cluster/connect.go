@@ -17,11 +17,25 @@ import (
 	"github.com/egret-mesh/egret/internal/cli/cluster/install"
 )
 
-// config says how to reach the cluster, as kubectl does.
-func (f *flags) config() (*rest.Config, error) {
+// loader reads the kubeconfig as kubectl does.
+func (f *flags) loader() clientcmd.ClientConfig {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = f.kubeconfig
-	c, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: f.context}).ClientConfig()
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: f.context})
+}
+
+// namespace is the one that the kubeconfig's context names, or "default".
+func (f *flags) namespace() string {
+	ns, _, err := f.loader().Namespace()
+	if err != nil {
+		return "default" // whoever connects tells what is wrong
+	}
+	return ns
+}
+
+// config says how to reach the cluster, as kubectl does.
+func (f *flags) config() (*rest.Config, error) {
+	c, err := f.loader().ClientConfig()
 	if clientcmd.IsEmptyConfig(err) {
 		return nil, errors.New("no cluster: there is no kubeconfig (--kubeconfig, $KUBECONFIG, ~/.kube/config)")
 	}

@@ -17,9 +17,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// proxyContainer is the name of the proxy's container in every pod.
-const proxyContainer = "istio-proxy"
-
 type logFlags struct {
 	namespace, selector string
 	denied, allowed     bool
@@ -74,7 +71,7 @@ func (f *flags) logs(ctx context.Context, o logFlags) error {
 	any := false
 	for i := range pods.Items {
 		pod := &pods.Items[i]
-		if !hasProxy(pod) {
+		if proxyOf(pod) == nil || pod.Status.Phase != corev1.PodRunning {
 			continue
 		}
 		any = true
@@ -93,17 +90,6 @@ func (f *flags) logs(ctx context.Context, o logFlags) error {
 
 // maxFollowed bounds the logs that are read at a time.
 const maxFollowed = 500
-
-func hasProxy(pod *corev1.Pod) bool {
-	for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
-		for i := range list {
-			if list[i].Name == proxyContainer {
-				return pod.Status.Phase == corev1.PodRunning
-			}
-		}
-	}
-	return false
-}
 
 func podLogs(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, o logFlags, out *lines) error {
 	options := &corev1.PodLogOptions{Container: proxyContainer, Follow: o.follow}

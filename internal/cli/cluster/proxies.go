@@ -2,8 +2,6 @@ package cluster
 
 import (
 	"bytes"
-	"cmp"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -84,9 +82,10 @@ func proxyConfigCommand(f *flags) *cobra.Command {
 		print     proxyconfig.Options
 	)
 	cmd := &cobra.Command{
-		Use: "proxy-config {" + strings.Join(proxyconfig.Kinds(), "|") + "} POD[.NAMESPACE] [flags]", Aliases: []string{"pc"},
+		Use: "proxy-config {" + strings.Join(proxyconfig.Kinds(), "|") + "} [KIND/]NAME[.NAMESPACE] [flags]", Aliases: []string{"pc"},
 		Short: "Print the configuration that the proxy of a pod has",
-		Long: `Prints what the proxy of a pod has, from its admin interface.
+		Long: `Prints what the proxy of a pod has, from its admin interface. With deploy/NAME, or another KIND
+that has pods, one of its pods is asked.
 
 A filter that a kind of resource does not have is not looked at.`,
 		Example: fmt.Sprintf("  %s proxy-config routes test --name 80\n  %s proxy-config clusters istio-egressgateway-7d4b9c-x2x.istio-system -o json", f.name, f.name),
@@ -97,15 +96,18 @@ A filter that a kind of resource does not have is not looked at.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			config, err := f.config()
+			c, err := f.clients(cmd.Context())
 			if err != nil {
 				return err
 			}
-			pod, ns, err := podName(args[1], namespace)
+			pod, err := c.pod(cmd.Context(), args[1], namespace, f.namespace())
 			if err != nil {
 				return err
 			}
-			text, err := get(cmd.Context(), config, ns, pod, adminPort, "/config_dump?include_eds")
+			if proxyOf(pod) == nil {
+				return fmt.Errorf("pod %s has no proxy: there is no container %s", fullName(pod), proxyContainer)
+			}
+			text, err := get(cmd.Context(), c.config, pod.Namespace, pod.Name, adminPort, "/config_dump?include_eds")
 			if err != nil {
 				return err
 			}
@@ -120,17 +122,4 @@ A filter that a kind of resource does not have is not looked at.`,
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "`namespace` of the pod")
 	cli.ProxyConfigFlags(cmd.Flags(), &filter, &print)
 	return cmd
-}
-
-// podName reads POD, POD.NAMESPACE or pod/POD. A pod's name may have dots: what follows the
-// last one is a namespace where none is given.
-func podName(s, namespace string) (pod, ns string, err error) {
-	pod = strings.TrimPrefix(s, "pod/")
-	if i := strings.LastIndexByte(pod, '.'); i >= 0 && namespace == "" {
-		pod, namespace = pod[:i], pod[i+1:]
-	}
-	if pod == "" || strings.ContainsRune(pod, '/') {
-		return "", "", errors.New("wanted is the name of a pod: POD, POD.NAMESPACE or pod/POD")
-	}
-	return pod, cmp.Or(namespace, "default"), nil
 }

@@ -45,7 +45,7 @@ func Main(name string, args []string, s cli.Streams) int {
 		return fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())
 	})
 	root.AddCommand(installCommand(f), upgradeCommand(f), uninstallCommand(f), verifyCommand(f), manifestCommand(f), versionCommand(f),
-		kubeInjectCommand(f), proxyStatusCommand(f), proxyConfigCommand(f), analyzeCommand(f), logsCommand(f))
+		kubeInjectCommand(f), proxyStatusCommand(f), proxyConfigCommand(f), explainCommand(f), analyzeCommand(f), logsCommand(f))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := root.ExecuteContext(ctx)

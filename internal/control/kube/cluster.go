@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/mesh"
 	"github.com/egret-mesh/egret/internal/control/source"
 )
@@ -170,6 +171,14 @@ func (c *Cluster) Current() *source.State { return c.state.Load() }
 // Services are the cluster's, the oldest first, at least as new as the newest state. Each is
 // the same in memory as long as nothing of it changes. The caller must not change them.
 func (c *Cluster) Services() []*mesh.Service { return *c.services.Load() }
+
+// Mesh is what the cluster adds to Istio's objects.
+func (c *Cluster) Mesh(istioapi.Objects) mesh.Options {
+	return mesh.Options{
+		RootNamespace: c.options.SystemNamespace, Domain: c.options.Domain, FilterGatewayClusters: true,
+		BuiltIn: c.Services(), Pods: true,
+	}
+}
 
 // Subscribe gives the current state at once and then each new one. A slow reader misses
 // states in between, never the newest. The function ends the subscription.
