@@ -128,6 +128,9 @@ func runInstall(ctx context.Context, f *flags, o installFlags, verb string) erro
 	if verb == "upgrade" && version == "" {
 		return fmt.Errorf("there is no installation of revision %q in %s to upgrade; %s install makes one", revision, p.Namespace, f.name)
 	}
+	if err := tellMeshChanges(ctx, f, c, all); err != nil {
+		return err
+	}
 	if !o.yes && !o.dryRun {
 		question := fmt.Sprintf("This will install the Egret %s profile %q into the cluster. Proceed? (y/N) ", p.Version, p.Profile)
 		if version != "" {
@@ -146,6 +149,16 @@ func runInstall(ctx context.Context, f *flags, o installFlags, verb string) erro
 		return err
 	}
 	_, err = fmt.Fprintln(f.streams.Out, "✔ Installation complete")
+	return err
+}
+
+// tellMeshChanges prints what becomes of the MeshConfig of an earlier install.
+func tellMeshChanges(ctx context.Context, f *flags, c *install.Cluster, all []install.Rendered) error {
+	changes, err := c.MeshChanges(ctx, all)
+	if err != nil || len(changes) == 0 {
+		return err
+	}
+	_, err = fmt.Fprintf(f.streams.Out, "The cluster's MeshConfig will change:\n  %s\n", strings.Join(changes, "\n  "))
 	return err
 }
 

@@ -2,11 +2,14 @@ package cluster
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/egret-mesh/egret/internal/cli/cluster/install"
 )
 
 func uninstallCommand(f *flags) *cobra.Command {
@@ -30,29 +33,21 @@ Sidecars stay in the pods that have them until those are made anew.`,
 			if err != nil {
 				return err
 			}
-			what := "everything of Egret and Istio, with all of Istio's objects"
-			if !purge {
-				what = fmt.Sprintf("the control plane of revision %q, and its gateways", revision)
+			u := uninstall{c, f, revision, purge}
+			what, err := u.what(cmd.Context())
+			if err != nil {
+				return err
 			}
 			if dry {
-				_, err := fmt.Fprintf(f.streams.Out, "Would remove %s.\n", what)
-				return err
+				fmt.Fprintf(f.streams.Out, "Would remove %s:\n", what)
+				return u.run(cmd.Context(), true)
 			}
 			if !yes {
 				if ok, err := confirm(f.streams, fmt.Sprintf("This will remove %s from the cluster. Proceed? (y/N) ", what)); err != nil || !ok {
 					return cmp.Or(err, errors.New("cancelled: nothing was changed (-y does not ask)"))
 				}
 			}
-			var removed []string
-			if purge {
-				removed, err = c.Purge(cmd.Context(), f.istioNamespace)
-			} else {
-				removed, err = c.Uninstall(cmd.Context(), strings.TrimPrefix(revision, "default"))
-			}
-			for _, r := range removed {
-				fmt.Fprintf(f.streams.Out, "  removed %s\n", r)
-			}
-			if err != nil {
+			if err := u.run(cmd.Context(), false); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintln(f.streams.Out, "✔ Uninstall complete")
@@ -65,4 +60,63 @@ Sidecars stay in the pods that have them until those are made anew.`,
 	p.BoolVarP(&yes, "skip-confirmation", "y", false, "do not ask")
 	p.BoolVar(&dry, "dry-run", false, "only say what would be removed")
 	return cmd
+}
+
+// uninstall is one run of the command.
+type uninstall struct {
+	cluster  *install.Cluster
+	flags    *flags
+	revision string
+	purge    bool
+}
+
+// what is removed, in words. The objects that people made are counted.
+func (u uninstall) what(ctx context.Context) (string, error) {
+	if !u.purge {
+		return fmt.Sprintf("the control plane of revision %q, and its gateways", u.revision), nil
+	}
+	theirs, err := u.cluster.UserObjects(ctx)
+	switch {
+	case err != nil:
+		return "", err
+	case len(theirs) == 0:
+		return "everything of Egret and Istio", nil
+	}
+	listed := strings.Join(theirs[:min(len(theirs), 10)], ", ")
+	if len(theirs) > 10 {
+		listed += ", ..."
+	}
+	return fmt.Sprintf("everything of Egret and Istio, with all objects of Istio's kinds, %d of them (%s)", len(theirs), listed), nil
+}
+
+func (u uninstall) run(ctx context.Context, dry bool) error {
+	count := 0
+	r := install.Removal{DryRun: dry, Tell: func(object string) {
+		count++
+		fmt.Fprintf(u.flags.streams.Out, "  %s %s\n", map[bool]string{true: "would remove", false: "removed"}[dry], object)
+	}}
+	if u.purge {
+		return u.cluster.Purge(ctx, u.flags.istioNamespace, r)
+	}
+	revision := u.revision
+	if revision == "default" {
+		revision = ""
+	}
+	if err := u.cluster.Uninstall(ctx, revision, r); err != nil || count > 0 {
+		return err
+	}
+	return u.nothing(ctx)
+}
+
+// nothing was found: the error says what there is.
+func (u uninstall) nothing(ctx context.Context) error {
+	found, err := u.cluster.Installed(ctx)
+	if err != nil {
+		return err
+	}
+	var revisions []string
+	for _, f := range found {
+		revisions = append(revisions, f.Revision)
+	}
+	return fmt.Errorf("there is no installation of revision %q; there is: %s", u.revision, cmp.Or(strings.Join(revisions, ", "), "none"))
 }

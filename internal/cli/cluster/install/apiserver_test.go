@@ -227,7 +227,7 @@ func purged(t *testing.T, c *install.Cluster) {
 	}
 	// No controller finishes a namespace here, so the test does, as the one of Kubernetes would.
 	done := make(chan error, 1)
-	go func() { _, err := c.Purge(ctx, "istio-system"); done <- err }()
+	go func() { done <- c.Purge(ctx, "istio-system", install.Removal{Tell: func(string) {}}) }()
 	within(t, "purge ends", func() bool {
 		select {
 		case err := <-done:

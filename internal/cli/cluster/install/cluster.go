@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -53,10 +54,32 @@ func (c *Cluster) Apply(ctx context.Context, o *unstructured.Unstructured, dryRu
 	if dryRun {
 		options.DryRun = []string{metav1.DryRunAll}
 	}
-	if _, err := r.Apply(ctx, o.GetName(), o, options); err != nil {
+	applied, err := r.Apply(ctx, o.GetName(), o, options)
+	if err == nil && !dryRun && applied.GetDeletionTimestamp() != nil {
+		if err = untilGone(ctx, r, applied); err == nil {
+			_, err = r.Apply(ctx, o.GetName(), o, options)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", describe(o), plainError(err))
 	}
 	return nil
+}
+
+// untilGone waits until an object that is being removed is gone: what is applied to it would
+// go with it.
+func untilGone(ctx context.Context, r dynamic.ResourceInterface, o *unstructured.Unstructured) error {
+	err := wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, goneTimeout, true, func(ctx context.Context) (bool, error) {
+		have, err := r.Get(ctx, o.GetName(), metav1.GetOptions{})
+		if err != nil {
+			return apierrors.IsNotFound(err), forbidden(err)
+		}
+		return have.GetUID() != o.GetUID(), nil
+	})
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return fmt.Errorf("an earlier one is still being removed after %s; its finalizers are %v", goneTimeout, o.GetFinalizers())
+	}
+	return err
 }
 
 // describe names an object as people do.
@@ -70,6 +93,8 @@ func describe(o *unstructured.Unstructured) string {
 // plainError adds what to do to the API server's refusals.
 func plainError(err error) error {
 	switch {
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return fmt.Errorf("%w\nthe namespace is being removed: try again when it is gone", err)
 	case apierrors.IsForbidden(err):
 		return fmt.Errorf("%w\nyour user may not do this: the install needs the rights of cluster-admin", err)
 	case apierrors.IsUnauthorized(err):
@@ -86,11 +111,15 @@ func (c *Cluster) Namespace(ctx context.Context, name, revision string, dryRun b
 	if err != nil {
 		return plainError(err)
 	}
-	if _, err := r.Get(ctx, name, metav1.GetOptions{}); err == nil || !apierrors.IsNotFound(err) {
-		if err != nil {
-			return fmt.Errorf("Namespace %s: %w", name, plainError(err))
-		}
+	have, err := r.Get(ctx, name, metav1.GetOptions{})
+	if err == nil && have.GetDeletionTimestamp() == nil {
 		return nil
+	}
+	if err == nil && !dryRun {
+		err = untilGone(ctx, r, have)
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("Namespace %s: %w", name, plainError(err))
 	}
 	o := &unstructured.Unstructured{Object: tree{"apiVersion": "v1", "kind": "Namespace", "metadata": tree{"name": name,
 		"labels": tree{ownerLabel: Owner(revision), managedLabel: "Reconcile", "istio-injection": "disabled"}}}}
@@ -189,11 +218,7 @@ func (c *Cluster) Install(ctx context.Context, p *Plan, all []Rendered, o Option
 		return nil
 	}
 	o.Tell(Progress{"", Pruning, ""})
-	removed, err := c.Prune(ctx, p, all)
-	for _, r := range removed {
-		o.Tell(Progress{"", Pruning, r})
-	}
-	return err
+	return c.Prune(ctx, p, all, Removal{Tell: func(object string) { o.Tell(Progress{"", Pruning, object}) }})
 }
 
 // ofNewNamespace: a dry run made no namespace, so the API server finds none.

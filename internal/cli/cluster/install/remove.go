@@ -58,36 +58,45 @@ func identityOf(o *unstructured.Unstructured) identity {
 
 // Prune removes what an earlier install of the same revision applied and this one did not.
 // Custom resource definitions stay, as objects of users would go with them.
-func (c *Cluster) Prune(ctx context.Context, p *Plan, all []Rendered) (removed []string, err error) {
+func (c *Cluster) Prune(ctx context.Context, p *Plan, all []Rendered, r Removal) error {
 	keep := map[identity]bool{}
-	for _, r := range all {
-		for _, o := range r.Objects {
+	for _, release := range all {
+		for _, o := range release.Objects {
 			keep[identityOf(o)] = true
 		}
 	}
 	selector := fmt.Sprintf("%s=%s,%s=%s", ownerLabel, Owner(p.Revision), ownerNSLabel, p.Namespace)
-	return c.removeKinds(ctx, ownKinds(), selector, func(o *unstructured.Unstructured) bool { return !keep[identityOf(o)] })
+	return c.removeKinds(ctx, r, ownKinds(), selector, func(o *unstructured.Unstructured) bool { return !keep[identityOf(o)] })
+}
+
+// Removal says how something is removed.
+type Removal struct {
+	// DryRun removes nothing.
+	DryRun bool
+	// Tell is told of each object that is, or would be, removed.
+	Tell func(object string)
 }
 
 // removeKinds removes the objects with these labels that are wanted gone.
-func (c *Cluster) removeKinds(ctx context.Context, kinds []schema.GroupVersionKind, selector string, gone func(*unstructured.Unstructured) bool) (removed []string, err error) {
+func (c *Cluster) removeKinds(ctx context.Context, r Removal, kinds []schema.GroupVersionKind, selector string, gone func(*unstructured.Unstructured) bool) error {
 	for _, gvk := range kinds {
 		all, err := c.list(ctx, gvk, metav1.ListOptions{LabelSelector: selector})
 		if err != nil {
-			return removed, fmt.Errorf("%s: %w", gvk.Kind, plainError(err))
+			return fmt.Errorf("%s: %w", gvk.Kind, plainError(err))
 		}
 		for i := range all {
 			if !gone(&all[i]) {
 				continue
 			}
-			if err := c.remove(ctx, &all[i]); err != nil {
-				return removed, err
+			if err := c.remove(ctx, r, &all[i]); err != nil {
+				return err
 			}
-			removed = append(removed, describe(&all[i]))
 		}
 	}
-	return removed, nil
+	return nil
 }
+
+func anyObject(*unstructured.Unstructured) bool { return true }
 
 // list gives the objects of a kind in all namespaces; none where the cluster has no such kind.
 func (c *Cluster) list(ctx context.Context, gvk schema.GroupVersionKind, o metav1.ListOptions) ([]unstructured.Unstructured, error) {
@@ -108,16 +117,20 @@ func (c *Cluster) list(ctx context.Context, gvk schema.GroupVersionKind, o metav
 	return all.Items, nil
 }
 
-func (c *Cluster) remove(ctx context.Context, o *unstructured.Unstructured) error {
-	r, err := c.resource(o.GroupVersionKind(), o.GetNamespace())
+func (c *Cluster) remove(ctx context.Context, r Removal, o *unstructured.Unstructured) error {
+	at, err := c.resource(o.GroupVersionKind(), o.GetNamespace())
 	if err != nil {
 		return err
 	}
 	background := metav1.DeletePropagationBackground
-	err = r.Delete(ctx, o.GetName(), metav1.DeleteOptions{PropagationPolicy: &background})
-	if err != nil && !apierrors.IsNotFound(err) {
+	options := metav1.DeleteOptions{PropagationPolicy: &background}
+	if r.DryRun {
+		options.DryRun = []string{metav1.DryRunAll}
+	}
+	if err := at.Delete(ctx, o.GetName(), options); err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("%s: %w", describe(o), plainError(err))
 	}
+	r.Tell(describe(o))
 	return nil
 }
 
@@ -141,35 +154,64 @@ func (c *Cluster) Installed(ctx context.Context) ([]Found, error) {
 
 // Uninstall removes the installation of a revision ("" is the one without a name), and
 // leaves what revisions share: custom resource definitions, namespaces.
-func (c *Cluster) Uninstall(ctx context.Context, revision string) ([]string, error) {
-	return c.removeKinds(ctx, ownKinds(), ownerLabel+"="+Owner(revision), func(*unstructured.Unstructured) bool { return true })
+func (c *Cluster) Uninstall(ctx context.Context, revision string, r Removal) error {
+	return c.removeKinds(ctx, r, ownKinds(), ownerLabel+"="+Owner(revision), anyObject)
+}
+
+// UserObjects are the objects of Istio's kinds, which go with the definitions of those.
+func (c *Cluster) UserObjects(ctx context.Context) ([]string, error) {
+	definitions, err := c.list(ctx, crdKind, metav1.ListOptions{LabelSelector: ownerLabel})
+	if err != nil {
+		return nil, plainError(err)
+	}
+	var out []string
+	for i := range definitions {
+		objects, err := c.list(ctx, storedKind(&definitions[i]), metav1.ListOptions{})
+		if err != nil {
+			return out, plainError(err)
+		}
+		for j := range objects {
+			out = append(out, describe(&objects[j]))
+		}
+	}
+	return out, nil
+}
+
+// storedKind is the kind that a custom resource definition defines, in a version that is served.
+func storedKind(definition *unstructured.Unstructured) schema.GroupVersionKind {
+	gvk := schema.GroupVersionKind{Group: text(definition.Object, "spec", "group"), Kind: text(definition.Object, "spec", "names", "kind")}
+	versions, _, _ := unstructured.NestedSlice(definition.Object, "spec", "versions")
+	for _, v := range versions {
+		if v, ok := v.(tree); ok && v["served"] == true {
+			gvk.Version = text(v, "name")
+			return gvk
+		}
+	}
+	return gvk
 }
 
 // Purge removes everything: all revisions, what istiod wrote (its authority, the root
 // certificate in each namespace, its leases), custom resource definitions with all of their
 // objects, and the namespaces that Install made. It returns when they are gone.
-func (c *Cluster) Purge(ctx context.Context, namespace string) ([]string, error) {
-	all := func(*unstructured.Unstructured) bool { return true }
-	removed, err := c.removeKinds(ctx, append(ownKinds(), crdKind), ownerLabel, all)
-	if err != nil {
-		return removed, err
+func (c *Cluster) Purge(ctx context.Context, namespace string, r Removal) error {
+	if err := c.removeKinds(ctx, r, append(ownKinds(), crdKind), ownerLabel, anyObject); err != nil {
+		return err
 	}
-	more, err := c.removeWritten(ctx, namespace)
-	if removed = append(removed, more...); err != nil {
-		return removed, err
+	if err := c.removeWritten(ctx, namespace, r); err != nil {
+		return err
 	}
-	more, err = c.removeKinds(ctx, []schema.GroupVersionKind{namespaceKind}, ownerLabel, all)
-	if removed = append(removed, more...); err != nil {
-		return removed, err
+	if err := c.removeKinds(ctx, r, []schema.GroupVersionKind{namespaceKind}, ownerLabel, anyObject); err != nil || r.DryRun {
+		return err
 	}
-	return removed, c.gone(ctx)
+	return c.gone(ctx)
 }
 
 // removeWritten removes what istiod wrote, when it is there no more to write it again.
-func (c *Cluster) removeWritten(ctx context.Context, namespace string) ([]string, error) {
-	err := c.untilNone(ctx, podKind, metav1.ListOptions{LabelSelector: "app=istiod"})
-	if err != nil {
-		return nil, err
+func (c *Cluster) removeWritten(ctx context.Context, namespace string, r Removal) error {
+	if !r.DryRun {
+		if err := c.untilNone(ctx, podKind, metav1.ListOptions{LabelSelector: "app=istiod"}); err != nil {
+			return err
+		}
 	}
 	written := []struct {
 		gvk    schema.GroupVersionKind
@@ -181,23 +223,22 @@ func (c *Cluster) removeWritten(ctx context.Context, namespace string) ([]string
 		{leaseKind, "metadata.namespace=" + namespace, "istio"},
 		{configMapKind, "metadata.namespace=" + namespace, "istio"},
 	}
-	var removed []string
 	for _, w := range written {
-		all, err := c.list(ctx, w.gvk, metav1.ListOptions{FieldSelector: w.fields})
+		found, err := c.list(ctx, w.gvk, metav1.ListOptions{FieldSelector: w.fields})
 		if err != nil {
-			return removed, fmt.Errorf("%s: %w", w.gvk.Kind, plainError(err))
+			return fmt.Errorf("%s: %w", w.gvk.Kind, plainError(err))
 		}
-		for i := range all {
-			if !strings.HasPrefix(all[i].GetName(), w.where) {
+		for i := range found {
+			// In a dry run what has the label is still there, and was told.
+			if !strings.HasPrefix(found[i].GetName(), w.where) || found[i].GetLabels()[ownerLabel] != "" {
 				continue
 			}
-			if err := c.remove(ctx, &all[i]); err != nil {
-				return removed, err
+			if err := c.remove(ctx, r, &found[i]); err != nil {
+				return err
 			}
-			removed = append(removed, describe(&all[i]))
 		}
 	}
-	return removed, nil
+	return nil
 }
 
 // goneTimeout bounds the wait for what is being removed: pods end gracefully.

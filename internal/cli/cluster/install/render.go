@@ -168,7 +168,7 @@ func sortForInstall(objects []*unstructured.Unstructured) {
 // checkMesh judges MeshConfig with the rules that istiod has for it.
 func checkMesh(objects []*unstructured.Unstructured) error {
 	for _, o := range objects {
-		if o.GetKind() != "ConfigMap" || o.GetName() != "istio" && !strings.HasPrefix(o.GetName(), "istio-") || at(o.Object, "data", "mesh") == nil {
+		if !isMesh(o) {
 			continue
 		}
 		same := o.DeepCopy()
