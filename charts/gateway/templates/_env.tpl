@@ -62,4 +62,7 @@
 - name: {{ $name }}
   value: {{ $value | quote }}
 {{- end }}
+{{- with .Values.envVarFrom }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}

@@ -3,13 +3,7 @@
 {{- end }}
 
 {{- define "gateway.serviceAccount" -}}
-{{- if .Values.serviceAccount.name -}}
-{{ .Values.serviceAccount.name }}
-{{- else if .Values.serviceAccount.create -}}
-{{ include "gateway.name" . }}-service-account
-{{- else -}}
-default
-{{- end }}
+{{ .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "gateway.name" .) "default") }}
 {{- end }}
 
 {{- define "gateway.revision" -}}
@@ -33,6 +27,19 @@ install.operator.istio.io/owning-resource: {{ .Values.ownerName | default "unkno
 app.kubernetes.io/name: {{ include "gateway.name" . | quote }}
 app.kubernetes.io/part-of: istio
 app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+{{- end }}
+
+{{/* What a pod is annotated with; that it is not injected is not to be changed. */}}
+{{- define "gateway.podAnnotations" -}}
+{{- $scraped := dict "prometheus.io/port" "15020" "prometheus.io/scrape" "true" "prometheus.io/path" "/stats/prometheus" -}}
+{{- toYaml (merge (dict "sidecar.istio.io/inject" "false") (omit .Values.podAnnotations "inject.istio.io/templates") $scraped) }}
+{{- end }}
+
+{{/* Secrets to pull images with: names, as global.imagePullSecrets, or objects with a name. */}}
+{{- define "gateway.imagePullSecrets" -}}
+{{- range .Values.imagePullSecrets | default .Values.global.imagePullSecrets }}
+- name: {{ kindIs "map" . | ternary . (dict "name" .) | dig "name" "" }}
+{{- end }}
 {{- end }}
 
 {{- define "gateway.image" -}}

@@ -1,3 +1,14 @@
+{{/* Istio takes what is below pilot at the top, too: it is moved there. */}}
+{{- define "istiod.flatten" -}}
+{{- range $name := keys .Values.pilot }}
+{{- if hasKey $.Values $name }}
+{{- $value := get $.Values $name }}
+{{- if kindIs "map" $value }}{{ $value = mergeOverwrite (deepCopy (get $.Values.pilot $name)) $value }}{{ end }}
+{{- $_ := set $.Values.pilot $name $value }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* istiod's name: the revision is a part of it where there is one. */}}
 {{- define "istiod.name" -}}
 istiod{{ with .Values.revision }}-{{ . }}{{ end }}

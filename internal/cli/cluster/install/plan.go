@@ -55,6 +55,7 @@ type Plan struct {
 	// Remarks are about settings that do not do what they say.
 	Remarks []string
 	charts  fs.FS
+	force   bool
 }
 
 // Release is one chart with its values.

@@ -43,7 +43,7 @@ type Rendered struct {
 func Render(ctx context.Context, p *Plan) ([]Rendered, error) {
 	var out []Rendered
 	for _, r := range p.Releases {
-		objects, err := renderChart(ctx, p.charts, r)
+		objects, err := renderChart(ctx, p.charts, r, p.force)
 		if err != nil {
 			return nil, fmt.Errorf("chart %s: %w", r.Chart, err)
 		}
@@ -82,12 +82,14 @@ func (p *Plan) own(o *unstructured.Unstructured, component string) {
 	o.SetLabels(labels)
 }
 
-func renderChart(ctx context.Context, charts fs.FS, r Release) ([]*unstructured.Unstructured, error) {
+// renderChart refuses values that the chart's schema does not know, unless force is set.
+func renderChart(ctx context.Context, charts fs.FS, r Release, force bool) ([]*unstructured.Unstructured, error) {
 	c, err := loadChart(charts, r.Chart)
 	if err != nil {
 		return nil, err
 	}
-	values, err := util.ToRenderValues(c, r.Values, common.ReleaseOptions{Name: r.Name, Namespace: r.Namespace, IsInstall: true, Revision: 1}, nil)
+	options := common.ReleaseOptions{Name: r.Name, Namespace: r.Namespace, IsInstall: true, Revision: 1}
+	values, err := util.ToRenderValuesWithSchemaValidation(c, r.Values, options, nil, force)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func newPlan(r Request, profile string, spec tree) (*Plan, error) {
 		"tag":            cmp.Or(plain(spec["tag"]), plain(at(values, "global", "tag")), imageTag(r.Version)),
 		"istioNamespace": namespace,
 	})
-	p := &Plan{Profile: profile, Namespace: namespace, Revision: revision, Version: r.Version, charts: r.Charts}
+	p := &Plan{Profile: profile, Namespace: namespace, Revision: revision, Version: r.Version, charts: r.Charts, force: r.Force}
 	if err := p.addReleases(spec, values); err != nil {
 		return nil, err
 	}
@@ -142,11 +142,16 @@ func (p *Plan) gatewayValues(component, values tree) (tree, error) {
 	copyTo(scaling, branch(k8s, "hpaSpec"), map[string]string{"minReplicas": "minReplicas", "maxReplicas": "maxReplicas"})
 	copyTo(rolling, given, map[string]string{"rollingMaxSurge": "maxSurge", "rollingMaxUnavailable": "maxUnavailable"})
 	out["service"], out["autoscaling"], out["strategy"] = service, scaling, tree{"rollingUpdate": rolling}
+	// As Istio's charts for the gateways of profiles, which are not those of its chart gateway.
+	out["serviceAccount"] = tree{"name": name + "-service-account"}
+	if at(values, "global", "defaultPodDisruptionBudget", "enabled") != false {
+		out["podDisruptionBudget"] = tree{"minAvailable": 1}
+	}
 	same := map[string]string{"imagePullPolicy": "imagePullPolicy", "priorityClassName": "priorityClassName"}
 	for _, n := range []string{"resources", "nodeSelector", "tolerations", "affinity", "podAnnotations", "replicaCount", "labels", "volumes", "volumeMounts"} {
 		same[n] = n
 	}
-	copyTo(out, branch(values, "global"), map[string]string{"imagePullPolicy": "imagePullPolicy", "priorityClassName": "priorityClassName", "imagePullSecrets": "imagePullSecrets"})
+	copyTo(out, branch(values, "global"), map[string]string{"imagePullPolicy": "imagePullPolicy", "priorityClassName": "priorityClassName"})
 	copyTo(out, given, same)
 	copyTo(out, k8s, same)
 	copyTo(out, component, map[string]string{"label": "labels"})
