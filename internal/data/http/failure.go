@@ -70,6 +70,9 @@ func (x *exchange) readFailure(err error, early bool) failure {
 			return x.stale(failure{kind: resetKind, status: 503, reason: reason.UpstreamReset, flag: "UC", err: err, detail: resetDetail(early)})
 		}
 		return failure{kind: staleKind}
+	case upstream.RefusedTLS(err):
+		return failure{kind: resetKind, status: 503, reason: reason.UpstreamTLSFailed, flag: "UC", err: err,
+			detail: "the upstream refused TLS before a response", details: "upstream_reset_before_response_started{connection_termination}"}
 	}
 	if errors.Is(err, http1.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, http1.ErrUnexpectedEOF) {
 		err = nil // the detail says it

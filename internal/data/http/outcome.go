@@ -15,7 +15,7 @@ func (x *exchange) reportOutcome(f *failure) {
 	case f.kind == staleKind:
 	case f.reason == reason.UpstreamTimeout:
 		x.host.TimedOut()
-	case f.reason == reason.UpstreamReset || f.reason == reason.UpstreamProtocolError:
+	case f.kind == resetKind || f.reason == reason.UpstreamReset || f.reason == reason.UpstreamProtocolError:
 		x.host.ConnectionLost()
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/socket"
+	"github.com/egret-mesh/egret/internal/data/upstream"
 )
 
 // defaultIdleTimeout is Envoy's tcp_proxy idle_timeout.
@@ -27,6 +28,7 @@ type carriage struct {
 	answered         []byte      // what came from the upstream already
 	sent             int64       // to the client; once over is done
 	reset            atomic.Bool // by the upstream
+	refused          error       // of the upstream, by TLS; once over is done
 	over             sync.WaitGroup
 }
 
@@ -64,7 +66,11 @@ func (c *connection) carry(up net.Conn, first, answered []byte) {
 	c.entry.BytesReceived += k.direction(up, c.stream, k.there)
 	k.over.Wait()
 	c.entry.BytesSent = k.sent
-	if k.reset.Load() {
+	switch {
+	case k.refused != nil:
+		c.entry.Reason, c.entry.Flags = reason.UpstreamTLSFailed, []string{"UC"}
+		c.entry.Detail, c.entry.UpstreamTransportFailure = "the upstream refused TLS: "+k.refused.Error(), k.refused.Error()
+	case k.reset.Load():
 		c.entry.Reason, c.entry.Flags = reason.UpstreamReset, []string{"UR"}
 		c.entry.Detail = "the upstream reset the connection"
 	}
@@ -83,6 +89,9 @@ func (k *carriage) direction(dst, src net.Conn, relay *socket.Relay) int64 {
 	n, srcErr, dstErr := k.copy(dst, src, relay)
 	if src == k.upstream && isReset(srcErr) || dst == k.upstream && isReset(dstErr) {
 		k.reset.Store(true)
+	}
+	if src == k.upstream && n == 0 && upstream.RefusedTLS(srcErr) {
+		k.refused = srcErr
 	}
 	err := errors.Join(srcErr, dstErr)
 	if err == nil && (k.ended.Add(1) < 2 || relay == nil) {

@@ -295,6 +295,22 @@ func TestUpstreamReset(t *testing.T) {
 	}
 }
 
+// A server that takes TLS but not the certificate that it is shown says so after the
+// client's handshake (TLS 1.3); it is a failure of TLS.
+func TestServerRefusesTheCertificate(t *testing.T) {
+	own := certificate(t, "db.example")
+	origin := serve(t, func(c *net.TCPConn) {
+		s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{own}, ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS13})
+		_ = s.Handshake()
+		_, _ = io.Copy(io.Discard, c) // so that the alert is not lost by a reset
+	})
+	db := static("db", origin)
+	db.TLS = &resource.UpstreamTLS{SNI: "db.example", SkipVerify: true}
+	r := start(t, configOf([]*resource.Listener{virtualOutbound(blackHole), listenerOn(1, tcpChain("db"))}, db), "10.1.2.3:1")
+	_, _ = io.Copy(io.Discard, r.dial())
+	r.logged("upstream_tls_failed db 0 0 - UC")
+}
+
 func TestIdleTimeout(t *testing.T) {
 	origin := serve(t, echo)
 	chain := tcpChain("db")

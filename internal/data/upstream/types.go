@@ -118,3 +118,12 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// RefusedTLS reports whether err, of reading from a host or writing to it, is that the host
+// ended the connection by a TLS alert. With TLS 1.3 a server that does not take the
+// certificate that it is shown, or wants one, says so only after the client's handshake
+// (RFC 8446 section 4.4.2.4), so that it is seen in the place of the first bytes.
+func RefusedTLS(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error" // crypto/tls has it so
+}
