@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/egret-mesh/egret/bench/control"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -50,7 +51,7 @@ func TestSidecar(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer plane.Close()
-	at := freeAddress(t)
+	at := runtest.FreeAddress(t)
 	o := options{
 		xds: plane.Address(), node: control.SidecarNode(), log: slog.New(slog.DiscardHandler),
 		captures: []capture{{at, "origin.bench.test", 80}},
@@ -88,16 +89,6 @@ func TestSidecar(t *testing.T) {
 	if nacks := plane.Nacks(); len(nacks) > 0 {
 		t.Errorf("NACKs %q", nacks)
 	}
-}
-
-func freeAddress(t *testing.T) netip.AddrPort {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return netip.MustParseAddrPort(ln.Addr().String())
 }
 
 // open waits until the address takes connections.

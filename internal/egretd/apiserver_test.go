@@ -1,22 +1,11 @@
 package egretd_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -24,109 +13,29 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
+
+	"github.com/egret-mesh/egret/internal/control/kube/kubetest"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
-// binariesVariable names the folder that has etcd and kube-apiserver.
-const binariesVariable = "EGRET_KUBERNETES_BIN"
-
-// apiServer is a real kube-apiserver with its etcd, on loopback.
+// apiServer is a real kube-apiserver, and what tests do with it.
 type apiServer struct {
-	t            *testing.T
-	config       *rest.Config
-	dynamic      dynamic.Interface
-	bin, dir     string
-	etcd, listen string
-	process      *exec.Cmd
+	*kubetest.APIServer
+	t       *testing.T
+	config  *rest.Config
+	dynamic dynamic.Interface
 }
 
-// startAPIServer starts one, and ends it with the test. The test is skipped where the
-// programs are not there.
+// startAPIServer starts one, and ends it with the test.
 func startAPIServer(t *testing.T) *apiServer {
 	t.Helper()
-	bin := os.Getenv(binariesVariable)
-	if bin == "" {
-		t.Skipf("skipped: %s does not name a folder with etcd and kube-apiserver", binariesVariable)
-	}
-	a := &apiServer{t: t, bin: bin, dir: t.TempDir(), etcd: freeAddress(t), listen: freeAddress(t)}
-	a.writeKey()
-	peer := freeAddress(t)
-	a.start("etcd", "--data-dir", filepath.Join(a.dir, "etcd"), "--listen-client-urls", "http://"+a.etcd,
-		"--advertise-client-urls", "http://"+a.etcd, "--listen-peer-urls", "http://"+peer, "--log-level", "error", "--unsafe-no-fsync")
-	a.config = &rest.Config{Host: "https://" + a.listen, BearerToken: "admin", TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
-	d, err := dynamic.NewForConfig(a.config)
-	if err != nil {
+	a := &apiServer{t: t, APIServer: kubetest.StartAPIServer(t)}
+	a.config = a.Config(kubetest.Admin)
+	var err error
+	if a.dynamic, err = dynamic.NewForConfig(a.config); err != nil {
 		t.Fatal(err)
 	}
-	a.dynamic = d
-	a.up()
 	return a
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
-// writeKey makes what service account tokens are signed with, and the admin's token.
-func (a *apiServer) writeKey() {
-	a.t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	der, err := x509.MarshalECPrivateKey(k)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	write(a.t, a.dir, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})))
-	write(a.t, a.dir, "tokens.csv", "admin,admin,1,system:masters\n")
-}
-
-// up starts the API server, and waits until it is ready.
-func (a *apiServer) up() {
-	a.t.Helper()
-	_, port, _ := net.SplitHostPort(a.listen)
-	key := filepath.Join(a.dir, "key.pem")
-	a.process = a.start("kube-apiserver", "--etcd-servers", "http://"+a.etcd, "--bind-address", "127.0.0.1",
-		"--advertise-address", "127.0.0.1", "--secure-port", port, "--cert-dir", filepath.Join(a.dir, "certs"),
-		"--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", key,
-		"--service-account-signing-key-file", key, "--token-auth-file", filepath.Join(a.dir, "tokens.csv"),
-		"--authorization-mode", "RBAC", "--service-cluster-ip-range", "10.96.0.0/16", "--endpoint-reconciler-type", "none")
-	eventually(a.t, "the API server is ready", func() bool {
-		_, err := a.dynamic.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}).Get(context.Background(), "default", metav1.GetOptions{})
-		return err == nil
-	})
-}
-
-// down kills the API server, as if its machine were gone.
-func (a *apiServer) down() {
-	_ = a.process.Process.Kill()
-	_ = a.process.Wait()
-}
-
-func (a *apiServer) start(program string, args ...string) *exec.Cmd {
-	a.t.Helper()
-	cmd := exec.Command(filepath.Join(a.bin, program), args...)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		a.t.Fatal(err)
-	}
-	a.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if a.t.Failed() {
-			text := said.String()
-			a.t.Logf("%s said: %s", program, text[max(0, len(text)-2000):])
-		}
-	})
-	return cmd
 }
 
 // istioKinds are those that the control plane reads: kind -> plural and group.
@@ -167,7 +76,7 @@ func (a *apiServer) apply(text string) {
 		if err := yaml.Unmarshal([]byte(document), &u.Object); err != nil {
 			a.t.Fatal(err)
 		}
-		eventually(a.t, "applied: "+u.GetKind()+" "+u.GetName(), func() bool {
+		runtest.Eventually(a.t, "applied: "+u.GetKind()+" "+u.GetName(), func() bool {
 			_, err := a.resource(u).Apply(context.Background(), u.GetName(), u, metav1.ApplyOptions{FieldManager: "test", Force: true})
 			if err != nil && !apierrors.IsNotFound(err) { // a CRD is served a moment later
 				a.t.Fatal(err)

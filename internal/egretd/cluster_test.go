@@ -3,7 +3,6 @@ package egretd_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -19,6 +18,7 @@ import (
 	"github.com/egret-mesh/egret/internal/control/mesh"
 	"github.com/egret-mesh/egret/internal/control/xdsgen"
 	"github.com/egret-mesh/egret/internal/egretd"
+	"github.com/egret-mesh/egret/internal/runtest"
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
@@ -51,26 +51,18 @@ func (p *controlPlane) ready() bool {
 func startInCluster(t *testing.T, a *apiServer) *controlPlane {
 	t.Helper()
 	p := &controlPlane{addresses: map[string]string{}}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() {
-		ended <- egretd.RunCluster(ctx, egretd.ClusterOptions{
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	runtest.Run(t, "egretd", func(ctx context.Context) error {
+		return egretd.RunCluster(ctx, egretd.ClusterOptions{
 			Config: a.config, PlainAddress: "127.0.0.1:0", SecureAddress: "127.0.0.1:0", WebhookAddress: "127.0.0.1:0",
 			HTTPAddress: "127.0.0.1:0", MonitoringAddress: "127.0.0.1:0", Pod: "istiod-test", Statuses: true,
-			Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
+			Logger: runtest.Logger(t, "egretd"),
 			Listening: func(name string, at net.Addr) {
 				p.mu.Lock()
 				defer p.mu.Unlock()
 				p.addresses[name] = at.String()
 			},
 		})
-	}()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("egretd: %v", err)
-		}
-		http.DefaultClient.CloseIdleConnections()
 	})
 	return p
 }
@@ -165,45 +157,45 @@ data: {mesh: "outboundTrafficPolicy: {mode: REGISTRY_ONLY}"}
 `)
 	a.define("Gateway")
 	p := startInCluster(t, a)
-	eventually(t, "it is ready without most CustomResourceDefinitions", p.ready)
+	runtest.Eventually(t, "it is ready without most CustomResourceDefinitions", p.ready)
 	web := connect(t, p.address("grpc-xds"))
-	eventually(t, "what every sidecar has", func() bool { return web.has("BlackHoleCluster") })
+	runtest.Eventually(t, "what every sidecar has", func() bool { return web.has("BlackHoleCluster") })
 
 	for kind := range istioKinds {
 		a.define(kind)
 	}
 	a.apply(hostEntry("one", 443))
-	eventually(t, "a host", func() bool { return web.has("outbound|443||one.example.com") })
+	runtest.Eventually(t, "a host", func() bool { return web.has("outbound|443||one.example.com") })
 	a.apply(`
 apiVersion: v1
 kind: Service
 metadata: {name: web, namespace: apps}
 spec: {selector: {app: web}, ports: [{name: http, port: 80}]}
 `)
-	eventually(t, "a Service", func() bool { return web.has("outbound|80||web.apps.svc.cluster.local") })
+	runtest.Eventually(t, "a Service", func() bool { return web.has("outbound|80||web.apps.svc.cluster.local") })
 	a.apply(hostEntry("one", 99999))
 	a.apply(hostEntry("two", 443))
-	eventually(t, "another host", func() bool { return web.has("outbound|443||two.example.com") })
+	runtest.Eventually(t, "another host", func() bool { return web.has("outbound|443||two.example.com") })
 	if !web.has("outbound|443||one.example.com") {
 		t.Error("the last good version of a bad object is not in force")
 	}
 
-	eventually(t, "the status of objects", func() bool {
+	runtest.Eventually(t, "the status of objects", func() bool {
 		return a.reconciled("apps", "one") == "False 2" && a.reconciled("apps", "two") == "True 1"
 	})
 
-	a.down()
+	a.Down()
 	late := connect(t, p.address("grpc-xds"))
-	eventually(t, "a proxy that comes while the API server is away", func() bool {
+	runtest.Eventually(t, "a proxy that comes while the API server is away", func() bool {
 		return late.has("outbound|443||one.example.com", "outbound|443||two.example.com", "outbound|80||web.apps.svc.cluster.local")
 	})
 	if !p.ready() {
 		t.Error("it is not ready while the API server is away")
 	}
-	a.up()
+	a.Up()
 	a.remove("ServiceEntry", "apps", "one")
 	a.apply(hostEntry("three", 443))
-	eventually(t, "what changed since", func() bool {
+	runtest.Eventually(t, "what changed since", func() bool {
 		return web.has("outbound|443||three.example.com") && !web.has("outbound|443||one.example.com")
 	})
 	web.mu.Lock()

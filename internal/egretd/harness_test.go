@@ -2,15 +2,13 @@ package egretd_test
 
 import (
 	"context"
-	"log/slog"
 	"net"
-	"strings"
-	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
 
 	"github.com/egret-mesh/egret/internal/egretd"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 func TestMain(m *testing.M) {
@@ -28,35 +26,19 @@ func startPlane(t *testing.T, dir string) string {
 func servePlane(t *testing.T, dir, at string) (address string, stop func()) {
 	t.Helper()
 	listening := make(chan string, 1)
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() {
-		ended <- egretd.Run(ctx, egretd.Options{
-			Paths: []string{dir}, XDSAddress: at,
-			Logger:    slog.New(slog.NewTextHandler(testWriter{t}, nil)),
-			Listening: func(xds, _, _ net.Addr) { listening <- xds.String() },
-		})
-	}()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("egretd: %v", err)
-		}
+	failed := make(chan struct{})
+	o := egretd.Options{
+		Paths: []string{dir}, XDSAddress: at, Logger: runtest.Logger(t, "egretd"),
+		Listening: func(xds, _, _ net.Addr) { listening <- xds.String() },
+	}
+	stop = runtest.Run(t, "egretd", func(ctx context.Context) error {
+		defer close(failed)
+		return egretd.Run(ctx, o)
 	})
-	t.Cleanup(stop)
 	select {
 	case address = <-listening:
-		return address, stop
-	case err := <-ended:
-		ended <- nil
-		t.Fatalf("egretd did not start: %v", err)
-		return "", nil
+	case <-failed:
+		t.Fatal("egretd did not start")
 	}
-}
-
-type testWriter struct{ t *testing.T }
-
-func (w testWriter) Write(b []byte) (int, error) {
-	w.t.Log(strings.TrimSpace(string(b)))
-	return len(b), nil
+	return address, stop
 }

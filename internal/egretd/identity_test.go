@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -28,27 +26,8 @@ import (
 	"github.com/egret-mesh/egret/internal/control/kube"
 	"github.com/egret-mesh/egret/internal/control/trust"
 	"github.com/egret-mesh/egret/internal/egretproxy"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
-
-const patience = 60 * time.Second
-
-// lines is a log that can be read while it is written.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 // testCluster is a control plane over an API server that is a table in memory. Its tokens
 // are "NAMESPACE/ACCOUNT".
@@ -57,7 +36,7 @@ type testCluster struct {
 	client    *fake.Clientset
 	mu        sync.Mutex
 	addresses map[string]string
-	log       *lines
+	log       *runtest.Log
 }
 
 func (c *testCluster) address(name string) string {
@@ -68,7 +47,7 @@ func (c *testCluster) address(name string) string {
 
 func startCluster(t *testing.T, objects ...runtime.Object) *testCluster {
 	t.Helper()
-	tc := &testCluster{client: fake.NewClientset(objects...), addresses: map[string]string{}, log: &lines{}}
+	tc := &testCluster{client: fake.NewClientset(objects...), addresses: map[string]string{}, log: runtest.NewLog(t, "egretd")}
 	tc.client.PrependReactor("create", "tokenreviews", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		r := a.(clienttesting.CreateAction).GetObject().(*authenticationv1.TokenReview)
 		namespace, account, ok := strings.Cut(r.Spec.Token, "/")
@@ -90,7 +69,7 @@ func startCluster(t *testing.T, objects ...runtime.Object) *testCluster {
 		}
 	}
 	dynamic := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), lists)
-	log := slog.New(slog.NewTextHandler(tc.log, nil))
+	log := tc.log.Logger()
 	const loopback = "127.0.0.1:0"
 	tc.cluster = &cluster{client: tc.client, dynamic: dynamic, log: log,
 		world: kube.New(kube.Options{Client: tc.client, Dynamic: dynamic, Logger: log}),
@@ -103,60 +82,18 @@ func startCluster(t *testing.T, objects ...runtime.Object) *testCluster {
 				tc.addresses[name] = at.String()
 			},
 		}}
-	background(t, "egretd", tc.run)
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("log of egretd:\n%s", tc.log)
-		}
-	})
-	eventually(t, "xDS is served", func() bool { return tc.address(secureXDS) != "" && tc.address(plainXDS) != "" })
+	runtest.Run(t, "egretd", tc.run)
+	runtest.Eventually(t, "xDS is served", func() bool { return tc.address(secureXDS) != "" && tc.address(plainXDS) != "" })
 	return tc
-}
-
-// background runs what ends with its context until the test ends.
-func background(t *testing.T, what string, f func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- f(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("%s: %v", what, err)
-		}
-	})
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not so: %s", what)
-		}
-		<-tick.C
-	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().(*net.TCPAddr).Port
 }
 
 // startPod runs egret-proxy with what injection gives it in a pod, and gives the port that
 // says whether it is ready. The token may be another's.
-func startPod(t *testing.T, tc *testCluster, name, namespace, account, token string) (ready int, log *lines) {
+func startPod(t *testing.T, tc *testCluster, name, namespace, account, token string) (ready uint16, log *runtest.Log) {
 	t.Helper()
-	root, log := t.TempDir(), &lines{}
+	root, log := t.TempDir(), runtest.NewLog(t, name)
 	var roots *corev1.ConfigMap
-	eventually(t, "the pod's namespace has the roots", func() (ok bool) {
+	runtest.Eventually(t, "the pod's namespace has the roots", func() (ok bool) {
 		m, err := tc.client.CoreV1().ConfigMaps(namespace).Get(context.Background(), trust.RootsConfigMap, metav1.GetOptions{})
 		roots = m
 		return err == nil
@@ -173,31 +110,26 @@ func startPod(t *testing.T, tc *testCluster, name, namespace, account, token str
 			t.Fatal(err)
 		}
 	}
-	ready = freePort(t)
+	ready = runtest.FreeAddress(t).Port()
 	s, err := agent.Read(agent.Input{Role: "router", Root: root, Environ: []string{
 		"POD_NAME=" + name, "POD_NAMESPACE=" + namespace, "INSTANCE_IP=127.0.0.1", "SERVICE_ACCOUNT=" + account,
 		"PILOT_CERT_PROVIDER=istiod", "CA_ADDR=" + tc.address(secureXDS), "ISTIOD_SAN=istiod.istio-system.svc", "ISTIO_META_CLUSTER_ID=Kubernetes",
-		fmt.Sprintf("ENVOY_STATUS_PORT=%d", ready), fmt.Sprintf("ENVOY_PROMETHEUS_PORT=%d", freePort(t)),
-		fmt.Sprintf(`PROXY_CONFIG={"discoveryAddress":%q,"statusPort":%d,"proxyAdminPort":%d,"terminationDrainDuration":"0s"}`, tc.address(secureXDS), freePort(t), freePort(t)),
+		fmt.Sprintf("ENVOY_STATUS_PORT=%d", ready), fmt.Sprintf("ENVOY_PROMETHEUS_PORT=%d", runtest.FreeAddress(t).Port()),
+		fmt.Sprintf(`PROXY_CONFIG={"discoveryAddress":%q,"statusPort":%d,"proxyAdminPort":%d,"terminationDrainDuration":"0s"}`, tc.address(secureXDS), runtest.FreeAddress(t).Port(), runtest.FreeAddress(t).Port()),
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := egretproxy.AgentOptions(s, slog.New(slog.NewTextHandler(log, nil)))
+	o, err := egretproxy.AgentOptions(s, log.Logger())
 	if err != nil {
 		t.Fatal(err)
 	}
-	background(t, "egret-proxy "+name, func(ctx context.Context) error { return egretproxy.Run(ctx, o) })
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("log of %s:\n%s", name, log)
-		}
-	})
+	runtest.Run(t, "egret-proxy "+name, func(ctx context.Context) error { return egretproxy.Run(ctx, o) })
 	return ready, log
 }
 
-func answers(port int) bool {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+func answers(port uint16) bool {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: runtest.Patience}
 	r, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/healthz/ready", port))
 	if err != nil {
 		return false
@@ -218,19 +150,18 @@ func namespaces(names ...string) (out []runtime.Object) {
 func TestPodsProveWhoTheyAre(t *testing.T) {
 	tc := startCluster(t, namespaces("default", "istio-system")...)
 	ready, _ := startPod(t, tc, "gateway-1", "istio-system", "gateway", "istio-system/gateway")
-	eventually(t, "the proxy is ready", func() bool { return answers(ready) })
+	runtest.Eventually(t, "the proxy is ready", func() bool { return answers(ready) })
 
 	_, stolen := startPod(t, tc, "thief-1", "istio-system", "gateway", "default/sleep")
-	eventually(t, "the thief is told that the node is not its own", func() bool {
-		return strings.Contains(stolen.String(), string(authority.IdentityMismatch))
+	runtest.Eventually(t, "the thief is told that the node is not its own", func() bool {
+		return stolen.Has(string(authority.IdentityMismatch))
 	})
 	_, forged := startPod(t, tc, "forger-1", "default", "sleep", "forged")
-	eventually(t, "the forger is told that its token is not known", func() bool {
-		return strings.Contains(forged.String(), string(authority.TokenRejected))
+	runtest.Eventually(t, "the forger is told that its token is not known", func() bool {
+		return forged.Has(string(authority.TokenRejected))
 	})
-	eventually(t, "the control plane tells both, and counts them", func() bool {
-		log := tc.log.String()
-		return strings.Contains(log, "reason=identity_mismatch") && strings.Contains(log, "reason=token_rejected") &&
+	runtest.Eventually(t, "the control plane tells both, and counts them", func() bool {
+		return tc.log.Has("reason=identity_mismatch") && tc.log.Has("reason=token_rejected") &&
 			strings.Contains(metricsOf(t, tc), `egret_identity_refused_total{reason="identity_mismatch"}`)
 	})
 	if strings.Contains(syncOf(t, tc), "thief-1") {
@@ -243,7 +174,7 @@ func syncOf(t *testing.T, tc *testCluster) string    { return get(t, tc, "/debug
 
 func get(t *testing.T, tc *testCluster, path string) string {
 	t.Helper()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: runtest.Patience}
 	r, err := client.Get("http://" + tc.address(monitoring) + path)
 	if err != nil {
 		t.Fatal(err)

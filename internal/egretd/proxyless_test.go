@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -23,6 +22,7 @@ import (
 	"github.com/egret-mesh/egret/internal/bootstrap"
 	"github.com/egret-mesh/egret/internal/control/mesh"
 	"github.com/egret-mesh/egret/internal/control/xdsgen"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 // grpc-go's own xDS client takes its configuration from egretd and calls the host of a
@@ -51,7 +51,7 @@ func TestGRPCWithoutProxy(t *testing.T) {
 	})
 	t.Run("an edit takes effect on the open channel", func(t *testing.T) {
 		write(t, dir, "routes.yaml", split(0, 100))
-		eventually(t, "all calls go to the second", func() bool {
+		runtest.Eventually(t, "all calls go to the second", func() bool {
 			for range 50 {
 				if name, err := greet(client, "/greeter/Name"); err != nil || name != "second" {
 					return false
@@ -78,7 +78,7 @@ func TestGRPCWithoutProxy(t *testing.T) {
 	})
 	t.Run("a deleted host can no longer be called", func(t *testing.T) {
 		write(t, dir, "entry.yaml", "")
-		eventually(t, "the call fails", func() bool {
+		runtest.Eventually(t, "the call fails", func() bool {
 			_, err := greet(client, "/greeter/Name")
 			return status.Code(err) == codes.Unavailable
 		})
@@ -112,7 +112,7 @@ func TestGRPCWithoutControlPlane(t *testing.T) {
 		}
 	}
 	write(t, dir, "routes.yaml", split(0, 100))
-	eventually(t, "the edit takes effect", func() bool {
+	runtest.Eventually(t, "the edit takes effect", func() bool {
 		name, err := greet(client, "/greeter/Name")
 		if err != nil {
 			t.Fatal(err)
@@ -130,7 +130,7 @@ func TestGRPCUnknownHost(t *testing.T) {
 	target := fmt.Sprintf("localhost:%d", there.address.Port())
 	client := dialProxyless(t, startPlane(t, dir), "xds:///"+target)
 	var err error
-	eventually(t, "an error that names the host, whatever gRPC learns first", func() bool {
+	runtest.Eventually(t, "an error that names the host, whatever gRPC learns first", func() bool {
 		_, err = greet(client, "/greeter/Name")
 		return err == nil || strings.Contains(err.Error(), target)
 	})
@@ -252,7 +252,7 @@ func startGreeter(t *testing.T, name string) *greeter {
 }
 
 func greet(client *grpc.ClientConn, method string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), runtest.Patience)
 	defer cancel()
 	answer := &wrapperspb.StringValue{}
 	err := client.Invoke(ctx, method, &emptypb.Empty{}, answer)
@@ -287,23 +287,5 @@ func write(t *testing.T, dir, name, text string) {
 	}
 	if err := os.Rename(path+"~", path); err != nil {
 		t.Fatal(err)
-	}
-}
-
-const patience = 30 * time.Second
-
-// eventually waits for a condition.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("waited %v in vain: %s", patience, what)
-		}
 	}
 }

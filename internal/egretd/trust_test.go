@@ -25,6 +25,7 @@ import (
 
 	"github.com/egret-mesh/egret/internal/control/mesh"
 	"github.com/egret-mesh/egret/internal/control/xdsgen"
+	"github.com/egret-mesh/egret/internal/runtest"
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
@@ -47,11 +48,11 @@ func TestTrustInCluster(t *testing.T) {
 		}
 		return strings.HasPrefix(roots, "-----BEGIN CERTIFICATE")
 	}
-	eventually(t, "the namespace has the roots", reads)
+	runtest.Eventually(t, "the namespace has the roots", reads)
 	a.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio-ca-root-cert, namespace: apps}\ndata: {root-cert.pem: evil}")
 	roots = ""
-	eventually(t, "what somebody has edited is mended", reads)
-	eventually(t, "xDS with TLS is served", func() bool { return p.address("https-dns") != "" })
+	runtest.Eventually(t, "what somebody has edited is mended", reads)
+	runtest.Eventually(t, "xDS with TLS is served", func() bool { return p.address("https-dns") != "" })
 
 	w := &workload{t: t, roots: roots, address: p.address("https-dns")}
 	token := func(account string, audience string) string {

@@ -3,7 +3,6 @@ package egretd_test
 import (
 	"context"
 	"encoding/pem"
-	"log/slog"
 	"net/http/httptest"
 	"os"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/egret-mesh/egret/internal/egretd"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 // hookedWorld is what there is before the control plane: a namespace that is injected, its
@@ -93,25 +93,17 @@ func startHooked(t *testing.T) *apiServer {
 	api := startAPIServer(t)
 	api.apply(hookedWorld)
 	api.apply(injectorConfigMap(t))
-	a, err := egretd.NewAdmission(egretd.ClusterOptions{Config: api.config, Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
+	a, err := egretd.NewAdmission(egretd.ClusterOptions{Config: api.config, Logger: runtest.Logger(t, "the webhooks")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewTLSServer(a.Mux())
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- a.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		server.Close()
-	})
+	t.Cleanup(server.Close)
+	runtest.Run(t, "the webhooks", a.Run)
 	bundle := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	api.apply(hook("MutatingWebhookConfiguration", server.URL+"/inject", bundle, `{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}`))
 	api.apply(hook("ValidatingWebhookConfiguration", server.URL+"/validate", bundle, `{apiGroups: [networking.istio.io], apiVersions: ["*"], operations: [CREATE, UPDATE], resources: ["*"]}`))
-	eventually(t, "there is a configuration of injection", a.Ready)
+	runtest.Eventually(t, "there is a configuration of injection", a.Ready)
 	return api
 }
 
@@ -185,7 +177,7 @@ func TestWebhooksOfAnAPIServer(t *testing.T) {
 	t.Run("a bad object", func(t *testing.T) {
 		api.define("ServiceEntry")
 		const entry = `{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: wiki, namespace: shop}, spec: {hosts: [www.wikipedia.org], ports: [{number: 80, name: http, protocol: HTTPP}], resolution: DNS}}`
-		eventually(t, "it is refused with the field and the reason", func() bool {
+		runtest.Eventually(t, "it is refused with the field and the reason", func() bool {
 			_, err := api.make(entry)
 			return err != nil && strings.Contains(err.Error(), "denied the request: ServiceEntry wiki: spec.ports[0].protocol: ")
 		})

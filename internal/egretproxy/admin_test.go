@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/egret-mesh/egret/internal/egretd"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 // operator is the admin interface of a gateway at work.
@@ -25,12 +26,12 @@ type operator struct {
 
 func startOperated(t *testing.T) *operator {
 	t.Helper()
-	gateway, admin := freeAddress(t), freeAddress(t)
+	gateway, admin := runtest.FreeAddress(t), runtest.FreeAddress(t)
 	dir := t.TempDir()
 	policy(t, dir, "api.example.com", website(t, "origin"), gateway)
 	p := startPlane(t, egretd.Options{Paths: []string{dir}, XDSAddress: "127.0.0.1:0", MonitoringAddress: "127.0.0.1:0"})
 	startProxy(t, writeBootstrap(t, gatewayNode, admin, nil, p.xds))
-	eventually(t, "the gateway answers", func() bool {
+	runtest.Eventually(t, "the gateway answers", func() bool {
 		return ask(gateway.String(), "api.example.com") == "200 origin: api.example.com"
 	})
 	return &operator{t: t, url: "http://" + admin.String()}
@@ -42,7 +43,7 @@ func (o *operator) do(method, path string) (status int, body string) {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: runtest.Patience}
 	a, err := client.Do(r)
 	if err != nil {
 		o.t.Fatal(err)
@@ -227,8 +228,8 @@ func TestQuit(t *testing.T) {
 	if status, body := o.do("POST", "/quitquitquit"); status != http.StatusOK || body != "OK\n" {
 		t.Errorf("%d %s", status, body)
 	}
-	eventually(t, "the proxy has ended", func() bool {
-		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	runtest.Eventually(t, "the proxy has ended", func() bool {
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: runtest.Patience}
 		r, err := client.Get(o.url + "/ready")
 		if err != nil {
 			return true

@@ -17,6 +17,7 @@ import (
 	"github.com/egret-mesh/egret/internal/egretd"
 	"github.com/egret-mesh/egret/internal/egretproxy"
 	"github.com/egret-mesh/egret/internal/file/filetest"
+	"github.com/egret-mesh/egret/internal/runtest"
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
@@ -131,7 +132,7 @@ func load(address, host, want string) (stop func() (int, []string)) {
 func checkBrought(t *testing.T, p *plane) {
 	t.Helper()
 	held := map[string]int{xds.ClusterType: 2, xds.EndpointType: 1, xds.ListenerType: 1, xds.RouteType: 1}
-	eventually(t, "the proxy is known", func() bool {
+	runtest.Eventually(t, "the proxy is known", func() bool {
 		var status []discovery.SyncStatus
 		if err := json.Unmarshal([]byte(p.status(t)), &status); err != nil || len(status) != 1 {
 			return false
@@ -149,15 +150,15 @@ func checkBrought(t *testing.T, p *plane) {
 // the proxy has is sent again, and the next change arrives.
 func TestControlPlaneRestartsUnderLoad(t *testing.T) {
 	first, second := website(t, "first"), website(t, "second")
-	gateway, xdsAddress := freeAddress(t), freeAddress(t).String()
+	gateway, xdsAddress := runtest.FreeAddress(t), runtest.FreeAddress(t).String()
 	dir := t.TempDir()
 	policy(t, dir, "api.example.com", first, gateway)
 	o := egretd.Options{Paths: []string{dir}, XDSAddress: xdsAddress, MonitoringAddress: "127.0.0.1:0"}
 	p := startPlane(t, o)
 	between := newRelay(t, xdsAddress)
-	startProxy(t, writeBootstrap(t, gatewayNode, freeAddress(t), nil, between.at))
+	startProxy(t, writeBootstrap(t, gatewayNode, runtest.FreeAddress(t), nil, between.at))
 	const want = "200 first: api.example.com"
-	eventually(t, "the gateway answers", func() bool { return ask(gateway.String(), "api.example.com") == want })
+	runtest.Eventually(t, "the gateway answers", func() bool { return ask(gateway.String(), "api.example.com") == want })
 
 	stop := load(gateway.String(), "api.example.com", want)
 	for range 3 {
@@ -179,7 +180,7 @@ func TestControlPlaneRestartsUnderLoad(t *testing.T) {
 		}
 	}
 	policy(t, dir, "api.example.com", second, gateway)
-	eventually(t, "the change is in force", func() bool {
+	runtest.Eventually(t, "the change is in force", func() bool {
 		return ask(gateway.String(), "api.example.com") == "200 second: api.example.com"
 	})
 }
@@ -187,20 +188,20 @@ func TestControlPlaneRestartsUnderLoad(t *testing.T) {
 // Of two control planes one may go.
 func TestTwoControlPlanes(t *testing.T) {
 	first, second := website(t, "first"), website(t, "second")
-	gateway := freeAddress(t)
+	gateway := runtest.FreeAddress(t)
 	dir := t.TempDir()
 	policy(t, dir, "api.example.com", first, gateway)
 	o := egretd.Options{Paths: []string{dir}, XDSAddress: "127.0.0.1:0", MonitoringAddress: "127.0.0.1:0"}
 	one, two := startPlane(t, o), startPlane(t, o)
-	startProxy(t, writeBootstrap(t, gatewayNode, freeAddress(t), nil, one.xds, two.xds))
-	eventually(t, "the gateway answers", func() bool {
+	startProxy(t, writeBootstrap(t, gatewayNode, runtest.FreeAddress(t), nil, one.xds, two.xds))
+	runtest.Eventually(t, "the gateway answers", func() bool {
 		return ask(gateway.String(), "api.example.com") == "200 first: api.example.com"
 	})
 	checkMonitoring(t, one)
 	one.stop()
 	checkBrought(t, two)
 	policy(t, dir, "api.example.com", second, gateway)
-	eventually(t, "the change is in force", func() bool {
+	runtest.Eventually(t, "the change is in force", func() bool {
 		return ask(gateway.String(), "api.example.com") == "200 second: api.example.com"
 	})
 }
@@ -208,30 +209,30 @@ func TestTwoControlPlanes(t *testing.T) {
 // A proxy that is started while the control plane is away serves what it had.
 func TestProxyStartsWithoutItsControlPlane(t *testing.T) {
 	origin := website(t, "origin")
-	gateway := freeAddress(t)
+	gateway := runtest.FreeAddress(t)
 	dir := t.TempDir()
 	policy(t, dir, "api.example.com", origin, gateway)
 	p := startPlane(t, egretd.Options{Paths: []string{dir}, XDSAddress: "127.0.0.1:0"})
-	b, err := bootstrap.Parse(writeBootstrap(t, gatewayNode, freeAddress(t), nil, p.xds))
+	b, err := bootstrap.Parse(writeBootstrap(t, gatewayNode, runtest.FreeAddress(t), nil, p.xds))
 	if err != nil {
 		t.Fatal(err)
 	}
 	copied := filepath.Join(t.TempDir(), "copy")
 	start := func() func() {
-		return run(t, "egret-proxy", func(ctx context.Context) error {
-			return egretproxy.Run(ctx, egretproxy.Options{Bootstrap: b, Logger: logger(t, "egret-proxy"), DrainTimeout: -1, Copy: copied})
+		return runtest.Run(t, "egret-proxy", func(ctx context.Context) error {
+			return egretproxy.Run(ctx, egretproxy.Options{Bootstrap: b, Logger: runtest.Logger(t, "egret-proxy"), DrainTimeout: -1, Copy: copied})
 		})
 	}
 	serves := func() bool { return ask(gateway.String(), "api.example.com") == "200 origin: api.example.com" }
 	stop := start()
-	eventually(t, "the gateway answers", serves)
+	runtest.Eventually(t, "the gateway answers", serves)
 	stop()
 	p.stop()
 	if serves() {
 		t.Fatal("somebody else answers")
 	}
 	start()
-	eventually(t, "the gateway answers from its copy", serves)
+	runtest.Eventually(t, "the gateway answers from its copy", serves)
 }
 
 // Over TLS, with certificates on both sides that are renewed while the control plane is
@@ -247,22 +248,22 @@ func TestCertificates(t *testing.T) {
 			if name == "egret-proxy" {
 				until = time.Now().Add(-time.Minute) // Envoy reads files once
 			}
-			gateway := freeAddress(t)
+			gateway := runtest.FreeAddress(t)
 			dir := t.TempDir()
 			policy(t, dir, "api.example.com", website(t, "origin"), gateway)
-			o := egretd.Options{Paths: []string{dir}, TLSAddress: freeAddress(t).String(), MonitoringAddress: "127.0.0.1:0", TLS: xds.TLS{CA: a.CA}}
+			o := egretd.Options{Paths: []string{dir}, TLSAddress: runtest.FreeAddress(t).String(), MonitoringAddress: "127.0.0.1:0", TLS: xds.TLS{CA: a.CA}}
 			o.TLS.Cert, o.TLS.Key = a.Issue(t, "istiod", until)
 			own := &xds.TLS{CA: a.CA, Names: []string{filetest.SPIFFE("istiod")}}
 			own.Cert, own.Key = a.Issue(t, "proxy", until)
 			p := startPlane(t, o)
-			start(t, writeBootstrap(t, gatewayNode, freeAddress(t), own, p.secure))
+			start(t, writeBootstrap(t, gatewayNode, runtest.FreeAddress(t), own, p.secure))
 			if name == "egret-proxy" {
 				p.stop()
 				a.Issue(t, "proxy", time.Now().Add(time.Hour))
 				a.Issue(t, "istiod", time.Now().Add(time.Hour))
 				p = startPlane(t, o)
 			}
-			eventually(t, "the gateway answers", func() bool {
+			runtest.Eventually(t, "the gateway answers", func() bool {
 				return ask(gateway.String(), "api.example.com") == fmt.Sprintf("200 origin: %s", "api.example.com")
 			})
 			checkMonitoring(t, p)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/egret-mesh/egret/internal/egretd"
 	"github.com/egret-mesh/egret/internal/file/filetest"
+	"github.com/egret-mesh/egret/internal/runtest"
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
@@ -28,9 +29,9 @@ func TestClockJumps(t *testing.T) {
 		becomeJumping(t, flag.Args())
 	}
 	const host, want = "api.example.com", "200 origin: api.example.com"
-	gateway, a, dir := freeAddress(t), filetest.NewAuthority(t), t.TempDir()
+	gateway, a, dir := runtest.FreeAddress(t), filetest.NewAuthority(t), t.TempDir()
 	until := time.Now().Add(time.Hour)
-	o := egretd.Options{Paths: []string{dir}, TLSAddress: freeAddress(t).String(), MonitoringAddress: "127.0.0.1:0", TLS: xds.TLS{CA: a.CA}}
+	o := egretd.Options{Paths: []string{dir}, TLSAddress: runtest.FreeAddress(t).String(), MonitoringAddress: "127.0.0.1:0", TLS: xds.TLS{CA: a.CA}}
 	o.TLS.Cert, o.TLS.Key = a.Issue(t, "istiod", until)
 	own := &xds.TLS{CA: a.CA, Names: []string{filetest.SPIFFE("istiod")}}
 	own.Cert, own.Key = a.Issue(t, "proxy", until)
@@ -38,15 +39,15 @@ func TestClockJumps(t *testing.T) {
 		t.Helper()
 		next, asked := askedWebsite(t)
 		policy(t, dir, host, next, gateway)
-		eventually(t, what, asked.Load)
+		runtest.Eventually(t, what, asked.Load)
 	}
 	origin, _ := askedWebsite(t)
 	policy(t, dir, host, origin, gateway)
 	p := startPlane(t, o)
 	text := filepath.Join(t.TempDir(), "bootstrap")
-	replace(t, text, string(writeBootstrap(t, gatewayNode, freeAddress(t), own, p.secure)))
+	replace(t, text, string(writeBootstrap(t, gatewayNode, runtest.FreeAddress(t), own, p.secure)))
 	proxy := spawnJumping(t, "egret-proxy", "-c", text)
-	eventually(t, "the gateway answers", func() bool { return ask(gateway.String(), host) == want })
+	runtest.Eventually(t, "the gateway answers", func() bool { return ask(gateway.String(), host) == want })
 
 	finish := halfARequest(t, gateway, host)
 	stop := load(gateway.String(), host, want)
@@ -57,7 +58,7 @@ func TestClockJumps(t *testing.T) {
 	}{{10 * 24 * time.Hour, "is after"}, {-10 * 24 * time.Hour, "is before"}} {
 		from := proxy.size(t)
 		proxy.off.Store(int64(day.jump / time.Second))
-		eventually(t, "requests are logged with the other day", func() bool {
+		runtest.Eventually(t, "requests are logged with the other day", func() bool {
 			return strings.Contains(proxy.said(t, from), time.Now().Add(day.jump).UTC().Format("\n[2006-01-02T"))
 		})
 		if got := finish(); got != want {
@@ -66,7 +67,7 @@ func TestClockJumps(t *testing.T) {
 		change(fmt.Sprintf("a change arrives, %v", day.jump))
 		p.stop()
 		p = startPlane(t, o)
-		eventually(t, "the control plane's certificate is refused", func() bool {
+		runtest.Eventually(t, "the control plane's certificate is refused", func() bool {
 			return strings.Contains(proxy.said(t, from), day.refused)
 		})
 		proxy.off.Store(0)
@@ -101,7 +102,7 @@ func askedWebsite(t *testing.T) (at netip.AddrPort, asked *atomic.Bool) {
 // answer, and sends half of the next on the same connection.
 func halfARequest(t *testing.T, at netip.AddrPort, host string) (finish func() string) {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", at.String(), patience)
+	c, err := net.DialTimeout("tcp", at.String(), runtest.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +113,7 @@ func halfARequest(t *testing.T, at netip.AddrPort, host string) (finish func() s
 	}
 	in := bufio.NewReader(c)
 	return func() string {
-		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(runtest.Patience)); err != nil {
 			return err.Error()
 		}
 		if _, err := io.WriteString(c, "2"); err != nil {

@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +23,7 @@ import (
 	"github.com/egret-mesh/egret/internal/control/xdsgen"
 	"github.com/egret-mesh/egret/internal/egretd"
 	"github.com/egret-mesh/egret/internal/egretproxy"
+	"github.com/egret-mesh/egret/internal/runtest"
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
@@ -58,67 +57,6 @@ func programs(t *testing.T) string {
 	return dir
 }
 
-const patience = 30 * time.Second
-
-// eventually waits for a condition.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("waited %v in vain: %s", patience, what)
-		}
-	}
-}
-
-// run runs a program until stop, or the end of the test, and wants no error of it.
-func run(t *testing.T, name string, program func(context.Context) error) (stop func()) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- program(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	t.Cleanup(stop)
-	return stop
-}
-
-func logger(t *testing.T, part string) *slog.Logger {
-	return slog.New(slog.NewTextHandler(testWriter{t}, nil)).With("part", part)
-}
-
-type testWriter struct{ t *testing.T }
-
-func (w testWriter) Write(b []byte) (int, error) {
-	w.t.Log(strings.TrimSpace(string(b)))
-	return len(b), nil
-}
-
-// freeAddress is a port that nothing listened on a moment ago.
-func freeAddress(t *testing.T) netip.AddrPort {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	return netip.MustParseAddrPort(ln.Addr().String())
-}
-
 // plane is an egretd at work.
 type plane struct {
 	xds, secure, monitoring string
@@ -129,7 +67,7 @@ func startPlane(t *testing.T, o egretd.Options) *plane {
 	t.Helper()
 	p := &plane{}
 	listening := make(chan struct{})
-	o.Logger = logger(t, "egretd")
+	o.Logger = runtest.Logger(t, "egretd")
 	o.Listening = func(xds, secure, monitoring net.Addr) {
 		for a, to := range map[net.Addr]*string{xds: &p.xds, secure: &p.secure, monitoring: &p.monitoring} {
 			if a != nil {
@@ -139,7 +77,7 @@ func startPlane(t *testing.T, o egretd.Options) *plane {
 		close(listening)
 	}
 	failed := make(chan struct{})
-	p.stop = run(t, "egretd", func(ctx context.Context) error {
+	p.stop = runtest.Run(t, "egretd", func(ctx context.Context) error {
 		defer close(failed)
 		return egretd.Run(ctx, o)
 	})
@@ -156,7 +94,7 @@ func (p *plane) status(t *testing.T) string { return get(t, "http://"+p.monitori
 
 func get(t *testing.T, url string) string {
 	t.Helper()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: runtest.Patience}
 	r, err := client.Get(url)
 	if err != nil {
 		return err.Error()
@@ -200,8 +138,8 @@ func startProxy(t *testing.T, text []byte) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return run(t, "egret-proxy", func(ctx context.Context) error {
-		return egretproxy.Run(ctx, egretproxy.Options{Bootstrap: b, Logger: logger(t, "egret-proxy"), DrainTimeout: -1})
+	return runtest.Run(t, "egret-proxy", func(ctx context.Context) error {
+		return egretproxy.Run(ctx, egretproxy.Options{Bootstrap: b, Logger: runtest.Logger(t, "egret-proxy"), DrainTimeout: -1})
 	})
 }
 
@@ -235,12 +173,12 @@ func serve(t *testing.T, handler http.HandlerFunc) netip.AddrPort {
 
 // ask sends one request for a host to an address, on a connection of its own.
 func ask(address, host string) string {
-	c, err := net.DialTimeout("tcp", address, patience)
+	c, err := net.DialTimeout("tcp", address, runtest.Patience)
 	if err != nil {
 		return err.Error()
 	}
 	defer func() { _ = c.Close() }()
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(runtest.Patience)); err != nil {
 		return err.Error()
 	}
 	if _, err := fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", host); err != nil {

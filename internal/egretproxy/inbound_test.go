@@ -18,6 +18,7 @@ import (
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/mesh"
 	"github.com/egret-mesh/egret/internal/control/xdsgen"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 // generated are all resources of a pod's proxy, as our control plane makes them.
@@ -75,7 +76,7 @@ func accepts(t *testing.T, port int, handle func(net.Conn)) {
 			}
 			wg.Go(func() {
 				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(patience))
+				_ = c.SetDeadline(time.Now().Add(runtest.Patience))
 				handle(c)
 			})
 		}
@@ -98,7 +99,7 @@ func tellsRequests(c net.Conn) {
 
 // over is one request on a connection: the answer, or the error.
 func over(c net.Conn, host string) string {
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(runtest.Patience))
 	if _, err := fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", host); err != nil {
 		return "error"
 	}
@@ -115,7 +116,7 @@ func over(c net.Conn, host string) string {
 
 // echoed is what comes back of a line.
 func echoed(c net.Conn) string {
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(runtest.Patience))
 	if _, err := io.WriteString(c, "hello\n"); err != nil {
 		return "error"
 	}
@@ -146,7 +147,7 @@ func TestInboundOfAPod(t *testing.T) {
 	accepts(t, 3306, echo)
 	accepts(t, 7443, func(c net.Conn) { echo(tls.Server(c, &tls.Config{Certificates: []tls.Certificate{own}})) })
 	p.start(t, d)
-	eventually(t, "readiness", func() bool { return p.isReady(t) })
+	runtest.Eventually(t, "readiness", func() bool { return p.isReady(t) })
 
 	at := func(port int) string { return fmt.Sprintf("%s:%d", podAddress, port) }
 	secure := func(port int, alpn []string, certificates ...tls.Certificate) net.Conn {
@@ -241,7 +242,7 @@ spec:
 	gateway.start(t, d)
 	sidecar.start(t, d)
 	call := func() string { return ask("198.51.100.7:80", "www.site.example") }
-	eventually(t, "a call goes through", func() bool { return strings.HasPrefix(call(), "200") })
+	runtest.Eventually(t, "a call goes through", func() bool { return strings.HasPrefix(call(), "200") })
 	if got := call(); !strings.HasPrefix(got, "200 www.site.example xfcc") || !strings.Contains(got, "URI="+spiffe("default", "app").String()) {
 		t.Errorf("the site sees %s", got)
 	}

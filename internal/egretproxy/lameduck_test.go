@@ -8,12 +8,13 @@ import (
 	"github.com/egret-mesh/egret/internal/bootstrap"
 	"github.com/egret-mesh/egret/internal/egretd"
 	"github.com/egret-mesh/egret/internal/egretproxy"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 // A gateway that was told to end serves who has not heard of that yet, and says that it
 // is not ready.
 func TestLameDuck(t *testing.T) {
-	gateway, admin := freeAddress(t), freeAddress(t)
+	gateway, admin := runtest.FreeAddress(t), runtest.FreeAddress(t)
 	dir := t.TempDir()
 	policy(t, dir, "api.example.com", website(t, "origin"), gateway)
 	p := startPlane(t, egretd.Options{Paths: []string{dir}, XDSAddress: "127.0.0.1:0", MonitoringAddress: "127.0.0.1:0"})
@@ -23,14 +24,14 @@ func TestLameDuck(t *testing.T) {
 	}
 	told, tell := context.WithCancel(t.Context())
 	defer tell()
-	run(t, "egret-proxy", func(context.Context) error {
-		return egretproxy.Run(told, egretproxy.Options{Bootstrap: b, Logger: logger(t, "egret-proxy"), DrainTimeout: -1, LameDuck: patience})
+	runtest.Run(t, "egret-proxy", func(context.Context) error {
+		return egretproxy.Run(told, egretproxy.Options{Bootstrap: b, Logger: runtest.Logger(t, "egret-proxy"), DrainTimeout: -1, LameDuck: runtest.Patience})
 	})
 	answers := func() bool { return ask(gateway.String(), "api.example.com") == "200 origin: api.example.com" }
-	eventually(t, "the gateway answers", answers)
+	runtest.Eventually(t, "the gateway answers", answers)
 	tell()
 	o := &operator{t: t, url: "http://" + admin.String()}
-	eventually(t, "it is no longer ready", func() bool {
+	runtest.Eventually(t, "it is no longer ready", func() bool {
 		status, body := o.do("GET", "/ready")
 		return status == http.StatusServiceUnavailable && body == "DRAINING\n"
 	})

@@ -1,7 +1,6 @@
 package egretproxy_test
 
 import (
-	"bytes"
 	"errors"
 	"net"
 	"net/netip"
@@ -16,34 +15,17 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/egret-mesh/egret/internal/egretd"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
-
-// said is what a program says, while it runs.
-type said struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *said) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(b)
-}
-
-func (s *said) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
 
 // spawn starts a shell command; the test ends it, and so does end, which tells how it
 // ended.
-func spawn(t *testing.T, dir, bin, line string) (out *said, end func(os.Signal) error) {
+func spawn(t *testing.T, dir, bin, line string) (out *runtest.Log, end func(os.Signal) error) {
 	t.Helper()
 	cmd := exec.Command("sh", "-e", "-c", "exec "+line)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"))
-	out = &said{}
+	out = &runtest.Log{}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -66,7 +48,7 @@ func spawn(t *testing.T, dir, bin, line string) (out *said, end func(os.Signal) 
 // SIGTERM lets what is under way end, and takes nothing new; the exit status is 0.
 func TestDrain(t *testing.T) {
 	origin, requests, answer := slowWebsite(t)
-	gateway, admin := freeAddress(t), freeAddress(t)
+	gateway, admin := runtest.FreeAddress(t), runtest.FreeAddress(t)
 	dir := t.TempDir()
 	policy(t, dir, "api.example.com", origin, gateway)
 	p := startPlane(t, egretd.Options{Paths: []string{dir}, XDSAddress: "127.0.0.1:0"})
@@ -74,13 +56,13 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, end := spawn(t, dir, programs(t), "egret-proxy -c bootstrap --drain-timeout 1m")
-	eventually(t, "the gateway listens", func() bool { return strings.Contains(out.String(), "listener open") })
+	runtest.Eventually(t, "the gateway listens", func() bool { return strings.Contains(out.String(), "listener open") })
 	got := make(chan string, 1)
 	go func() { got <- ask(gateway.String(), "api.example.com") }()
 	<-requests
 	ended := make(chan error, 1)
 	go func() { ended <- end(syscall.SIGTERM) }()
-	eventually(t, "nothing new is taken", func() bool {
+	runtest.Eventually(t, "nothing new is taken", func() bool {
 		c, err := net.Dial("tcp", gateway.String()) // it asks nothing: what is taken would wait for the answer
 		if err == nil {
 			_ = c.Close()
@@ -169,10 +151,10 @@ func readmeCommands(t *testing.T) {
 			}
 		case "egretd":
 			spawn(t, dir, bin, command)
-			eventually(t, "egretd is ready", func() bool { return get(t, "http://127.0.0.1:15014/ready") == "" })
+			runtest.Eventually(t, "egretd is ready", func() bool { return get(t, "http://127.0.0.1:15014/ready") == "" })
 		case "egret-proxy":
 			_, endGateway = spawn(t, dir, bin, command)
-			eventually(t, "the gateway answers", func() bool {
+			runtest.Eventually(t, "the gateway answers", func() bool {
 				return ask(gateway.String(), "api.example.com") == "200 origin: api.example.com"
 			})
 			checkMonitoring(t, p)
@@ -181,7 +163,7 @@ func readmeCommands(t *testing.T) {
 				t.Errorf("the gateway: %v", err)
 			}
 			spawn(t, dir, bin, strings.Replace(command, "envoy", findEnvoy(t), 1)+" --disable-hot-restart")
-			eventually(t, "egretd knows Envoy", func() bool { return strings.Contains(p.status(t), "~web.default~") })
+			runtest.Eventually(t, "egretd knows Envoy", func() bool { return strings.Contains(p.status(t), "~web.default~") })
 		default:
 			t.Errorf("unknown command in the README: %s", command)
 		}

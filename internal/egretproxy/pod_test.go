@@ -6,13 +6,11 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +19,7 @@ import (
 	"github.com/egret-mesh/egret/internal/agent"
 	"github.com/egret-mesh/egret/internal/data/resource/resourcetest"
 	"github.com/egret-mesh/egret/internal/egretproxy"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 // pod is a container as Istio's injection makes it, with a folder in place of "/".
@@ -30,30 +29,13 @@ type pod struct {
 	name, account, token string
 	status, ready, stats netip.AddrPort
 	admin                netip.AddrPort
-	log                  *safeBuffer
-}
-
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
+	log                  *runtest.Log
 }
 
 func newPod(t *testing.T, d *istiod, role, namespace, account string) *pod {
 	t.Helper()
-	p := &pod{root: t.TempDir(), role: role, namespace: namespace, account: account, name: account + "-1", token: "token-of-" + account, log: &safeBuffer{},
-		status: freeAddress(t), ready: freeAddress(t), stats: freeAddress(t), admin: freeAddress(t)}
+	p := &pod{root: t.TempDir(), role: role, namespace: namespace, account: account, name: account + "-1", token: "token-of-" + account, log: runtest.NewLog(t, account+"-1"),
+		status: runtest.FreeAddress(t), ready: runtest.FreeAddress(t), stats: runtest.FreeAddress(t), admin: runtest.FreeAddress(t)}
 	d.with(func() { d.tokens["Bearer "+p.token] = spiffe(namespace, account).String() })
 	p.write(t, "var/run/secrets/istio/root-cert.pem", string(d.mesh.pem))
 	p.write(t, "var/run/secrets/tokens/istio-token", p.token+"\n")
@@ -81,12 +63,7 @@ func (p *pod) node() string {
 func (p *pod) start(t *testing.T, d *istiod, more ...string) {
 	t.Helper()
 	o := p.options(t, d, more...)
-	run(t, "egret-proxy "+p.role, func(ctx context.Context) error { return egretproxy.Run(ctx, o) })
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("log of %s:\n%s", p.name, p.log)
-		}
-	})
+	runtest.Run(t, "egret-proxy "+p.role, func(ctx context.Context) error { return egretproxy.Run(ctx, o) })
 }
 
 // options are what the container's environment makes of it.
@@ -102,8 +79,7 @@ func (p *pod) options(t *testing.T, d *istiod, more ...string) egretproxy.Option
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := slog.New(slog.NewTextHandler(p.log, nil))
-	o, err := egretproxy.AgentOptions(s, log)
+	o, err := egretproxy.AgentOptions(s, p.log.Logger())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +92,7 @@ func (p *pod) isReady(t *testing.T) bool {
 
 func statusOf(t *testing.T, at netip.AddrPort, path string) int {
 	t.Helper()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: runtest.Patience}
 	r, err := client.Get("http://" + at.String() + path)
 	if err != nil {
 		return 0
@@ -156,7 +132,7 @@ type path struct {
 
 func newPath(t *testing.T, expectedSAN string) *path {
 	t.Helper()
-	p := &path{istiod: startIstiod(t), sidecarAt: freeAddress(t), gatewayAt: freeAddress(t)}
+	p := &path{istiod: startIstiod(t), sidecarAt: runtest.FreeAddress(t), gatewayAt: runtest.FreeAddress(t)}
 	p.sidecar = newPod(t, p.istiod, "sidecar", "default", "app")
 	p.gateway = newPod(t, p.istiod, "router", "istio-system", "egress")
 	site := website(t, "site")
@@ -184,9 +160,9 @@ func TestInIstioPods(t *testing.T) {
 	p := newPath(t, spiffe("istio-system", "egress").String())
 	p.gateway.start(t, p.istiod)
 	p.sidecar.start(t, p.istiod)
-	eventually(t, "a call goes through", func() bool { return p.call() == served })
+	runtest.Eventually(t, "a call goes through", func() bool { return p.call() == served })
 	for _, one := range []*pod{p.sidecar, p.gateway} {
-		eventually(t, "readiness", func() bool { return one.isReady(t) })
+		runtest.Eventually(t, "readiness", func() bool { return one.isReady(t) })
 		if statusOf(t, one.status, "/healthz/ready") != 200 || statusOf(t, one.stats, "/healthz/ready") != 404 {
 			t.Error("readiness is at the wrong port")
 		}
@@ -254,7 +230,7 @@ func TestGatewayOfAnotherIdentity(t *testing.T) {
 	p := newPath(t, spiffe("istio-system", "somebody").String())
 	p.gateway.start(t, p.istiod)
 	p.sidecar.start(t, p.istiod)
-	eventually(t, "the call is refused for its identity", func() bool {
+	runtest.Eventually(t, "the call is refused for its identity", func() bool {
 		got := p.call()
 		return strings.HasPrefix(got, "503") && strings.Contains(got, "upstream_tls_failed")
 	})
@@ -266,7 +242,7 @@ func TestRenewal(t *testing.T) {
 	p.ttl = 4 * time.Second
 	p.gateway.start(t, p.istiod)
 	client := p.mesh.issue(nil, spiffe("default", "app"))
-	eventually(t, "the gateway serves", func() bool {
+	runtest.Eventually(t, "the gateway serves", func() bool {
 		c, _, err := p.shown(p.gatewayAt.String(), client)
 		if err == nil {
 			_ = c.Close()
@@ -278,7 +254,7 @@ func TestRenewal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = old.Close() }()
-	eventually(t, "a new connection shows another certificate", func() bool {
+	runtest.Eventually(t, "a new connection shows another certificate", func() bool {
 		c, now, err := p.shown(p.gatewayAt.String(), client)
 		if err != nil {
 			t.Errorf("while certificates change: %v", err)
@@ -304,19 +280,19 @@ func TestCertificateExpiresWhileTheAuthorityIsAway(t *testing.T) {
 	p := newPath(t, spiffe("istio-system", "egress").String())
 	p.gateway.start(t, p.istiod)
 	gateway := spiffe("istio-system", "egress").String()
-	eventually(t, "the gateway has its certificate", func() (ok bool) {
+	runtest.Eventually(t, "the gateway has its certificate", func() (ok bool) {
 		p.with(func() { ok = p.signed[gateway] > 0 })
 		return ok
 	})
 	p.with(func() { p.ttl = 6 * time.Second })
 	p.sidecar.start(t, p.istiod)
-	eventually(t, "a call goes through", func() bool { return p.call() == served })
+	runtest.Eventually(t, "a call goes through", func() bool { return p.call() == served })
 	p.with(func() { p.away = true })
-	eventually(t, "the proxy tells that it gets no other", func() bool {
-		return strings.Contains(p.sidecar.log.String(), "the authority is away") && strings.Contains(p.sidecar.log.String(), "present=\"until ")
+	runtest.Eventually(t, "the proxy tells that it gets no other", func() bool {
+		return p.sidecar.log.Has("the authority is away") && p.sidecar.log.Has("present=\"until ")
 	})
 	var refused string
-	eventually(t, "calls on new connections are refused", func() bool {
+	runtest.Eventually(t, "calls on new connections are refused", func() bool {
 		refused = p.call()
 		return strings.HasPrefix(refused, "503")
 	})
@@ -324,7 +300,7 @@ func TestCertificateExpiresWhileTheAuthorityIsAway(t *testing.T) {
 		t.Errorf("refused as %s", refused)
 	}
 	p.with(func() { p.away, p.ttl = false, time.Hour })
-	eventually(t, "calls go through again", func() bool { return p.call() == served })
+	runtest.Eventually(t, "calls go through again", func() bool { return p.call() == served })
 }
 
 // Without an identity nothing is served: not in the clear, and not half.
@@ -334,21 +310,21 @@ func TestNoIdentity(t *testing.T) {
 		p.gateway.start(t, p.istiod)
 		p.sidecar.write(t, "var/run/secrets/tokens/istio-token", "another")
 		p.sidecar.start(t, p.istiod)
-		eventually(t, "it is told twice", func() bool {
-			return strings.Count(p.sidecar.log.String(), "no new certificate") > 1 && strings.Contains(p.sidecar.log.String(), "the token is not valid")
+		runtest.Eventually(t, "it is told twice", func() bool {
+			return p.sidecar.log.Lines("no new certificate") > 1 && p.sidecar.log.Has("the token is not valid")
 		})
 		if statusOf(t, p.sidecar.ready, "/healthz/ready") != 503 || !strings.Contains(p.call(), "refused") {
 			t.Errorf("served without an identity: %s", p.call())
 		}
 		p.sidecar.write(t, "var/run/secrets/tokens/istio-token", p.sidecar.token)
-		eventually(t, "a new token lets it go on", func() bool { return p.call() == served && p.sidecar.isReady(t) })
+		runtest.Eventually(t, "a new token lets it go on", func() bool { return p.call() == served && p.sidecar.isReady(t) })
 	})
 	t.Run("another root", func(t *testing.T) {
 		p := newPath(t, spiffe("istio-system", "egress").String())
 		p.sidecar.write(t, "var/run/secrets/istio/root-cert.pem", string(newAuthority(t).pem))
 		p.sidecar.start(t, p.istiod)
-		eventually(t, "it is told twice", func() bool {
-			return strings.Count(p.sidecar.log.String(), "no new certificate") > 1 && strings.Contains(p.sidecar.log.String(), "unknown authority")
+		runtest.Eventually(t, "it is told twice", func() bool {
+			return p.sidecar.log.Lines("no new certificate") > 1 && p.sidecar.log.Has("unknown authority")
 		})
 		if statusOf(t, p.sidecar.ready, "/healthz/ready") != 503 || !strings.Contains(p.call(), "refused") {
 			t.Errorf("served without an identity: %s", p.call())
@@ -376,11 +352,11 @@ func TestStatusPortInUse(t *testing.T) {
 // The kubelet's probes of the application, which injection leads to the status port.
 func TestApplicationProbes(t *testing.T) {
 	d := startIstiod(t)
-	app, closed := website(t, "app"), freeAddress(t)
+	app, closed := website(t, "app"), runtest.FreeAddress(t)
 	p := newPod(t, d, "sidecar", "default", "app")
 	p.start(t, d, fmt.Sprintf(`ISTIO_KUBE_APP_PROBERS={"/app-health/app/livez":{"httpGet":{"path":"/","port":%d}},"/app-health/app/readyz":{"httpGet":{"path":"/","port":%d}},
 		"/app-health/other/livez":{"tcpSocket":{"port":%d}},"/app-health/other/readyz":{"tcpSocket":{"port":%d}}}`, app.Port(), closed.Port(), app.Port(), closed.Port()))
-	eventually(t, "the status port", func() bool { return statusOf(t, p.status, "/app-health/app/livez") == 200 })
+	runtest.Eventually(t, "the status port", func() bool { return statusOf(t, p.status, "/app-health/app/livez") == 200 })
 	for path, want := range map[string]int{"/app-health/app/readyz": 500, "/app-health/other/livez": 200, "/app-health/other/readyz": 500, "/app-health/none/livez": 404} {
 		if got := statusOf(t, p.status, path); got != want {
 			t.Errorf("%s: %d, want %d", path, got, want)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/egret-mesh/egret/internal/egretproxy"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 // podEnv says that the process is one that inPodNetwork started.
@@ -128,7 +129,7 @@ func (w *world) dial(t *testing.T, address string) net.Conn {
 	done := make(chan struct{})
 	w.work <- func() {
 		defer close(done)
-		d := net.Dialer{Timeout: patience}
+		d := net.Dialer{Timeout: runtest.Patience}
 		c, err = d.Dial("tcp", address)
 	}
 	<-done

@@ -19,19 +19,20 @@ import (
 	"github.com/egret-mesh/egret/internal/data/dns"
 	"github.com/egret-mesh/egret/internal/egretd"
 	"github.com/egret-mesh/egret/internal/egretproxy"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 // The two daemons, each at its end of a TCP connection: an egress gateway that takes its
 // configuration, and the change of it, from files of another process.
 func TestGatewayUnderEgretd(t *testing.T) {
 	first, second := website(t, "first"), website(t, "second")
-	gateway, admin := freeAddress(t), freeAddress(t)
+	gateway, admin := runtest.FreeAddress(t), runtest.FreeAddress(t)
 	dir := t.TempDir()
 	policy(t, dir, "api.example.com", first, gateway)
 	p := startPlane(t, egretd.Options{Paths: []string{dir}, XDSAddress: "127.0.0.1:0", MonitoringAddress: "127.0.0.1:0"})
 	startProxy(t, writeBootstrap(t, gatewayNode, admin, nil, p.xds))
 
-	eventually(t, "the proxy is ready", func() bool { return get(t, "http://"+admin.String()+"/ready") == "LIVE\n" })
+	runtest.Eventually(t, "the proxy is ready", func() bool { return get(t, "http://"+admin.String()+"/ready") == "LIVE\n" })
 	if got := ask(gateway.String(), "api.example.com"); got != "200 first: api.example.com" {
 		t.Errorf("when it is ready: %s", got)
 	}
@@ -39,7 +40,7 @@ func TestGatewayUnderEgretd(t *testing.T) {
 		t.Errorf("a host without a route: %s", got)
 	}
 	policy(t, dir, "api.example.com", second, gateway)
-	eventually(t, "the change is in force", func() bool {
+	runtest.Eventually(t, "the change is in force", func() bool {
 		return ask(gateway.String(), "api.example.com") == "200 second: api.example.com"
 	})
 	if all := get(t, "http://"+admin.String()+"/stats/prometheus"); !strings.Contains(all, "istio_requests_total") {
@@ -52,17 +53,17 @@ func TestGatewayUnderEgretd(t *testing.T) {
 // TCP, and refuses to know others.
 func TestDNS(t *testing.T) {
 	dir := t.TempDir()
-	policy(t, dir, "api.example.com", website(t, "origin"), freeAddress(t))
+	policy(t, dir, "api.example.com", website(t, "origin"), runtest.FreeAddress(t))
 	p := startPlane(t, egretd.Options{Paths: []string{dir}, XDSAddress: "127.0.0.1:0"})
 	node := gatewayNode
 	node.DNSCapture = true
-	b, err := bootstrap.Parse(writeBootstrap(t, node, freeAddress(t), nil, p.xds))
+	b, err := bootstrap.Parse(writeBootstrap(t, node, runtest.FreeAddress(t), nil, p.xds))
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := freeAddress(t).String()
-	run(t, "egret-proxy", func(ctx context.Context) error {
-		return egretproxy.Run(ctx, egretproxy.Options{Bootstrap: b, Logger: logger(t, "egret-proxy"), DrainTimeout: -1, DNSAddress: at})
+	at := runtest.FreeAddress(t).String()
+	runtest.Run(t, "egret-proxy", func(ctx context.Context) error {
+		return egretproxy.Run(ctx, egretproxy.Options{Bootstrap: b, Logger: runtest.Logger(t, "egret-proxy"), DrainTimeout: -1, DNSAddress: at})
 	})
 	for _, network := range []string{"udp", "tcp"} {
 		answer := func(name string) netip.Addr {
@@ -79,7 +80,7 @@ func TestDNS(t *testing.T) {
 			addr, _ := netip.AddrFromSlice(a.A.To4())
 			return addr
 		}
-		eventually(t, network+" answers for the name", func() bool {
+		runtest.Eventually(t, network+" answers for the name", func() bool {
 			a := answer("api.example.com.")
 			return a.IsValid() && !dns.SinkholeRange.Contains(a)
 		})
@@ -97,7 +98,7 @@ func TestAddressInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = egretproxy.Run(t.Context(), egretproxy.Options{Bootstrap: b, Logger: logger(t, "egret-proxy"), DNSAddress: freeAddress(t).String()})
+	err = egretproxy.Run(t.Context(), egretproxy.Options{Bootstrap: b, Logger: runtest.Logger(t, "egret-proxy"), DNSAddress: runtest.FreeAddress(t).String()})
 	if err == nil || !strings.Contains(err.Error(), "admin: ") {
 		t.Errorf("%v", err)
 	}
@@ -106,7 +107,7 @@ func TestAddressInUse(t *testing.T) {
 func checkMonitoring(t *testing.T, p *plane) {
 	t.Helper()
 	var status []discovery.SyncStatus
-	eventually(t, "everything is acknowledged", func() bool {
+	runtest.Eventually(t, "everything is acknowledged", func() bool {
 		if err := json.Unmarshal([]byte(p.status(t)), &status); err != nil {
 			t.Fatal(err)
 		}
@@ -128,12 +129,12 @@ func checkMonitoring(t *testing.T, p *plane) {
 func TestEnvoyUnderEgretd(t *testing.T) {
 	envoy := findEnvoy(t)
 	origin := website(t, "origin")
-	gateway, admin := freeAddress(t), freeAddress(t)
+	gateway, admin := runtest.FreeAddress(t), runtest.FreeAddress(t)
 	dir := t.TempDir()
 	policy(t, dir, "api.example.com", origin, gateway)
 	p := startPlane(t, egretd.Options{Paths: []string{dir}, XDSAddress: "127.0.0.1:0", MonitoringAddress: "127.0.0.1:0"})
 	startEnvoy(t, envoy, writeBootstrap(t, gatewayNode, admin, nil, p.xds))
-	eventually(t, "Envoy answers", func() bool {
+	runtest.Eventually(t, "Envoy answers", func() bool {
 		return ask(gateway.String(), "api.example.com") == "200 origin: api.example.com"
 	})
 	checkMonitoring(t, p)

@@ -17,6 +17,7 @@ import (
 	"github.com/egret-mesh/egret/internal/egretd"
 	"github.com/egret-mesh/egret/internal/proxyconfig"
 	"github.com/egret-mesh/egret/internal/proxystatus"
+	"github.com/egret-mesh/egret/internal/runtest"
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
@@ -37,15 +38,15 @@ func table(t *testing.T, admin, kind, format string, f proxyconfig.Filter) strin
 // Under the same control plane proxy-config prints the same of an Egret proxy and of a
 // stock Envoy, and egretd tells that both have everything.
 func TestProxyConfigOfBoth(t *testing.T) {
-	gateway := freeAddress(t)
+	gateway := runtest.FreeAddress(t)
 	dir := t.TempDir()
 	policy(t, dir, "api.example.com", website(t, "origin"), gateway)
 	p := startPlane(t, egretd.Options{Paths: []string{dir}, XDSAddress: "127.0.0.1:0", MonitoringAddress: "127.0.0.1:0"})
 	works := func() bool { return ask(gateway.String(), "api.example.com") == "200 origin: api.example.com" }
 
-	ours := freeAddress(t)
+	ours := runtest.FreeAddress(t)
 	stop := startProxy(t, writeBootstrap(t, gatewayNode, ours, nil, p.xds))
-	eventually(t, "the proxy answers", works)
+	runtest.Eventually(t, "the proxy answers", works)
 	kinds := []string{"listeners", "routes", "clusters", "endpoints"}
 	egret := map[string]string{}
 	for _, kind := range kinds {
@@ -71,9 +72,9 @@ func TestProxyConfigOfBoth(t *testing.T) {
 	checkSynced(t, p)
 	stop()
 
-	theirs := freeAddress(t)
+	theirs := runtest.FreeAddress(t)
 	startEnvoy(t, findEnvoy(t), writeBootstrap(t, gatewayNode, theirs, nil, p.xds))
-	eventually(t, "Envoy answers", works)
+	runtest.Eventually(t, "Envoy answers", works)
 	for _, kind := range kinds {
 		got := table(t, theirs.String(), kind, "short", proxyconfig.Filter{})
 		if strings.ReplaceAll(got, theirs.String(), ours.String()) != egret[kind] {
@@ -128,7 +129,7 @@ spec:
 	client := xds.NewClient(conn, xds.ClientOptions{Node: xdsgen.EncodeNode(node, "cluster.local"), Delta: true, Handler: &picky{word: "bad.example.net"}})
 	client.Subscribe(xds.ClusterType, nil)
 	client.Subscribe(xds.ListenerType, nil)
-	stop := run(t, "picky proxy", client.Run)
+	stop := runtest.Run(t, "picky proxy", client.Run)
 	defer stop()
 	egret := filepath.Join(programs(t), "egret")
 	says := func(status int, words ...string) func() bool {
@@ -141,15 +142,15 @@ spec:
 			return cmd.ProcessState.ExitCode() == status && !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(string(out), w) })
 		}
 	}
-	eventually(t, "the refusal is told", says(1, "web.shop     ERROR     SYNCED",
+	runtest.Eventually(t, "the refusal is told", says(1, "web.shop     ERROR     SYNCED",
 		"\nweb.shop refuses CDS ", "outbound|80||api.example.com leads to bad.example.net, where I will not go\n"))
 	entry("good.example.net")
-	eventually(t, "nothing is left of it", says(0, "web.shop     SYNCED     SYNCED"))
+	runtest.Eventually(t, "nothing is left of it", says(0, "web.shop     SYNCED     SYNCED"))
 }
 
 func checkSynced(t *testing.T, p *plane) {
 	t.Helper()
-	eventually(t, "proxy-status has nothing to say", func() bool {
+	runtest.Eventually(t, "proxy-status has nothing to say", func() bool {
 		all, err := proxystatus.Read(strings.NewReader(p.status(t)))
 		if err != nil {
 			t.Fatal(err)

@@ -24,6 +24,7 @@ import (
 	"github.com/egret-mesh/egret/internal/control/xdsgen"
 	"github.com/egret-mesh/egret/internal/egretd"
 	"github.com/egret-mesh/egret/internal/egretproxy"
+	"github.com/egret-mesh/egret/internal/runtest"
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
@@ -131,7 +132,7 @@ func serveADS(t *testing.T, ads *xds.Server) string {
 	}
 	server := grpc.NewServer(xds.GRPCOptions()...)
 	ads.Register(server)
-	run(t, "ADS server", func(ctx context.Context) error {
+	runtest.Run(t, "ADS server", func(ctx context.Context) error {
 		stop := context.AfterFunc(ctx, server.Stop)
 		defer stop()
 		return server.Serve(ln)
@@ -147,32 +148,32 @@ func TestRefusedResource(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			const spoiled = "outbound|80||one.example.com"
 			before, after := website(t, "before"), website(t, "after")
-			gateway := freeAddress(t)
+			gateway := runtest.FreeAddress(t)
 			source := &spoiler{}
 			source.set(t, gateway, before, before, "")
-			ads := xds.NewServer(source, xds.ServerOptions{Logger: logger(t, "ADS server")})
-			b, err := bootstrap.Parse(writeBootstrap(t, gatewayNode, freeAddress(t), nil, serveADS(t, ads)))
+			ads := xds.NewServer(source, xds.ServerOptions{Logger: runtest.Logger(t, "ADS server")})
+			b, err := bootstrap.Parse(writeBootstrap(t, gatewayNode, runtest.FreeAddress(t), nil, serveADS(t, ads)))
 			if err != nil {
 				t.Fatal(err)
 			}
 			b.Delta = delta
-			run(t, "egret-proxy", func(ctx context.Context) error {
-				return egretproxy.Run(ctx, egretproxy.Options{Bootstrap: b, Logger: logger(t, "egret-proxy"), DrainTimeout: -1})
+			runtest.Run(t, "egret-proxy", func(ctx context.Context) error {
+				return egretproxy.Run(ctx, egretproxy.Options{Bootstrap: b, Logger: runtest.Logger(t, "egret-proxy"), DrainTimeout: -1})
 			})
 			says := func(host, want string) func() bool {
 				return func() bool { return ask(gateway.String(), host) == "200 "+want+": "+host }
 			}
-			eventually(t, "both are served", func() bool {
+			runtest.Eventually(t, "both are served", func() bool {
 				return says("one.example.com", "before")() && says("other.example.com", "before")()
 			})
 
 			source.set(t, gateway, after, after, spoiled)
 			ads.Changed()
-			eventually(t, "the rest of the push is in force", says("other.example.com", "after"))
+			runtest.Eventually(t, "the rest of the push is in force", says("other.example.com", "after"))
 			if got := ask(gateway.String(), "one.example.com"); got != "200 before: one.example.com" {
 				t.Errorf("what was refused did not stay as it was: %s", got)
 			}
-			eventually(t, "the control plane is told", func() bool {
+			runtest.Eventually(t, "the control plane is told", func() bool {
 				nack := clusters(ads).Nack
 				return nack != nil && strings.Contains(nack.Message, spoiled) && strings.Contains(nack.Message, "health_checks")
 			})
@@ -182,8 +183,8 @@ func TestRefusedResource(t *testing.T) {
 
 			source.set(t, gateway, after, after, "")
 			ads.Changed()
-			eventually(t, "it is mended", says("one.example.com", "after"))
-			eventually(t, "nothing is left of it", func() bool {
+			runtest.Eventually(t, "it is mended", says("one.example.com", "after"))
+			runtest.Eventually(t, "nothing is left of it", func() bool {
 				of := clusters(ads)
 				return of.Nack == nil && len(of.Refused) == 0
 			})
@@ -207,7 +208,7 @@ func clusters(ads *xds.Server) xds.TypeStatus {
 // stays with it as long as it is there, also when the other comes back.
 func TestControlPlanesThatDisagree(t *testing.T) {
 	first, second, third := website(t, "first"), website(t, "second"), website(t, "third")
-	gateway, oneAt := freeAddress(t), freeAddress(t).String()
+	gateway, oneAt := runtest.FreeAddress(t), runtest.FreeAddress(t).String()
 	host := "api.example.com"
 	dirs := []string{t.TempDir(), t.TempDir()}
 	policy(t, dirs[0], host, first, gateway)
@@ -216,25 +217,25 @@ func TestControlPlanesThatDisagree(t *testing.T) {
 		return startPlane(t, egretd.Options{Paths: []string{dir}, XDSAddress: at, MonitoringAddress: "127.0.0.1:0"})
 	}
 	one, two := start(dirs[0], oneAt), start(dirs[1], "127.0.0.1:0")
-	startProxy(t, writeBootstrap(t, gatewayNode, freeAddress(t), nil, one.xds, two.xds))
+	startProxy(t, writeBootstrap(t, gatewayNode, runtest.FreeAddress(t), nil, one.xds, two.xds))
 	says := func(want string) func() bool {
 		return func() bool { return ask(gateway.String(), host) == "200 "+want+": "+host }
 	}
 	nobody := func(p *plane) bool { return strings.TrimSpace(p.status(t)) == "[]" }
 
-	eventually(t, "the first is in force", says("first"))
+	runtest.Eventually(t, "the first is in force", says("first"))
 	if !nobody(two) {
 		t.Errorf("the proxy is at the second as well: %s", two.status(t))
 	}
 	one.stop()
-	eventually(t, "the second is in force", says("second"))
+	runtest.Eventually(t, "the second is in force", says("second"))
 	one = start(dirs[0], oneAt)
 	policy(t, dirs[0], host, first, gateway)
 	policy(t, dirs[1], host, third, gateway)
-	eventually(t, "changes of the second take effect", says("third"))
+	runtest.Eventually(t, "changes of the second take effect", says("third"))
 	if !nobody(one) {
 		t.Errorf("the proxy went back while the second was there: %s", one.status(t))
 	}
 	two.stop()
-	eventually(t, "the first is in force again", says("first"))
+	runtest.Eventually(t, "the first is in force again", says("first"))
 }

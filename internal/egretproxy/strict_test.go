@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/egret-mesh/egret/internal/control/mesh"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 // Two proxies under one control plane: a gateway that calls a pod by itself with the mesh's TLS,
@@ -70,12 +71,12 @@ spec:
 	gateway.start(t, d)
 
 	call := func() string { return ask("127.0.0.1:8080", "www.site.example") }
-	eventually(t, "a call goes through", func() bool { return strings.HasPrefix(call(), "200") })
+	runtest.Eventually(t, "a call goes through", func() bool { return strings.HasPrefix(call(), "200") })
 	account := spiffe("istio-system", "ingress").String()
 	if got := call(); !strings.Contains(got, "200 www.site.example from 127.0.0.6") || !strings.Contains(got, "URI="+account) {
 		t.Errorf("the workload sees %s", got)
 	}
-	eventually(t, "the sidecar's log tells who called", func() bool {
+	runtest.Eventually(t, "the sidecar's log tells who called", func() bool {
 		text, _ := os.ReadFile(log)
 		return strings.Contains(string(text), "www.site.example 200 from "+account)
 	})
@@ -104,5 +105,5 @@ spec:
 	}
 	// What is not known to have a proxy is called in the clear, which this one refuses.
 	serveAs(false)
-	eventually(t, "a call in the clear is refused", func() bool { return strings.HasPrefix(call(), "502") })
+	runtest.Eventually(t, "a call in the clear is refused", func() bool { return strings.HasPrefix(call(), "502") })
 }

@@ -73,6 +73,8 @@ var importRules = []struct{ from, what, why string }{
 	{"internal/expression", "internal/", "expressions are a leaf, for both halves"},
 	{"internal/data/http1", "net/http", "the codec is our own"},
 	{"cmd", "internal/interop", "other proxies are for tests"},
+	{"cmd", "internal/runtest", "only tests run things for tests"},
+	{"internal/runtest", "internal/", "what runs tests is a leaf"},
 	{"internal/lab/internet", "internal/data", "the simulated internet is the outside world"},
 }
 

@@ -2,7 +2,6 @@ package kube
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +20,7 @@ import (
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/mesh"
 	"github.com/egret-mesh/egret/internal/control/source"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 func TestMain(m *testing.M) {
@@ -46,35 +46,25 @@ func startWorld(t *testing.T, objects ...runtime.Object) *world {
 	}
 	w := &world{t: t, client: fake.NewClientset(objects...), dynamic: dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), kinds)}
 	w.cluster = New(Options{
-		Client: w.client, Dynamic: w.dynamic, Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
+		Client: w.client, Dynamic: w.dynamic, Logger: runtest.Logger(t, "the cluster's view"),
 		Quiet: time.Millisecond, Latest: 10 * time.Millisecond, Retry: 20 * time.Millisecond,
 	})
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- w.cluster.Run(ctx) }()
+	runtest.Run(t, "the cluster's view", w.cluster.Run)
 	states, unsubscribe := w.cluster.Subscribe()
 	w.states = states
-	t.Cleanup(func() {
-		unsubscribe()
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
+	t.Cleanup(unsubscribe)
 	select {
 	case <-w.cluster.Synced():
-	case <-time.After(patience):
+	case <-time.After(runtest.Patience):
 		t.Fatal("the cluster is never known")
 	}
 	return w
 }
 
-const patience = 20 * time.Second
-
 // until waits for a state that is as it should be.
 func (w *world) until(what string, ok func(*source.State) bool) *source.State {
 	w.t.Helper()
-	deadline := time.NewTimer(patience)
+	deadline := time.NewTimer(runtest.Patience)
 	defer deadline.Stop()
 	for state := w.cluster.Current(); ; {
 		if ok(state) {
@@ -290,11 +280,4 @@ func TestMeshConfig(t *testing.T) {
 	if p := state.Problems[0]; mode(state) != "ALLOW_ANY" || p.Object.String() != "ConfigMap istio-system/istio" || p.Field != "data.mesh.outboundTrafficPolicy.mode" {
 		t.Errorf("mode %s, problem %s", mode(state), p)
 	}
-}
-
-type testWriter struct{ t *testing.T }
-
-func (w testWriter) Write(b []byte) (int, error) {
-	w.t.Log(strings.TrimSpace(string(b)))
-	return len(b), nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/source"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 func TestNextStatus(t *testing.T) {
@@ -66,23 +67,15 @@ func TestStatusOfOneReplica(t *testing.T) {
 	options := StatusOptions{Reconciled: true, Every: 5 * time.Millisecond, Proxies: func() (int, int) { return 2, 2 }}
 	election := Election{Name: StatusElection, Lease: 400 * time.Millisecond, Retry: 20 * time.Millisecond}
 	leading := make(chan string, 10)
-	start := func(identity string) func() {
+	start := func(identity string) (stop func()) {
 		e := election
 		e.Identity = identity
-		ctx, cancel := context.WithCancel(context.Background())
-		ended := make(chan error, 1)
-		go func() {
-			ended <- w.cluster.Lead(ctx, e, func(ctx context.Context) {
+		return runtest.Run(t, identity, func(ctx context.Context) error {
+			return w.cluster.Lead(ctx, e, func(ctx context.Context) {
 				leading <- identity
 				w.cluster.WriteStatus(ctx, options)
 			})
-		}()
-		return func() {
-			cancel()
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
-		}
+		})
 	}
 	next := func(want string) {
 		t.Helper()
@@ -91,7 +84,7 @@ func TestStatusOfOneReplica(t *testing.T) {
 			if got != want {
 				t.Errorf("%s leads; want %s", got, want)
 			}
-		case <-time.After(patience):
+		case <-time.After(runtest.Patience):
 			t.Fatalf("%s never leads", want)
 		}
 	}
@@ -111,7 +104,7 @@ func TestStatusOfOneReplica(t *testing.T) {
 		message, _ := c["message"].(string)
 		return message
 	}
-	eventually(t, "the status", func() bool { return written() == "2/2 proxies up to date." })
+	runtest.Eventually(t, "the status", func() bool { return written() == "2/2 proxies up to date." })
 	select {
 	case got := <-leading:
 		t.Errorf("%s leads beside the first", got)
@@ -120,19 +113,4 @@ func TestStatusOfOneReplica(t *testing.T) {
 	endFirst()
 	next("second")
 	endSecond()
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -24,75 +23,33 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/egret-mesh/egret/internal/control/identity"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const (
-	system   = "istio-system"
-	patience = 30 * time.Second
-)
+const system = "istio-system"
 
 // replica is a control plane's part of this package over a cluster.
 type replica struct {
 	Options
-	log *log
-}
-
-type log struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log *runtest.Log
 }
 
 func newReplica(client *fake.Clientset) replica {
-	r := replica{log: &log{}}
+	r := replica{log: &runtest.Log{}}
 	r.Options = Options{
 		Client: client, Dynamic: dynamicfake.NewSimpleDynamicClient(runtime.NewScheme()), Namespace: system, Revision: "default",
 		Organization: "cluster.local", Keeper: &identity.Keeper{}, MinPause: time.Millisecond, MaxPause: 10 * time.Millisecond,
 	}
-	r.Logger = slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	r.Logger = r.log.Logger()
 	return r
 }
 
-// start runs a part until the test ends, or until stop.
-func start(t *testing.T, o Options, part func(context.Context, Options) error) (stop func()) {
+// start runs a part until the test ends.
+func start(t *testing.T, o Options, part func(context.Context, Options) error) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- part(ctx, o) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(stop)
-	return stop
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not so: %s", what)
-		}
-		<-tick.C
-	}
+	runtest.Run(t, "a replica", func(ctx context.Context) error { return part(ctx, o) })
 }
 
 func secretFiles(t *testing.T, organization string, last *identity.Authority, at time.Time, life time.Duration) map[string][]byte {
@@ -117,7 +74,7 @@ func TestReplicasShareAnAuthority(t *testing.T) {
 		replicas = append(replicas, r)
 		start(t, r.Options, Authority)
 	}
-	eventually(t, "all have an authority", func() bool {
+	runtest.Eventually(t, "all have an authority", func() bool {
 		for _, r := range replicas {
 			if r.Keeper.Get() == nil {
 				return false
@@ -127,7 +84,7 @@ func TestReplicasShareAnAuthority(t *testing.T) {
 	})
 	late := newReplica(client)
 	start(t, late.Options, Authority)
-	eventually(t, "the late one, too", func() bool { return late.Keeper.Get() != nil })
+	runtest.Eventually(t, "the late one, too", func() bool { return late.Keeper.Get() != nil })
 	for _, r := range append(replicas, late) {
 		if !bytes.Equal(r.Keeper.Get().Roots(), late.Keeper.Get().Roots()) {
 			t.Error("they have different roots")
@@ -158,11 +115,11 @@ func TestPluggedAuthority(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "cacerts is used", func() bool { return roots() == string(one[identity.FileRoot]) })
-	// The fake API server tells of nothing before a watch is there.
-	eventually(t, "another content takes effect", func() bool { put(two); return roots() == string(two[identity.FileRoot]) })
+	runtest.Eventually(t, "cacerts is used", func() bool { return roots() == string(one[identity.FileRoot]) })
+	put(two)
+	runtest.Eventually(t, "another content takes effect", func() bool { return roots() == string(two[identity.FileRoot]) })
 	put(map[string][]byte{identity.FileCert: one[identity.FileCert], identity.FileKey: two[identity.FileKey]})
-	eventually(t, "a bad one is told", func() bool { return strings.Contains(r.log.String(), "ca-key.pem is not the key of ca-cert.pem") })
+	runtest.Eventually(t, "a bad one is told", func() bool { return r.log.Has("ca-key.pem is not the key of ca-cert.pem") })
 	if roots() != string(two[identity.FileRoot]) {
 		t.Error("a bad one is used")
 	}
@@ -197,8 +154,8 @@ func TestAPIServerIsAwayAtFirst(t *testing.T) {
 	})
 	r := newReplica(client)
 	start(t, r.Options, Authority)
-	eventually(t, "there is an authority", func() bool { return r.Keeper.Get() != nil })
-	if !strings.Contains(r.log.String(), "unexpected EOF") {
+	runtest.Eventually(t, "there is an authority", func() bool { return r.Keeper.Get() != nil })
+	if !r.log.Has("unexpected EOF") {
 		t.Error("not told")
 	}
 }
@@ -211,7 +168,7 @@ func TestRootIsRenewed(t *testing.T) {
 	one, two := newReplica(client), newReplica(client)
 	start(t, one.Options, Authority)
 	start(t, two.Options, Authority)
-	eventually(t, "both have another root, the same", func() bool {
+	runtest.Eventually(t, "both have another root, the same", func() bool {
 		a, b := one.Keeper.Get(), two.Keeper.Get()
 		return a != nil && b != nil && bytes.Equal(a.Roots(), b.Roots()) && !bytes.Equal(a.Roots(), old[identity.FileRoot])
 	})
@@ -247,11 +204,11 @@ func TestRootsConfigMaps(t *testing.T) {
 		m, err := client.CoreV1().ConfigMaps(ns).Get(ctx, RootsConfigMap, metav1.GetOptions{})
 		return err == nil && m.Data["root-cert.pem"] == string(r.Keeper.Get().Roots()) && m.Labels["istio.io/config"] == "true"
 	}
-	eventually(t, "the namespaces of the start", func() bool { return has("default") && has("kube-system") })
+	runtest.Eventually(t, "the namespaces of the start", func() bool { return has("default") && has("kube-system") })
 	if _, err := client.CoreV1().Namespaces().Create(ctx, namespace("new"), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a new one", func() bool { return has("new") })
+	runtest.Eventually(t, "a new one", func() bool { return has("new") })
 	edited, err := client.CoreV1().ConfigMaps("default").Get(ctx, RootsConfigMap, metav1.GetOptions{})
 	if err != nil || edited.Data["mine"] != "x" {
 		t.Fatalf("%v, %v", edited, err)
@@ -263,9 +220,9 @@ func TestRootsConfigMaps(t *testing.T) {
 	if err := client.CoreV1().ConfigMaps("new").Delete(ctx, RootsConfigMap, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "mended", func() bool { return has("default") && has("new") })
+	runtest.Eventually(t, "mended", func() bool { return has("default") && has("new") })
 	newKept(t, r)
-	eventually(t, "with another authority", func() bool { return has("default") && has("new") && has("kube-system") })
+	runtest.Eventually(t, "with another authority", func() bool { return has("default") && has("new") && has("kube-system") })
 	if m, err := client.CoreV1().ConfigMaps("default").Get(ctx, RootsConfigMap, metav1.GetOptions{}); err != nil || m.Data["also mine"] != "y" {
 		t.Errorf("%v, %v", m, err)
 	}
@@ -330,18 +287,18 @@ func TestWebhooks(t *testing.T) {
 		roots := r.Keeper.Get().Roots()
 		return bytes.Equal(injector("istio-sidecar-injector")[0], roots) && bytes.Equal(validator().ClientConfig.CABundle, roots)
 	}
-	eventually(t, "both have the authority", written)
+	runtest.Eventually(t, "both have the authority", written)
 	if *validator().FailurePolicy != admissionv1.Ignore {
 		t.Error("it fails closed before it answers")
 	}
 	close(answers)
-	eventually(t, "it fails closed", func() bool { return *validator().FailurePolicy == admissionv1.Fail })
+	runtest.Eventually(t, "it fails closed", func() bool { return *validator().FailurePolicy == admissionv1.Fail })
 	if _, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Update(ctx, mutatingConfig("istio-sidecar-injector", "default"), metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "mended", written)
+	runtest.Eventually(t, "mended", written)
 	newKept(t, r)
-	eventually(t, "with another authority", written)
+	runtest.Eventually(t, "with another authority", written)
 	if injector("istio-sidecar-injector")[1] != nil || injector("canary")[0] != nil {
 		t.Error("others' webhooks are patched")
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/resource"
 	"github.com/egret-mesh/egret/internal/data/upstream"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 // internet is the outside: a Resolver and Forwarder that counts who was asked for.
@@ -379,7 +380,7 @@ func TestFloodOfOutsideQuestionsIsBounded(t *testing.T) {
 		if err := conn.WriteMsg(question(fmt.Sprintf("n%d.example", i), mdns.TypeA)); err != nil {
 			t.Fatal(err)
 		}
-		until(t, func() bool { return len(out.questions()) == i+1 })
+		runtest.Eventually(t, fmt.Sprintf("question %d is asked outside", i), func() bool { return len(out.questions()) == i+1 })
 	}
 	for _, tt := range []struct {
 		name string
@@ -398,20 +399,6 @@ func TestFloodOfOutsideQuestionsIsBounded(t *testing.T) {
 	for range maxOutside {
 		if m, err := conn.ReadMsg(); err != nil || m.Rcode != mdns.RcodeNameError {
 			t.Fatalf("%v, %v", m, err)
-		}
-	}
-}
-
-func until(t testing.TB, ok func() bool) {
-	t.Helper()
-	deadline := time.After(10 * time.Second)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatal("timed out")
 		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	mdns "github.com/miekg/dns"
+
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 func TestStreamTakesSeveralQueriesAndRefusesLongOnes(t *testing.T) {
@@ -76,5 +78,5 @@ func TestStreamsAreBounded(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("connection %d: %v, want it closed", maxStreams+1, err)
 	}
-	until(t, func() bool { return s.Stats().Dropped == 1 })
+	runtest.Eventually(t, "it is counted", func() bool { return s.Stats().Dropped == 1 })
 }

@@ -70,7 +70,7 @@ func TestTLSOnDemand(t *testing.T) {
 	}
 	// Live connections are judged again when the name is gone.
 	w.plane.remove("a.com")
-	w.until("live connections are closed", func() bool { return w.log.has("policy_changed") && w.proxy.Info().Connections == 0 })
+	w.until("live connections are closed", func() bool { return w.log.Has("policy_changed") && w.proxy.Info().Connections == 0 })
 	if _, err := w.tls("a.com"); err == nil {
 		t.Error("a removed name is served")
 	}
@@ -81,20 +81,18 @@ func TestDNSOnDemand(t *testing.T) {
 	w := newWorld(t, config.Limits{Timeout: 300 * time.Millisecond})
 	w.plane.host("a.com", "a.com", w.plain.Listener.Addr().String())
 	for range 2 {
-		if got := w.query("a.com"); got != "NOERROR 240.240.0.1" {
-			t.Errorf("a.com: %s", got)
-		}
-		if got := w.query("b.com"); !strings.HasPrefix(got, "NOERROR 240.242.0.") {
-			t.Errorf("an unknown name gets no sinkhole: %s", got)
-		}
+		// A machine that is busy may take longer than the short time that a query waits here.
+		w.until("a.com has an address", func() bool { return w.query("a.com") == "NOERROR 240.240.0.1" })
+		w.until("an unknown name has a sinkhole", func() bool { return strings.HasPrefix(w.query("b.com"), "NOERROR 240.242.0.") })
 	}
 	if w.asked() != 2 {
 		t.Errorf("%d questions for two names", w.asked())
 	}
 	w.plane.stop()
-	if got := w.query("c.com"); got != "SERVFAIL" || !w.log.has("config_not_available") {
+	if got := w.query("c.com"); got != "SERVFAIL" {
 		t.Errorf("without a control plane: %s", got)
 	}
+	w.until("the log says why", func() bool { return w.log.Has("config_not_available") })
 	if got := w.query("a.com"); got != "NOERROR 240.240.0.1" {
 		t.Errorf("a held name without a control plane: %s", got)
 	}
@@ -108,8 +106,8 @@ func TestControlPlaneAway(t *testing.T) {
 	w.plane.host("a.com", "a.com", w.plain.Listener.Addr().String())
 	w.plane.host("b.com", "b.com", w.plain.Listener.Addr().String())
 	c := w.client(true)
-	w.want(c, "a.com", "hello from a.com")
-	w.want(c, "known-not-to-exist.com", "502 not_in_registry")
+	w.until("a.com is held", func() bool { return w.get(c, "a.com") == "hello from a.com" })
+	w.until("another is known not to exist", func() bool { return w.get(c, "known-not-to-exist.com") == "502 not_in_registry" })
 	w.plane.stop()
 	w.want(c, "b.com", "503 config_not_available")
 	w.want(c, "a.com", "hello from a.com")
@@ -117,9 +115,7 @@ func TestControlPlaneAway(t *testing.T) {
 	if _, err := w.tls("b.com"); err == nil || !strings.Contains(err.Error(), "internal error") {
 		t.Errorf("TLS: %v", err)
 	}
-	if !w.log.has("config_not_available") {
-		t.Error("the log does not say why")
-	}
+	w.until("the log says why", func() bool { return w.log.Has("config_not_available") })
 	w.plane.start()
 	w.until("b.com is there", func() bool { return w.get(c, "b.com") == "hello from b.com" })
 	w.want(c, "a.com", "hello from a.com")
@@ -169,7 +165,7 @@ func TestWaiting(t *testing.T) {
 	if err := <-gone; err == nil {
 		t.Error("an answer without a control plane")
 	}
-	w.until("the one that left is let go", func() bool { return w.log.has("c.com") })
+	w.until("the one that left is let go", func() bool { return w.log.Has("c.com") })
 	w.plane.start()
 	waiting.Wait()
 	for range 20 {

@@ -1,7 +1,6 @@
 package instance_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -28,6 +26,7 @@ import (
 	"github.com/egret-mesh/egret/internal/data/instance"
 	"github.com/egret-mesh/egret/internal/data/resource"
 	"github.com/egret-mesh/egret/internal/data/resource/resourcetest"
+	"github.com/egret-mesh/egret/internal/runtest"
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
@@ -148,31 +147,13 @@ func (s *sockets) address(name string) string {
 	return s.open[name]
 }
 
-// logFile is a log that the tests read.
-type logFile struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logFile) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-func (*logFile) Close() error { return nil }
-func (l *logFile) has(text string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Contains(l.b.String(), text)
-}
-
 // world is a proxy on demand with its control plane.
 type world struct {
 	t       *testing.T
 	plane   *plane
 	proxy   *instance.Instance
 	sockets *sockets
-	log     *logFile
+	log     *runtest.Log
 	dns     string
 	plain   *httptest.Server
 	secure  *httptest.Server
@@ -191,7 +172,7 @@ const blockAll = `{"name":"80","vhds":{"configSource":{"ads":{}}},"ignorePortInH
 
 func newWorld(t *testing.T, limits config.Limits) *world {
 	t.Helper()
-	w := &world{t: t, plane: &plane{t: t, bodies: xds.Snapshot{}}, sockets: &sockets{open: map[string]string{}}, log: &logFile{}}
+	w := &world{t: t, plane: &plane{t: t, bodies: xds.Snapshot{}}, sockets: &sockets{open: map[string]string{}}, log: runtest.NewLog(t, "the proxy")}
 	echo := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { fmt.Fprintf(rw, "hello from %s", r.Host) })
 	w.plain, w.secure = httptest.NewServer(echo), httptest.NewTLSServer(echo)
 	t.Cleanup(w.plain.Close)
@@ -228,6 +209,9 @@ func newWorld(t *testing.T, limits config.Limits) *world {
 	running.Go(func() { _ = w.proxy.Serve(ctx, w.sockets, nil) })
 	running.Go(func() { _ = names.ServePacket(ctx, packets) })
 	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the proxy: %+v, what it asks for: %+v", w.proxy.Info(), w.proxy.Store().OnDemandStats())
+		}
 		cancel()
 		running.Wait()
 		if err := w.proxy.Close(); err != nil {
@@ -243,16 +227,7 @@ func newWorld(t *testing.T, limits config.Limits) *world {
 // until waits for a condition.
 func (w *world) until(what string, ok func() bool) {
 	w.t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(20 * time.Second)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-late:
-			w.t.Fatalf("not in time: %s; %+v %+v; log:\n%s", what, w.proxy.Info(), w.proxy.Store().OnDemandStats(), w.log.b.String())
-		}
-	}
+	runtest.Eventually(w.t, what, ok)
 }
 
 // client asks the proxy, over HTTP/2 or HTTP/1.

@@ -9,6 +9,7 @@ import (
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 // limited is a cluster whose default priority has the thresholds; the other has none.
@@ -112,7 +113,7 @@ func TestRequestsWaitForAConnection(t *testing.T) {
 		}()
 	}
 	q := &m.all()[0].queue
-	until(t, "both wait", func() bool { return q.waiting.Load() == 2 })
+	runtest.Eventually(t, "both wait", func() bool { return q.waiting.Load() == 2 })
 	_, err = m.Dial(t.Context(), c, h, nil, nil)
 	wantOverflow(t, err)
 

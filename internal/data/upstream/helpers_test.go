@@ -147,20 +147,5 @@ func pick(t testing.TB, m *Manager, c *config.Cluster, target *Target, avoid ...
 	return h
 }
 
-// until waits for a condition, with a deadline.
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(10 * time.Second)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("timed out waiting until %s", what)
-		}
-	}
-}
-
 // pass lets time pass on the clock of a synctest bubble.
 func pass(d time.Duration) { <-time.After(d) }

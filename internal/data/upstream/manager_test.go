@@ -16,6 +16,7 @@ import (
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 // reached picks n times and returns the hosts seen, sorted.
@@ -166,7 +167,7 @@ func TestHostsSurviveConfigurationChanges(t *testing.T) {
 	c.OnGone(func() { gone <- "c" })
 	src.set()
 	<-gone
-	until(t, "the state is freed", func() bool { return len(m.all()) == 0 })
+	runtest.Eventually(t, "the state is freed", func() bool { return len(m.all()) == 0 })
 	a.End(resource.PriorityDefault)
 	called := false
 	c.OnGone(func() { called = true })

@@ -1,22 +1,11 @@
 package install_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -24,60 +13,26 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 
 	"github.com/egret-mesh/egret/charts"
 	"github.com/egret-mesh/egret/internal/cli/cluster/install"
+	"github.com/egret-mesh/egret/internal/control/kube/kubetest"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
-
-// startAPIServer starts a real API server with etcd, from the folder that
-// EGRET_KUBERNETES_BIN names, and ends them with the test.
-func startAPIServer(t *testing.T) *install.Cluster {
-	t.Helper()
-	bin := os.Getenv("EGRET_KUBERNETES_BIN")
-	if bin == "" {
-		t.Skip("skipped: EGRET_KUBERNETES_BIN does not name a folder with etcd and kube-apiserver")
-	}
-	dir, etcd, peer, listen := t.TempDir(), freeAddress(t), freeAddress(t), freeAddress(t)
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyFile, tokens := filepath.Join(dir, "key.pem"), filepath.Join(dir, "tokens.csv")
-	for file, data := range map[string][]byte{keyFile: pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}),
-		tokens: []byte("admin,admin,1,system:masters\nnobody,nobody,2\n")} {
-		if err := os.WriteFile(file, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	start(t, filepath.Join(bin, "etcd"), "--data-dir", filepath.Join(dir, "etcd"), "--listen-client-urls", "http://"+etcd,
-		"--advertise-client-urls", "http://"+etcd, "--listen-peer-urls", "http://"+peer, "--log-level", "error", "--unsafe-no-fsync")
-	_, port, _ := net.SplitHostPort(listen)
-	start(t, filepath.Join(bin, "kube-apiserver"), "--etcd-servers", "http://"+etcd, "--bind-address", "127.0.0.1",
-		"--advertise-address", "127.0.0.1", "--secure-port", port, "--cert-dir", filepath.Join(dir, "certs"),
-		"--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", keyFile,
-		"--service-account-signing-key-file", keyFile, "--token-auth-file", tokens,
-		"--authorization-mode", "RBAC", "--service-cluster-ip-range", "10.96.0.0/16", "--endpoint-reconciler-type", "none",
-		"--disable-admission-plugins", "ServiceAccount")
-	c := connect(t, listen, "admin")
-	within(t, "the API server is ready", func() bool {
-		_, err := c.Dynamic.Resource(namespaces).Get(context.Background(), "default", metav1.GetOptions{})
-		return err == nil
-	})
-	t.Setenv("LISTEN", listen)
-	return c
-}
 
 var namespaces = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
 
-func connect(t *testing.T, listen, token string) *install.Cluster {
+// startAPIServer starts a real API server. Nothing makes service accounts, so pods need none.
+func startAPIServer(t *testing.T) *kubetest.APIServer {
 	t.Helper()
-	config := &rest.Config{Host: "https://" + listen, BearerToken: token, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: 200, Burst: 200}
+	return kubetest.StartAPIServer(t, "--disable-admission-plugins", "ServiceAccount")
+}
+
+// connect is the cluster as who has a token sees it.
+func connect(t *testing.T, api *kubetest.APIServer, token string) *install.Cluster {
+	t.Helper()
+	config := api.Config(token)
 	d, err := dynamic.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
@@ -89,54 +44,12 @@ func connect(t *testing.T, listen, token string) *install.Cluster {
 	return &install.Cluster{Dynamic: d, Mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(known))}
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
-func start(t *testing.T, program string, args ...string) {
-	t.Helper()
-	cmd := exec.Command(program, args...)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			text := said.String()
-			t.Logf("%s said: %s", program, text[max(0, len(text)-1500):])
-		}
-	})
-}
-
-func within(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	timeout := time.After(2 * time.Minute)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-timeout:
-			t.Fatalf("not in two minutes: %s", what)
-		}
-	}
-}
-
 // TestOnAnAPIServer: what install applies is taken, an upgrade removes what it drops, keeps
 // what istiod wrote, verify sees what is missing, and purge leaves nothing. No controller
 // runs, so nothing gets ready.
 func TestOnAnAPIServer(t *testing.T) {
-	c := startAPIServer(t)
+	api := startAPIServer(t)
+	c := connect(t, api, kubetest.Admin)
 	ctx := context.Background()
 	plan := func(sets ...string) (*install.Plan, []install.Rendered) {
 		p, err := install.NewPlan(install.Request{Charts: charts.Files(), Version: "1", Sets: sets})
@@ -163,7 +76,7 @@ func TestOnAnAPIServer(t *testing.T) {
 		}
 	})
 	t.Run("no rights", func(t *testing.T) {
-		err := connect(t, os.Getenv("LISTEN"), "nobody").Install(ctx, p, all, install.Options{})
+		err := connect(t, api, kubetest.Nobody).Install(ctx, p, all, install.Options{})
 		if err == nil || !strings.Contains(err.Error(), "cluster-admin") {
 			t.Errorf("%v", err)
 		}
@@ -228,7 +141,7 @@ func purged(t *testing.T, c *install.Cluster) {
 	// No controller finishes a namespace here, so the test does, as the one of Kubernetes would.
 	done := make(chan error, 1)
 	go func() { done <- c.Purge(ctx, "istio-system", install.Removal{Tell: func(string) {}}) }()
-	within(t, "purge ends", func() bool {
+	runtest.Eventually(t, "purge ends", func() bool {
 		select {
 		case err := <-done:
 			if err != nil {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/egret-mesh/egret/charts"
 	"github.com/egret-mesh/egret/internal/cli/cluster/install"
+	"github.com/egret-mesh/egret/internal/control/kube/kubetest"
+	"github.com/egret-mesh/egret/internal/runtest"
 )
 
 var (
@@ -38,7 +40,7 @@ func (d day) install(meanwhile func(), sets ...string) {
 	all := render(d.T, install.Request{Version: "1", Sets: sets})
 	done := make(chan error, 1)
 	go func() { done <- d.c.Install(context.Background(), p, all, install.Options{}) }()
-	within(d.T, "the install ends", func() bool {
+	runtest.Eventually(d.T, "the install ends", func() bool {
 		meanwhile()
 		select {
 		case err := <-done:
@@ -69,7 +71,7 @@ func release(r dynamic.ResourceInterface, name string, fields ...string) {
 
 // TestBadDays: installs over what is half removed, and removals of what is half there.
 func TestBadDays(t *testing.T) {
-	c := startAPIServer(t)
+	c := connect(t, startAPIServer(t), kubetest.Admin)
 	ctx := context.Background()
 	d := day{t, c}
 
@@ -150,7 +152,7 @@ func userObjects(d day) {
 	ctx := context.Background()
 	entry := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
 		"metadata": map[string]any{"name": "mine"}, "spec": map[string]any{"hosts": []any{"www.example.com"}}}}
-	within(d.T, "the entry is taken", func() bool {
+	runtest.Eventually(d.T, "the entry is taken", func() bool {
 		_, err := d.c.Dynamic.Resource(entriesResource).Namespace("default").Create(ctx, entry, metav1.CreateOptions{})
 		return err == nil
 	})
