@@ -1,6 +1,7 @@
 package egretproxy
 
 import (
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -99,16 +100,50 @@ func TestCapture(t *testing.T) {
 	}
 }
 
+// Whatever the arguments are, rules are made whole or not at all: the proxy's own
+// connections pass, what leaves is captured where all is asked for, and text of the
+// arguments is nowhere but in its place.
 func FuzzCapture(f *testing.F) {
-	f.Add("*", "10.0.0.0/8", "80,443", "1337", "eth0", "nameserver 1.2.3.4")
-	f.Add("::/0", "", "*", "0", "", "nameserver fe80::1%eth0")
-	f.Fuzz(func(t *testing.T, include, exclude, ports, users, devices, resolv string) {
-		c := captureFlags{
-			outboundPort: "15001", inboundPort: "15006", tunnelPort: "15008", uids: users, includeRanges: include, excludeRanges: exclude,
-			includeInbound: ports, excludePorts: ports, excludeInterfaces: devices, redirectDNS: true,
+	for _, args := range [][]string{
+		istioInit,
+		{"-i", "10.0.0.0/8,fd00::/8", "-x", "10.1.0.0/16", "-q", "443", "-o", "3306", "-b", "80, 8080"},
+		{"-u", "1337,0", "-g", "4321", "-c", "net1", "-k", "vm0", "--redirect-dns", "--capture-all-dns"},
+		{"--redirect-dns", "--drop-invalid=true", "--dual-stack", "-m", "REDIRECT", "-p", "15002"},
+		{"--cni-mode=false", "-i", "*", "-x", "::/0", "-d", ""},
+	} {
+		f.Add(strings.Join(args, "\x00"), "nameserver 1.2.3.4\nnameserver fe80::1%eth0")
+	}
+	f.Fuzz(func(t *testing.T, args, resolv string) {
+		var c captureFlags
+		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+		flags.SetOutput(io.Discard)
+		c.register(flags, func(string) string { return "" })
+		if flags.Parse(strings.Split(args, "\x00")) != nil || checkCapture(flags, nil) != nil {
+			return
 		}
-		if p, err := c.pod(strings.NewReader(resolv)); err == nil && !strings.HasPrefix(p.String(), "table inet istio {") {
-			t.Errorf("%+v", p)
+		p, err := c.pod(strings.NewReader(resolv))
+		if err != nil {
+			return
+		}
+		rules := p.String()
+		if !strings.HasPrefix(rules, "table inet istio {\n") || !strings.HasSuffix(rules, "\n}\n") || strings.Count(rules, "{") != strings.Count(rules, "}") {
+			t.Errorf("%q makes\n%s", args, rules)
+		}
+		has := func(line string) {
+			if !strings.Contains(rules, "\t\t"+line+"\n") {
+				t.Errorf("%q makes no %q:\n%s", args, line, rules)
+			}
+		}
+		for _, uid := range p.UIDs {
+			has(fmt.Sprintf("meta skuid %d return", uid))
+		}
+		if p.AllOutbound {
+			has(fmt.Sprintf("meta l4proto tcp redirect to :%d", p.OutboundPort))
+		}
+		for line := range strings.Lines(rules) {
+			if strings.ContainsFunc(strings.TrimSuffix(strings.TrimLeft(line, "\t"), "\n"), func(r rune) bool { return r < ' ' || r > '~' }) {
+				t.Errorf("%q makes the line %q", args, line)
+			}
 		}
 	})
 }

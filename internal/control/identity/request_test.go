@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"crypto"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -85,7 +86,13 @@ func FuzzRequest(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		mustBeFor(t, chain, id)
+		leaf := mustBeFor(t, chain, id)
+		if k, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !k.Equal(public) {
+			t.Errorf("signed for the key %v, asked for %v", leaf.PublicKey, public)
+		}
+		if leaf.NotAfter.After(authority.NotAfter()) {
+			t.Errorf("until %v, the authority until %v", leaf.NotAfter, authority.NotAfter())
+		}
 	})
 }
 
