@@ -1,6 +1,9 @@
 package scenario
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // podScenarios are about what injection makes of a pod, and about the commands that
 // look at it.
@@ -29,6 +32,7 @@ func podScenarios() []Scenario {
 			},
 			Undo: []string{remove + "inbound.yaml --now"},
 		},
+		strictMutualTLS(),
 		{
 			Name: "kube-inject", What: "kube-inject makes of a file what the webhook makes of a pod",
 			Steps: []Step{
@@ -49,5 +53,30 @@ func podScenarios() []Scenario {
 				{Run: "istioctl analyze"},
 			},
 		},
+	}
+}
+
+// strictMutualTLS is a namespace that takes nothing but the mesh's TLS. Its pods also go to the
+// egress gateway with it.
+func strictMutualTLS() Scenario {
+	const (
+		editMesh = "kubectl get configmap istio -n istio-system -o yaml | sed '%s' | kubectl replace -f -"
+		tellWho  = `s|^\( *\)accessLogFile: .*|&\n\1accessLogFormat: "%%REQ(:AUTHORITY)%% %%RESPONSE_CODE%% by %%DOWNSTREAM_PEER_URI_SAN%%\\n"|`
+	)
+	return Scenario{
+		Name: "strict-mtls", What: "PeerAuthentication STRICT: who has a sidecar passes, who has none is refused; the gateway knows who calls",
+		Steps: []Step{
+			{Run: apply + "strict-mtls.yaml", Want: "created"},
+			{Run: "kubectl wait -n secure --for=condition=Ready pod/web pod/bare --timeout=90s"},
+			{Run: status("test", "http://web.secure/"), Want: "^200", Within: settle},
+			{Run: status("-n secure bare", "http://web/"), Want: "^502"},
+			{Run: "kubectl logs -n secure web -c istio-proxy --tail=50 | grep no_filter_chain", Want: `GET / .*502`, Within: settle},
+			{Run: fmt.Sprintf(editMesh, fmt.Sprintf(tellWho)), Want: "replaced"},
+			{Run: status("test", "http://web.secure/") + " && kubectl logs -n secure web -c istio-proxy --tail=5",
+				Want: `web\.secure 200 by spiffe://cluster\.local/ns/default/sa/default`, Within: settle},
+			{Run: status("-n secure web", "http://api.example.com/") + " && " + gatewayLog,
+				Want: `(?s)^200.*api\.example\.com 200 by spiffe://cluster\.local/ns/secure/sa/default`, Within: settle},
+		},
+		Undo: []string{fmt.Sprintf(editMesh, "/accessLogFormat/d"), remove + "strict-mtls.yaml --now"},
 	}
 }
