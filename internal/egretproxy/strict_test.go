@@ -28,7 +28,7 @@ data:
   mesh: |
     outboundTrafficPolicy: {mode: REGISTRY_ONLY}
     accessLogFile: %s
-    accessLogFormat: "%%REQ(:AUTHORITY)%% %%RESPONSE_CODE%% from %%DOWNSTREAM_PEER_URI_SAN%%\n"
+    accessLogFormat: "%%REQ(:AUTHORITY)%% %%RESPONSE_CODE%% to %%DOWNSTREAM_LOCAL_URI_SAN%% from %%DOWNSTREAM_PEER_URI_SAN%%\n"
 ---
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
@@ -73,12 +73,17 @@ spec:
 	call := func() string { return ask("127.0.0.1:8080", "www.site.example") }
 	runtest.Eventually(t, "a call goes through", func() bool { return strings.HasPrefix(call(), "200") })
 	account := spiffe("istio-system", "ingress").String()
-	if got := call(); !strings.Contains(got, "200 www.site.example from 127.0.0.6") || !strings.Contains(got, "URI="+account) {
+	own := spiffe("default", "web").String()
+	if got := call(); !strings.Contains(got, "200 www.site.example from 127.0.0.6") || !strings.Contains(got, "By="+own+";") || !strings.Contains(got, "URI="+account) {
 		t.Errorf("the workload sees %s", got)
+	}
+	callers := get(t, "http://"+gateway.stats.String()+"/stats/prometheus")
+	if !strings.Contains(callers, `source_principal="`+account+`"`) || !strings.Contains(callers, `destination_principal="`+own+`"`) {
+		t.Error("the caller's metrics do not name both")
 	}
 	runtest.Eventually(t, "the sidecar's log tells who called", func() bool {
 		text, _ := os.ReadFile(log)
-		return strings.Contains(string(text), "www.site.example 200 from "+account)
+		return strings.Contains(string(text), "www.site.example 200 to "+own+" from "+account)
 	})
 
 	at := func(port int) string { return fmt.Sprintf("%s:%d", podAddress, port) }
@@ -98,7 +103,7 @@ spec:
 		}
 	}
 	text := get(t, "http://"+sidecar.stats.String()+"/stats/prometheus")
-	for _, want := range []string{`egret_denied_total{host="web",reason="no_filter_chain"} 2`, `connection_security_policy="mutual_tls"`} {
+	for _, want := range []string{`egret_denied_total{host="web",reason="no_filter_chain"} 2`, `connection_security_policy="mutual_tls"`, `source_principal="` + account + `"`, `destination_principal="` + own + `"`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in the metrics", want)
 		}

@@ -121,8 +121,8 @@ var commands = sorted([]Command{
 	{Name: "UPSTREAM_PEER_SUBJECT"}, {Name: "UPSTREAM_PEER_ISSUER"}, {Name: "UPSTREAM_PEER_CERT"},
 	{Name: "UPSTREAM_PEER_CERT_V_START"}, {Name: "UPSTREAM_PEER_CERT_V_END"},
 	{Name: "UPSTREAM_PEER_URI_SAN"}, {Name: "UPSTREAM_PEER_DNS_SAN"}, {Name: "UPSTREAM_PEER_IP_SAN"},
-	{Name: "UPSTREAM_LOCAL_URI_SAN", Use: Empty, Note: notKept}, {Name: "UPSTREAM_LOCAL_DNS_SAN", Use: Empty, Note: notKept},
-	{Name: "UPSTREAM_LOCAL_IP_SAN", Use: Empty, Note: notKept},
+	{Name: "UPSTREAM_LOCAL_URI_SAN"}, {Name: "UPSTREAM_LOCAL_DNS_SAN"},
+	{Name: "UPSTREAM_LOCAL_IP_SAN"},
 	// Downstream.
 	{Name: "DOWNSTREAM_REMOTE_ADDRESS"}, {Name: "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", check: checkMask}, {Name: "DOWNSTREAM_REMOTE_PORT"},
 	{Name: "DOWNSTREAM_DIRECT_REMOTE_ADDRESS"}, {Name: "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", check: checkMask}, {Name: "DOWNSTREAM_DIRECT_REMOTE_PORT"},
@@ -142,9 +142,9 @@ var commands = sorted([]Command{
 	{Name: "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256"}, {Name: "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1"}, {Name: "DOWNSTREAM_PEER_CHAIN_SERIALS"},
 	{Name: "DOWNSTREAM_PEER_ISSUER_FINGERPRINT_256", Use: Empty, Note: noChain}, {Name: "DOWNSTREAM_PEER_ISSUER_SERIAL", Use: Empty, Note: noChain},
 	{Name: "DOWNSTREAM_PEER_OTHERNAME_SAN", Use: Empty, Note: notKept}, {Name: "DOWNSTREAM_LOCAL_OTHERNAME_SAN", Use: Empty, Note: notKept},
-	{Name: "DOWNSTREAM_LOCAL_SUBJECT", Use: Empty, Note: notKept}, {Name: "DOWNSTREAM_LOCAL_URI_SAN", Use: Empty, Note: notKept},
-	{Name: "DOWNSTREAM_LOCAL_DNS_SAN", Use: Empty, Note: notKept}, {Name: "DOWNSTREAM_LOCAL_IP_SAN", Use: Empty, Note: notKept},
-	{Name: "DOWNSTREAM_LOCAL_EMAIL_SAN", Use: Empty, Note: notKept},
+	{Name: "DOWNSTREAM_LOCAL_SUBJECT"}, {Name: "DOWNSTREAM_LOCAL_URI_SAN"},
+	{Name: "DOWNSTREAM_LOCAL_DNS_SAN"}, {Name: "DOWNSTREAM_LOCAL_IP_SAN"},
+	{Name: "DOWNSTREAM_LOCAL_EMAIL_SAN"},
 	{Name: "TLS_JA3_FINGERPRINT", Use: Empty, Note: "client fingerprints are not computed"},
 	{Name: "TLS_JA4_FINGERPRINT", Use: Empty, Note: "client fingerprints are not computed"},
 	// Identity and surroundings.

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
@@ -50,21 +51,24 @@ func (c *Conn) certificate(d resource.ClientCertDetails) string {
 	if known := c.cert.Load(); known != nil && known.details == d {
 		return known.text
 	}
-	made := &clientCert{d, certElement(c.TLS.PeerCertificates, d)}
+	made := &clientCert{d, certElement(c.TLS, d)}
 	c.cert.Store(made)
 	return made.text
 }
 
-// certElement is one element of x-forwarded-client-cert, in Envoy's order. There is no By
-// key: it is for servers whose certificates have URIs. What a certificate says, other than
-// in Envoy, cannot end its value: where it could, it is quoted (Envoy's documentation of
+// certElement is one element of x-forwarded-client-cert, in Envoy's order. By is the proxy's
+// own URI, where its certificate has one. What a certificate says, other than in Envoy, cannot
+// end its value: where it could, it is quoted (Envoy's documentation of
 // the header asks its readers to know that), and control characters become "?".
-func certElement(chain []*x509.Certificate, d resource.ClientCertDetails) string {
+func certElement(s *credentials.Session, d resource.ClientCertDetails) string {
+	chain := s.PeerCertificates
 	leaf := chain[0]
-	sum := sha256.Sum256(leaf.Raw)
-	b := append([]byte("Hash="), hex.EncodeToString(sum[:])...)
+	var b []byte
 	add := func(key, value string, quoted bool) {
-		b = append(append(append(b, ';'), key...), '=')
+		if len(b) > 0 {
+			b = append(b, ';')
+		}
+		b = append(append(b, key...), '=')
 		if !quoted && strings.ContainsAny(value, `,;="`) {
 			quoted, value = true, strings.ReplaceAll(value, `"`, `\"`)
 		}
@@ -73,6 +77,11 @@ func certElement(chain []*x509.Certificate, d resource.ClientCertDetails) string
 		}
 		b = append(b, value...)
 	}
+	if by := s.OwnPrincipal(); by != "" {
+		add("By", printable(by), false)
+	}
+	sum := sha256.Sum256(leaf.Raw)
+	add("Hash", hex.EncodeToString(sum[:]), false)
 	if d.Cert {
 		add("Cert", escapedPEM(chain[:1]), true)
 	}

@@ -11,27 +11,33 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
 // shown is a session whose client has shown a certificate that says what it can to break
 // out of the header.
-func shown(t *testing.T) *tls.ConnectionState {
+func shown(t *testing.T) *credentials.Session {
 	t.Helper()
 	uri, err := url.Parse("spiffe://cluster.local/ns/a/sa/b")
 	if err != nil {
 		t.Fatal(err)
 	}
+	gateway, err := url.Parse("spiffe://cluster.local/ns/g/sa/g")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := &x509.Certificate{URIs: []*url.URL{gateway}}
 	leaf := &x509.Certificate{Raw: []byte("leaf"), URIs: []*url.URL{uri, {Scheme: "x", Opaque: `a,By=spiffe://evil;Hash="0"`}},
 		DNSNames: []string{"a.example", "b\r\nx-evil: 1"}, Subject: pkix.Name{CommonName: "a\" ;Hash=0,\r\nx-evil: 1", Organization: []string{"o"}}}
-	return &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf, {Raw: []byte("issuer")}}}
+	return credentials.NewSession(tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf, {Raw: []byte("issuer")}}}, own)
 }
 
 // TestForwardedClientCert: a client is believed only about a certificate that it has
 // shown, and its certificate cannot say more than its place in the header.
 func TestForwardedClientCert(t *testing.T) {
 	sum := sha256.Sum256([]byte("leaf"))
-	hash := "Hash=" + hex.EncodeToString(sum[:])
+	hash := "By=spiffe://cluster.local/ns/g/sa/g;Hash=" + hex.EncodeToString(sum[:])
 	inPEM := func(raw string) string {
 		text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte(raw)}))
 		return strings.NewReplacer("\n", "%0A", " ", "%20", "=", "%3D").Replace(text)

@@ -11,7 +11,6 @@ package http
 
 import (
 	"context"
-	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http1"
 	"github.com/egret-mesh/egret/internal/data/http2"
@@ -42,7 +42,7 @@ type Conn struct {
 	DirectLocal netip.AddrPort
 	// TLS is the session that the proxy ended, and Handshake the time from Start to its
 	// handshake's end; nil: plain text.
-	TLS       *tls.ConnectionState
+	TLS       *credentials.Session
 	Handshake time.Duration
 	// Plan is called once per request, when its first bytes are there. A plan that
 	// denies, or whose chain does not serve HTTP, refuses the request.

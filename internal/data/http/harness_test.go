@@ -3,7 +3,6 @@ package http
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/record"
@@ -84,7 +84,7 @@ type world struct {
 	ctx              context.Context
 	drain            context.CancelFunc
 	info             decide.Conn
-	tls              atomic.Pointer[tls.ConnectionState] // of the client; nil: plain text
+	tls              atomic.Pointer[credentials.Session] // of the client; nil: plain text
 	protocol         resource.UpstreamProtocol           // of clusters
 	scarce           func() bool
 	served           sync.WaitGroup

@@ -1,9 +1,9 @@
 package http
 
 import (
-	"crypto/tls"
 	"net/netip"
 
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/http1"
 	"github.com/egret-mesh/egret/internal/data/record"
 )
@@ -36,7 +36,7 @@ type server interface {
 	localAddr() netip.AddrPort
 	protocol() record.Protocol
 	// session is the upstream's TLS session; nil: plain text.
-	session() *tls.ConnectionState
+	session() *credentials.Session
 	// ask sends a request whose body is x.small or nothing, and may wait until
 	// something of the answer is there.
 	ask(x *exchange) failure

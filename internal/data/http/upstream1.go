@@ -1,11 +1,11 @@
 package http
 
 import (
-	"crypto/tls"
 	"net"
 	"net/netip"
 	"time"
 
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/http1"
 	"github.com/egret-mesh/egret/internal/data/record"
 	"github.com/egret-mesh/egret/internal/data/resource"
@@ -28,13 +28,13 @@ type upstreamConn struct {
 	since    time.Duration        // idle since, on the handler's clock
 	expires  time.Duration        // when it has reached its age, on the handler's clock; 0: never
 	local    netip.AddrPort       // %UPSTREAM_LOCAL_ADDRESS%
-	tls      *tls.ConnectionState // nil: plain text
+	tls      *credentials.Session // nil: plain text
 }
 
 var _ server = (*upstreamConn)(nil)
 
 func newUpstreamConn(x *exchange, conn net.Conn, home *hostPool, key string) *upstreamConn {
-	u := &upstreamConn{home: home, host: x.host, priority: x.target.Priority, key: key, idle: x.cluster.UpstreamIdleTimeout, local: localOf(conn), tls: sessionOf(conn)}
+	u := &upstreamConn{home: home, host: x.host, priority: x.target.Priority, key: key, idle: x.cluster.UpstreamIdleTimeout, local: localOf(conn), tls: x.host.Session(conn)}
 	if u.idle <= 0 {
 		u.idle = defaultUpstreamIdle
 	}
@@ -54,16 +54,6 @@ func localOf(conn net.Conn) netip.AddrPort {
 	return netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
 }
 
-// sessionOf is what is known of the TLS session of a connection; nil: plain text.
-func sessionOf(conn net.Conn) *tls.ConnectionState {
-	c, ok := conn.(*tls.Conn)
-	if !ok {
-		return nil
-	}
-	s := c.ConnectionState()
-	return &s
-}
-
 // Read is for the reader: later reads than the first.
 func (u *upstreamConn) Read(p []byte) (int, error) { return u.wire.read(p) }
 
@@ -77,7 +67,7 @@ func (u *upstreamConn) close() {
 func (u *upstreamConn) localAddr() netip.AddrPort { return u.local }
 func (u *upstreamConn) protocol() record.Protocol { return record.ProtocolHTTP11 }
 
-func (u *upstreamConn) session() *tls.ConnectionState { return u.tls }
+func (u *upstreamConn) session() *credentials.Session { return u.tls }
 
 // SetDeadline is for the watch.
 func (u *upstreamConn) SetDeadline(t time.Time) error { return u.conn.SetDeadline(t) }

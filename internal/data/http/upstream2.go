@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/http1"
 	"github.com/egret-mesh/egret/internal/data/http2"
 	"github.com/egret-mesh/egret/internal/data/reason"
@@ -47,7 +48,7 @@ type sharedConn struct {
 	requests uint32        // guarded by sharedPool.mu
 	full     atomic.Bool   // there have been as many requests as there may be
 	local    netip.AddrPort
-	tls      *tls.ConnectionState // nil: plain text
+	tls      *credentials.Session // nil: plain text
 }
 
 // newSharedConn begins HTTP/2 on a new connection.
@@ -66,7 +67,7 @@ func newSharedConn(x *exchange, conn net.Conn, key string) (*sharedConn, error) 
 		return nil, err
 	}
 	return &sharedConn{client: client, key: key, host: x.host, priority: x.target.Priority,
-		limit: c.MaxRequestsPerConn, age: c.MaxConnectionAge, local: localOf(conn), tls: sessionOf(conn)}, nil
+		limit: c.MaxRequestsPerConn, age: c.MaxConnectionAge, local: localOf(conn), tls: x.host.Session(conn)}, nil
 }
 
 // upstreamStream is the upstream's side of an attempt over HTTP/2.
@@ -81,7 +82,7 @@ var _ server = (*upstreamStream)(nil)
 func (u *upstreamStream) localAddr() netip.AddrPort { return u.conn.local }
 func (u *upstreamStream) protocol() record.Protocol { return record.ProtocolHTTP2 }
 
-func (u *upstreamStream) session() *tls.ConnectionState { return u.conn.tls }
+func (u *upstreamStream) session() *credentials.Session { return u.conn.tls }
 
 // send opens the stream with the request's head.
 func (u *upstreamStream) send(x *exchange, end bool) failure {

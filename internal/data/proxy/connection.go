@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/config"
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/decide"
 	"github.com/egret-mesh/egret/internal/data/http"
 	"github.com/egret-mesh/egret/internal/data/reason"
@@ -41,7 +41,7 @@ type connection struct {
 	plan       decide.ConnPlan // the verdict's; when refused, in the words for that
 	entry      *record.Entry   // nil where the HTTP handler records
 	// session is the client's TLS, where the proxy ends it; handshake the time from start.
-	session   *tls.ConnectionState
+	session   *credentials.Session
 	handshake time.Duration
 
 	// verdict is nil until the connection is decided, and while it is refused.

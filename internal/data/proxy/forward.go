@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"crypto/tls"
 	"math/rand/v2"
 	"net"
 	"time"
@@ -95,10 +94,7 @@ func (c *connection) dial(v *verdict) (_ net.Conn, _ *upstream.Host, answered []
 	c.entry.UpstreamHost, c.entry.UpstreamHostName, c.entry.Attempts = host.String(), host.Hostname(), 1
 	c.entry.UpstreamConnected = time.Since(c.start)
 	c.entry.UpstreamLocalAddress = addrPort(up.LocalAddr())
-	if t, ok := up.(*tls.Conn); ok {
-		session := t.ConnectionState()
-		c.entry.UpstreamTLS = &session
-	}
+	c.entry.UpstreamTLS = host.Session(up)
 	if asked := v.tunnel(); asked != nil {
 		if up, answered, err = c.openTunnel(ctx, asked, cluster, up, host); err != nil {
 			host.Closed(resource.PriorityDefault)

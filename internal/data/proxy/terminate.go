@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
@@ -43,9 +44,8 @@ func (c *connection) terminate(spec *resource.DownstreamTLS) bool {
 		return c.handshakeFailed(err, "")
 	}
 	c.seen.bytes, c.stream = nil, conn
-	session := conn.ConnectionState()
-	c.info.Terminated, c.info.ALPN = true, session.NegotiatedProtocol
-	c.session, c.handshake = &session, time.Since(c.start)
+	c.session, c.handshake = credentials.NewSession(conn.ConnectionState(), server.own()), time.Since(c.start)
+	c.info.Terminated, c.info.ALPN = true, c.session.NegotiatedProtocol
 	v := *c.verdict.Load()
 	v.info, v.tls = c.info, spec
 	c.verdict.Store(&v)

@@ -206,6 +206,17 @@ func (s *tlsServer) secret() *tls.Certificate {
 	return nil
 }
 
+// own is the certificate that clients are shown, the first where there are several; nil: it
+// cannot be read.
+func (s *tlsServer) own() *x509.Certificate {
+	for _, pair := range s.certs {
+		if cert, _ := pair.Get(); cert != nil {
+			return cert.Leaf
+		}
+	}
+	return nil
+}
+
 // ready fails where no certificate can be read: then there is nothing to say to a client.
 func (s *tlsServer) ready() error {
 	var last error

@@ -148,7 +148,7 @@ func responseAttribute(e *Entry, name string) expression.Value {
 }
 
 func connectionAttribute(e *Entry, name string) expression.Value {
-	c := certificate(e.DownstreamTLS)
+	c := e.DownstreamTLS.Peer()
 	switch name {
 	case "id":
 		return expression.OfInt(int64(e.ConnectionID))
@@ -178,9 +178,7 @@ func connectionAttribute(e *Entry, name string) expression.Value {
 			return some(c.DNSNames[0])
 		}
 	case "uri_san_peer_certificate":
-		if len(c.URIs) > 0 {
-			return some(c.URIs[0].String())
-		}
+		return some(e.DownstreamTLS.PeerPrincipal())
 	}
 	return expression.Missing()
 }

@@ -4,10 +4,10 @@
 package record
 
 import (
-	"crypto/tls"
 	"net/netip"
 	"time"
 
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
@@ -116,7 +116,7 @@ type Entry struct {
 	// ConnectionID counts the connections of the process; 0: unknown.
 	ConnectionID uint64
 	// TLS sessions; nil: plain text, or not ended here.
-	DownstreamTLS, UpstreamTLS *tls.ConnectionState
+	DownstreamTLS, UpstreamTLS *credentials.Session
 	Attempts                   uint32
 
 	// Host is the destination's name for metrics and denials: authority without

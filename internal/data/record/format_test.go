@@ -22,6 +22,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
 	"github.com/egret-mesh/egret/internal/format"
@@ -303,7 +304,7 @@ func BenchmarkTextLine(b *testing.B) {
 }
 
 // sessionPair are the two sides of a mutual TLS session.
-func sessionPair(t *testing.T) (client, server *tls.ConnectionState) {
+func sessionPair(t *testing.T) (client, server *credentials.Session) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -331,8 +332,11 @@ func sessionPair(t *testing.T) (client, server *tls.ConnectionState) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	cs, ss := c.ConnectionState(), s.ConnectionState()
-	return &cs, &ss
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return credentials.NewSession(c.ConnectionState(), leaf), credentials.NewSession(s.ConnectionState(), leaf)
 }
 
 func TestTLSOperators(t *testing.T) {
@@ -340,8 +344,11 @@ func TestTLSOperators(t *testing.T) {
 	e.UpstreamTLS, e.DownstreamTLS = sessionPair(t)
 	sum := sha256.Sum256(e.DownstreamTLS.PeerCertificates[0].Raw)
 	for format, want := range map[string]string{
-		"%DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_TLS_CIPHER%":                   "TLSv1.2 ECDHE-ECDSA-AES128-GCM-SHA256",
-		"%UPSTREAM_TLS_VERSION% %UPSTREAM_TLS_CIPHER%":                       "TLSv1.2 ECDHE-ECDSA-AES128-GCM-SHA256",
+		"%DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_TLS_CIPHER%": "TLSv1.2 ECDHE-ECDSA-AES128-GCM-SHA256",
+		"%UPSTREAM_TLS_VERSION% %UPSTREAM_TLS_CIPHER%":     "TLSv1.2 ECDHE-ECDSA-AES128-GCM-SHA256",
+		`"%DOWNSTREAM_LOCAL_SUBJECT%"`:                     `"CN=test,O=Egret"`,
+		"%DOWNSTREAM_LOCAL_URI_SAN% %DOWNSTREAM_LOCAL_DNS_SAN% %DOWNSTREAM_LOCAL_IP_SAN% %DOWNSTREAM_LOCAL_EMAIL_SAN%": "spiffe://cluster.local/ns/default/sa/test a.example,b.example 10.0.0.1 x@example.com",
+		"%UPSTREAM_LOCAL_URI_SAN% %UPSTREAM_LOCAL_DNS_SAN% %UPSTREAM_LOCAL_IP_SAN%":                                    "spiffe://cluster.local/ns/default/sa/test a.example,b.example 10.0.0.1",
 		`"%DOWNSTREAM_PEER_SUBJECT%"`:                                        `"CN=test,O=Egret"`,
 		"%DOWNSTREAM_PEER_URI_SAN%":                                          "spiffe://cluster.local/ns/default/sa/test",
 		"%DOWNSTREAM_PEER_DNS_SAN% %DOWNSTREAM_PEER_IP_SAN%":                 "a.example,b.example 10.0.0.1",
@@ -351,7 +358,7 @@ func TestTLSOperators(t *testing.T) {
 		"%DOWNSTREAM_PEER_CERT_V_START(%Y)% %UPSTREAM_PEER_CERT_V_END%":      "2026 9999-01-02T03:04:05.000Z",
 		"%DOWNSTREAM_PEER_ISSUER_SERIAL%":                                    "-",
 		"%UPSTREAM_PEER_DNS_SAN%":                                            "a.example,b.example",
-		"%DOWNSTREAM_TLS_SESSION_ID% %DOWNSTREAM_LOCAL_URI_SAN%":             "- -",
+		"%DOWNSTREAM_TLS_SESSION_ID%":                                        "-",
 		`%COALESCE({"operators": ["SPAN_ID", "DOWNSTREAM_TLS_VERSION"]}):5%`: "TLSv1",
 	} {
 		if got := line(t, resource.AccessLog{Text: format}, e); got != want {

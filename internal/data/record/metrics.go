@@ -28,7 +28,8 @@ var buckets = []float64{0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 
 
 // varying are the labels of Istio's standard metrics whose values differ by call.
 var varying = []string{"destination_service", "destination_service_name", "destination_service_namespace",
-	"request_protocol", "response_code", "response_flags", "grpc_response_status", "connection_security_policy"}
+	"request_protocol", "response_code", "response_flags", "grpc_response_status", "connection_security_policy",
+	"source_principal", "destination_principal"}
 
 // metrics counts. Handles are kept in maps by comparable keys, so that counting a
 // known series takes a read lock and allocates nothing.
@@ -126,14 +127,14 @@ func (m *metrics) handler() http.Handler {
 }
 
 // labels are those of Istio's labels that are the same for all calls of this proxy's
-// workload, or with inbound for all calls to it. The other side is not known: nothing is
-// exchanged about peers.
+// workload, or with inbound for all calls to it. Of the other side only its
+// certificate is known, which varies: nothing is exchanged about peers.
 func (w Workload) labels(inbound bool) prometheus.Labels {
 	own, peer, reporter := "source_", "destination_", "source"
 	if inbound {
 		own, peer, reporter = peer, own, "destination"
 	}
-	out := prometheus.Labels{"reporter": reporter, own + "principal": unknown, peer + "principal": unknown}
+	out := prometheus.Labels{"reporter": reporter}
 	for name, value := range map[string]string{
 		"workload": w.Name, "workload_namespace": w.Namespace, "app": w.App, "version": w.Version, "cluster": w.Cluster,
 		"canonical_service": w.App, "canonical_revision": w.Version,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/reason"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
@@ -83,23 +84,33 @@ func TestInboundMetrics(t *testing.T) {
 	}
 	call(func(*Entry) {})
 	call(func(e *Entry) {
-		e.DownstreamTLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{}}}
+		e.DownstreamTLS = credentials.NewSession(tls.ConnectionState{PeerCertificates: []*x509.Certificate{{}}}, nil)
 	})
+	client, server := sessionPair(t)
+	call(func(e *Entry) { e.DownstreamTLS = server })
+	call(func(e *Entry) { e.DownstreamTLS, e.Protocol = server, ProtocolTCP })
+	out := httpEntry()
+	out.UpstreamTLS = client
+	r.Record(out, nil)
 	call(func(e *Entry) { e.UpstreamCluster, e.UpstreamObjects = "InboundPassthroughCluster", nil })
 	call(func(e *Entry) { e.Protocol = ProtocolTCP })
 	r.Record(httpEntry(), nil)
 	text := scrape(t, r)
+	account := func(side string) string { return side + `_principal="spiffe://cluster.local/ns/default/sa/test"` }
 	own := []string{`reporter="destination"`, `source_workload="unknown"`, `destination_workload="web-1"`, `destination_app="web"`}
 	for _, c := range []struct {
 		name   string
 		labels []string
 		want   string
 	}{
-		{"istio_requests_total", append(own, `destination_service="web.default"`, `destination_service_name="web"`, `connection_security_policy="none"`), "1"},
-		{"istio_requests_total", append(own, `destination_service="web.default"`, `connection_security_policy="mutual_tls"`), "1"},
+		{"istio_requests_total", append(own, `destination_service="web.default"`, `destination_service_name="web"`, `connection_security_policy="none"`, `source_principal="unknown"`, `destination_principal="unknown"`), "1"},
+		{"istio_requests_total", append(own, `connection_security_policy="mutual_tls"`, account("source"), account("destination")), "1"},
+		{"istio_tcp_connections_closed_total", append(own, `connection_security_policy="mutual_tls"`, account("source"), account("destination")), "1"},
+		{"istio_requests_total", []string{`reporter="source"`, `connection_security_policy="unknown"`, account("source"), account("destination")}, "1"},
+		{"istio_requests_total", append(own, `destination_service="web.default"`, `connection_security_policy="mutual_tls"`, `source_principal="unknown"`), "1"},
 		{"istio_requests_total", append(own, `destination_service="unknown"`, `destination_service_name="InboundPassthroughCluster"`), "1"},
-		{"istio_tcp_connections_closed_total", append(own, `destination_service="web.default"`), "1"},
-		{"istio_requests_total", []string{`reporter="source"`, `source_workload="web-1"`, `destination_workload="unknown"`, `connection_security_policy="unknown"`}, "1"},
+		{"istio_tcp_connections_closed_total", append(own, `destination_service="web.default"`, `source_principal="unknown"`), "1"},
+		{"istio_requests_total", []string{`reporter="source"`, `source_workload="web-1"`, `destination_workload="unknown"`, `connection_security_policy="unknown"`, `source_principal="unknown"`}, "1"},
 	} {
 		if got := metric(text, c.name, c.labels...); got != c.want {
 			t.Errorf("%s%v = %s, want %s", c.name, c.labels, got, c.want)
@@ -195,8 +206,11 @@ func TestCountingDoesNotAllocate(t *testing.T) {
 	call.ResponseTrailers = headers{"grpc-status": "0"}
 	passthrough := httpEntry()
 	passthrough.UpstreamCluster = resource.PassthroughCluster
+	secured := httpEntry()
+	secured.UpstreamTLS, secured.DownstreamTLS = sessionPair(t)
+	secured.Inbound = true
 	for name, e := range map[string]*Entry{
-		"HTTP": httpEntry(), "gRPC": call, "passthrough": passthrough, "TCP": {UpstreamCluster: "outbound|5432||db.example.com"},
+		"HTTP": httpEntry(), "mutual TLS": secured, "gRPC": call, "passthrough": passthrough, "TCP": {UpstreamCluster: "outbound|5432||db.example.com"},
 	} {
 		r.metrics.count(e, "")
 		if n := testing.AllocsPerRun(100, func() { r.metrics.count(e, "") }); n != 0 {

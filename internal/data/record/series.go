@@ -30,7 +30,7 @@ func sideOf(e *Entry) reporter {
 	switch {
 	case !e.Inbound:
 		return outbound
-	case e.DownstreamTLS != nil && len(e.DownstreamTLS.PeerCertificates) > 0:
+	case e.DownstreamTLS.Peer() != nil:
 		return inboundMutual
 	}
 	return inboundPlain
@@ -47,8 +47,23 @@ func (s reporter) security() string {
 	return unknown
 }
 
+// principals are who called and who was called, as their certificates say; "" is not known.
+type principals struct{ source, destination string }
+
+// principalsOf is pure; its strings may be kept.
+func principalsOf(e *Entry) principals {
+	if e.Inbound {
+		if e.DownstreamTLS.Peer() == nil { // TLS without a client's certificate is not the mesh's
+			return principals{}
+		}
+		return principals{e.DownstreamTLS.PeerPrincipal(), e.DownstreamTLS.OwnPrincipal()}
+	}
+	return principals{e.UpstreamTLS.OwnPrincipal(), e.UpstreamTLS.PeerPrincipal()}
+}
+
 type httpKey struct {
 	side     reporter
+	who      principals
 	to       destination
 	flags    string
 	protocol Protocol
@@ -63,6 +78,7 @@ const (
 
 type tcpKey struct {
 	side  reporter
+	who   principals
 	to    destination
 	flags string
 }
@@ -141,7 +157,7 @@ func (d destination) service() (service, name string) {
 }
 
 // labels are in the order of varying.
-func (d destination) labels(e *Entry, protocol, code, flags, grpc string) []string {
+func (d destination) labels(e *Entry, who principals, protocol, code, flags, grpc string) []string {
 	service, name := d.service()
 	object := serviceObject(e)
 	if e.Inbound { // what the client says does not matter, so it cannot fill the metrics either
@@ -150,7 +166,8 @@ func (d destination) labels(e *Entry, protocol, code, flags, grpc string) []stri
 			service, name = strings.Clone(object.Name+"."+object.Namespace), strings.Clone(object.Name)
 		}
 	}
-	return []string{service, name, cmp.Or(strings.Clone(object.Namespace), unknown), protocol, code, flags, grpc, sideOf(e).security()}
+	return []string{service, name, cmp.Or(strings.Clone(object.Namespace), unknown), protocol, code, flags, grpc, sideOf(e).security(),
+		cmp.Or(who.source, unknown), cmp.Or(who.destination, unknown)}
 }
 
 // serviceObject is the object that registered what was called; zero where none is known.
@@ -174,7 +191,7 @@ func joinFlags(flags []string) string {
 }
 
 func httpKeyOf(e *Entry) httpKey {
-	k := httpKey{side: sideOf(e), to: destinationOf(e), flags: joinFlags(e.Flags), protocol: e.Protocol, grpc: noGRPC}
+	k := httpKey{side: sideOf(e), who: principalsOf(e), to: destinationOf(e), flags: joinFlags(e.Flags), protocol: e.Protocol, grpc: noGRPC}
 	if e.Status > 0 && e.Status <= 999 {
 		k.status = int16(e.Status)
 	}
@@ -198,7 +215,11 @@ func (m *metrics) httpSeries(e *Entry) *httpSeries {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	cluster := m.clusterLocked(strings.Clone(e.UpstreamCluster))
-	k.to, k.flags = m.keptLocked(k.to, len(m.http) >= maxSeries), strings.Clone(k.flags)
+	full := len(m.http) >= maxSeries
+	k.to, k.flags = m.keptLocked(k.to, full), strings.Clone(k.flags)
+	if full {
+		k.who = principals{}
+	}
 	if s = m.http[k]; s == nil {
 		protocol, grpc := "http", ""
 		if k.grpc != noGRPC {
@@ -207,7 +228,7 @@ func (m *metrics) httpSeries(e *Entry) *httpSeries {
 		if k.grpc >= 0 {
 			grpc = strconv.Itoa(int(k.grpc))
 		}
-		l := k.to.labels(e, protocol, strconv.Itoa(int(k.status)), k.flags, grpc)
+		l := k.to.labels(e, k.who, protocol, strconv.Itoa(int(k.status)), k.flags, grpc)
 		of := m.of(e)
 		s = &httpSeries{requests: of.requests.WithLabelValues(l...), duration: of.duration.WithLabelValues(l...),
 			requestBytes: of.requestBytes.WithLabelValues(l...), responseBytes: of.responseBytes.WithLabelValues(l...), cluster: cluster}
@@ -220,7 +241,7 @@ func (m *metrics) httpSeries(e *Entry) *httpSeries {
 }
 
 func (m *metrics) tcpSeries(e *Entry) *tcpSeries {
-	k := tcpKey{side: sideOf(e), to: destinationOf(e), flags: joinFlags(e.Flags)}
+	k := tcpKey{side: sideOf(e), who: principalsOf(e), to: destinationOf(e), flags: joinFlags(e.Flags)}
 	m.mu.RLock()
 	s := m.tcp[k]
 	m.mu.RUnlock()
@@ -229,9 +250,13 @@ func (m *metrics) tcpSeries(e *Entry) *tcpSeries {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	k.to, k.flags = m.keptLocked(k.to, len(m.tcp) >= maxSeries), strings.Clone(k.flags)
+	full := len(m.tcp) >= maxSeries
+	k.to, k.flags = m.keptLocked(k.to, full), strings.Clone(k.flags)
+	if full {
+		k.who = principals{}
+	}
 	if s = m.tcp[k]; s == nil {
-		l := k.to.labels(e, "tcp", "0", k.flags, "")
+		l := k.to.labels(e, k.who, "tcp", "0", k.flags, "")
 		of := m.of(e)
 		s = &tcpSeries{opened: of.opened.WithLabelValues(l...), closed: of.closed.WithLabelValues(l...),
 			sent: of.sent.WithLabelValues(l...), received: of.received.WithLabelValues(l...)}

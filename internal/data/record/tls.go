@@ -9,21 +9,23 @@ import (
 	"encoding/pem"
 	"net/url"
 	"strings"
+
+	"github.com/egret-mesh/egret/internal/data/credentials"
 )
 
 // tlsOperators print what is known of a TLS session; "-" where there is none.
 var tlsOperators = map[string]operator{
 	"DOWNSTREAM_TLS_VERSION":       version(downstream),
 	"DOWNSTREAM_TLS_CIPHER":        cipher(downstream),
-	"DOWNSTREAM_PEER_SUBJECT":      peer(downstream, func(c *x509.Certificate) string { return c.Subject.String() }),
+	"DOWNSTREAM_PEER_SUBJECT":      peer(downstream, subject),
 	"DOWNSTREAM_PEER_ISSUER":       peer(downstream, func(c *x509.Certificate) string { return c.Issuer.String() }),
 	"DOWNSTREAM_PEER_CERT":         peer(downstream, urlPEM),
 	"DOWNSTREAM_PEER_CERT_V_START": validFrom(downstream),
 	"DOWNSTREAM_PEER_CERT_V_END":   validTo(downstream),
 	"DOWNSTREAM_PEER_URI_SAN":      peer(downstream, uris),
-	"DOWNSTREAM_PEER_DNS_SAN":      peer(downstream, func(c *x509.Certificate) string { return strings.Join(c.DNSNames, ",") }),
+	"DOWNSTREAM_PEER_DNS_SAN":      peer(downstream, names),
 	"DOWNSTREAM_PEER_IP_SAN":       peer(downstream, addresses),
-	"DOWNSTREAM_PEER_EMAIL_SAN":    peer(downstream, func(c *x509.Certificate) string { return strings.Join(c.EmailAddresses, ",") }),
+	"DOWNSTREAM_PEER_EMAIL_SAN":    peer(downstream, emails),
 
 	"DOWNSTREAM_PEER_FINGERPRINT_256":        peer(downstream, sha256Print),
 	"DOWNSTREAM_PEER_FINGERPRINT_1":          peer(downstream, sha1Print),
@@ -32,23 +34,33 @@ var tlsOperators = map[string]operator{
 	"DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1":   chain(downstream, sha1Print),
 	"DOWNSTREAM_PEER_CHAIN_SERIALS":          chain(downstream, serial),
 
+	"DOWNSTREAM_LOCAL_SUBJECT":   own(downstream, subject),
+	"DOWNSTREAM_LOCAL_URI_SAN":   own(downstream, uris),
+	"DOWNSTREAM_LOCAL_DNS_SAN":   own(downstream, names),
+	"DOWNSTREAM_LOCAL_IP_SAN":    own(downstream, addresses),
+	"DOWNSTREAM_LOCAL_EMAIL_SAN": own(downstream, emails),
+
+	"UPSTREAM_LOCAL_URI_SAN": own(upstream, uris),
+	"UPSTREAM_LOCAL_DNS_SAN": own(upstream, names),
+	"UPSTREAM_LOCAL_IP_SAN":  own(upstream, addresses),
+
 	"UPSTREAM_TLS_VERSION":       version(upstream),
 	"UPSTREAM_TLS_CIPHER":        cipher(upstream),
-	"UPSTREAM_PEER_SUBJECT":      peer(upstream, func(c *x509.Certificate) string { return c.Subject.String() }),
+	"UPSTREAM_PEER_SUBJECT":      peer(upstream, subject),
 	"UPSTREAM_PEER_ISSUER":       peer(upstream, func(c *x509.Certificate) string { return c.Issuer.String() }),
 	"UPSTREAM_PEER_CERT":         peer(upstream, urlPEM),
 	"UPSTREAM_PEER_CERT_V_START": validFrom(upstream),
 	"UPSTREAM_PEER_CERT_V_END":   validTo(upstream),
 	"UPSTREAM_PEER_URI_SAN":      peer(upstream, uris),
-	"UPSTREAM_PEER_DNS_SAN":      peer(upstream, func(c *x509.Certificate) string { return strings.Join(c.DNSNames, ",") }),
+	"UPSTREAM_PEER_DNS_SAN":      peer(upstream, names),
 	"UPSTREAM_PEER_IP_SAN":       peer(upstream, addresses),
 }
 
 // side says whose TLS session is meant; nil: plain text.
-type side func(*Entry) *tls.ConnectionState
+type side func(*Entry) *credentials.Session
 
-func downstream(e *Entry) *tls.ConnectionState { return e.DownstreamTLS }
-func upstream(e *Entry) *tls.ConnectionState   { return e.UpstreamTLS }
+func downstream(e *Entry) *credentials.Session { return e.DownstreamTLS }
+func upstream(e *Entry) *credentials.Session   { return e.UpstreamTLS }
 
 // versions are Envoy's names.
 var versions = map[uint16]string{
@@ -95,18 +107,21 @@ func cipher(of side) operator {
 // peer prints something of the other side's certificate.
 func peer(of side, print func(*x509.Certificate) string) operator {
 	return func(_ *Recorder, e *Entry) value {
-		if c := certificate(of(e)); c != nil {
+		if c := of(e).Peer(); c != nil {
 			return foreign(print(c))
 		}
 		return value{}
 	}
 }
 
-func certificate(s *tls.ConnectionState) *x509.Certificate {
-	if s == nil || len(s.PeerCertificates) == 0 {
-		return nil
+// own prints something of the certificate that the proxy had to show.
+func own(of side, print func(*x509.Certificate) string) operator {
+	return func(_ *Recorder, e *Entry) value {
+		if s := of(e); s != nil && s.Own != nil {
+			return word(print(s.Own))
+		}
+		return value{}
 	}
-	return s.PeerCertificates[0]
 }
 
 // chain prints something of all certificates that the other side sent.
@@ -126,7 +141,7 @@ func chain(of side, print func(*x509.Certificate) string) operator {
 
 func validFrom(of side) operator {
 	return func(_ *Recorder, e *Entry) value {
-		if c := certificate(of(e)); c != nil {
+		if c := of(e).Peer(); c != nil {
 			return seconds(c.NotBefore)
 		}
 		return value{}
@@ -135,12 +150,16 @@ func validFrom(of side) operator {
 
 func validTo(of side) operator {
 	return func(_ *Recorder, e *Entry) value {
-		if c := certificate(of(e)); c != nil {
+		if c := of(e).Peer(); c != nil {
 			return seconds(c.NotAfter)
 		}
 		return value{}
 	}
 }
+
+func subject(c *x509.Certificate) string { return c.Subject.String() }
+func names(c *x509.Certificate) string   { return strings.Join(c.DNSNames, ",") }
+func emails(c *x509.Certificate) string  { return strings.Join(c.EmailAddresses, ",") }
 
 func uris(c *x509.Certificate) string {
 	var all []string

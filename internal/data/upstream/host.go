@@ -1,11 +1,14 @@
 package upstream
 
 import (
+	"crypto/tls"
 	"math"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 
+	"github.com/egret-mesh/egret/internal/data/credentials"
 	"github.com/egret-mesh/egret/internal/data/resource"
 )
 
@@ -50,6 +53,16 @@ func (h *Host) Hostname() string { return h.hostname }
 
 // TLS reports whether Dial originates TLS to this host.
 func (h *Host) TLS() bool { return h.tls != nil }
+
+// Session is what is known of the TLS session of a connection to this host, after its
+// handshake; nil: plain text.
+func (h *Host) Session(conn net.Conn) *credentials.Session {
+	c, ok := conn.(*tls.Conn)
+	if !ok || h.tls == nil {
+		return nil
+	}
+	return credentials.NewSession(c.ConnectionState(), h.tls.own())
+}
 
 // Keyed reports that connections to this host are not all alike: see Manager.ConnKey.
 func (h *Host) Keyed() bool { return h.tls != nil || h.proxy != resource.ProxyProtocolNone }

@@ -29,7 +29,15 @@ type tlsContext struct {
 
 	mu       sync.Mutex
 	sessions tls.ClientSessionCache
-	shown    *tls.Certificate // the secret that the sessions were made with
+	shown    *tls.Certificate  // the secret that the sessions were made with
+	leaf     *x509.Certificate // of what was shown last; nil: nothing
+}
+
+// own is the certificate that servers were shown last.
+func (x *tlsContext) own() *x509.Certificate {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.leaf
 }
 
 // transport chooses the transport socket of an endpoint, as Envoy does: the first of
@@ -227,13 +235,13 @@ func (x *tlsContext) identify(cfg *tls.Config) error {
 		if x.shown != cert {
 			x.shown, x.sessions = cert, tls.NewLRUClientSessionCache(maxSessions)
 		}
-		cfg.Certificates = []tls.Certificate{*cert}
+		cfg.Certificates, x.leaf = []tls.Certificate{*cert}, cert.Leaf
 	case x.spec.CertFile != "":
 		cert, err := x.certificate()
 		if err != nil {
 			return err
 		}
-		cfg.Certificates = []tls.Certificate{cert}
+		cfg.Certificates, x.leaf = []tls.Certificate{cert}, cert.Leaf
 	}
 	cfg.ClientSessionCache = x.sessions
 	return nil
