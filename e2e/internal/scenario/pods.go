@@ -61,7 +61,7 @@ func podScenarios() []Scenario {
 func strictMutualTLS() Scenario {
 	const (
 		editMesh = "kubectl get configmap istio -n istio-system -o yaml | sed '%s' | kubectl replace -f -"
-		tellWho  = `s|^\( *\)accessLogFile: .*|&\n\1accessLogFormat: "%%REQ(:AUTHORITY)%% %%RESPONSE_CODE%% by %%DOWNSTREAM_PEER_URI_SAN%%\\n"|`
+		tellWho  = `s|^\( *\)accessLogFile: .*|&\n\1accessLogFormat: "%REQ(:AUTHORITY)% %RESPONSE_CODE% by %DOWNSTREAM_PEER_URI_SAN%\\n"|`
 	)
 	return Scenario{
 		Name: "strict-mtls", What: "PeerAuthentication STRICT: who has a sidecar passes, who has none is refused; the gateway knows who calls",
@@ -71,7 +71,7 @@ func strictMutualTLS() Scenario {
 			{Run: status("test", "http://web.secure/"), Want: "^200", Within: settle},
 			{Run: status("-n secure bare", "http://web/"), Want: "^502"},
 			{Run: "kubectl logs -n secure web -c istio-proxy --tail=50 | grep no_filter_chain", Want: `GET / .*502`, Within: settle},
-			{Run: fmt.Sprintf(editMesh, fmt.Sprintf(tellWho)), Want: "replaced"},
+			{Run: fmt.Sprintf(editMesh, tellWho), Want: "replaced"},
 			{Run: status("test", "http://web.secure/") + " && kubectl logs -n secure web -c istio-proxy --tail=5",
 				Want: `web\.secure 200 by spiffe://cluster\.local/ns/default/sa/default`, Within: settle},
 			{Run: status("-n secure web", "http://api.example.com/") + " && " + gatewayLog,
