@@ -95,24 +95,25 @@ func use(ctx context.Context, o options, kubeconfig string) error {
 		_ = cmd.Run() // the status is that of the user's last command
 		return nil
 	}
-	return perform(ctx, o, env, &lab.Lab{System: []string{
+	return perform(ctx, o, env, scenario.Cluster{}, &lab.Lab{System: []string{
 		`kube-system +coredns\S* +1/1 +Running`, `kube-system +kube-proxy\S* +1/1 +Running`,
 	}})
 }
 
-// perform is the lab; its table is the last that is printed.
-func perform(ctx context.Context, o options, env []string, l *lab.Lab) error {
+// perform is the lab and the scenarios; the lab's table is the last that is printed.
+func perform(ctx context.Context, o options, env []string, on scenario.Cluster, l *lab.Lab) error {
 	work := filepath.Join(o.dir, "lab")
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return err
 	}
 	l.Shell = term.Shell{Dir: work, Env: env, Out: os.Stdout}
+	l.InstallFlags = on.InstallFlags
 	l.Examples = filepath.Join(o.root, "examples", "lab")
 	err := l.Run(ctx)
 	used, memoryErr := memory("/proc")
 	var outcomes []scenario.Outcome
 	if err == nil {
-		outcomes, err = further(ctx, l.Shell, o.only)
+		outcomes, err = further(ctx, l.Shell, on, o.only)
 	}
 	fmt.Print("\n## Further scenarios\n\n" + scenario.Format(outcomes))
 	fmt.Print("\n## Times and memory\n\n")
@@ -125,8 +126,8 @@ func perform(ctx context.Context, o options, env []string, l *lab.Lab) error {
 }
 
 // further runs the scenarios that are selected; the error says how many differ.
-func further(ctx context.Context, sh term.Shell, only string) ([]scenario.Outcome, error) {
-	outcomes, err := scenario.Run(ctx, sh, scenario.Select(scenario.All(), only))
+func further(ctx context.Context, sh term.Shell, on scenario.Cluster, only string) ([]scenario.Outcome, error) {
+	outcomes, err := scenario.Run(ctx, sh, on, scenario.Select(scenario.All(on), only))
 	for _, o := range outcomes {
 		if o.Err != nil {
 			err = errors.Join(err, fmt.Errorf("scenario %s: %w", o.Scenario.Name, o.Err))

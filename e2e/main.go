@@ -38,6 +38,7 @@ type options struct {
 	only     string
 	hub      string
 	load     string
+	site     string
 }
 
 func parse(args []string) (options, error) {
@@ -51,6 +52,7 @@ func parse(args []string) (options, error) {
 	fs.StringVar(&o.only, "only", "", "after the lab, run only the scenarios whose name contains this (none: the lab alone)")
 	fs.StringVar(&o.hub, "hub", "", "with KUBECONFIG: the registry that the images are pushed to")
 	fs.StringVar(&o.load, "load", "", "with KUBECONFIG: a command that loads an image from the archive that is its last argument")
+	fs.StringVar(&o.site, "site", "www.example.com", "with KUBECONFIG: a host of the cluster's internet that answers http://HOST/ with 200")
 	fs.StringVar(&o.stage, "stage", "", "used by the program itself")
 	fs.StringVar(&o.dir, "dir", "", "used by the program itself")
 	if err := fs.Parse(args); err != nil {

@@ -9,7 +9,7 @@ func behindTheAPI(pod, url, seconds string) string {
 	return "kubectl exec " + pod + ` -- bash -c '(` + asks(url, seconds) + `) </dev/null >/tmp/load 2>&1 &'`
 }
 
-func badDays() []Scenario {
+func badDays(on Cluster) []Scenario {
 	return []Scenario{
 		{
 			Name: "bad-before-webhook", What: "an object that was bad before the webhook came: skipped, reported, others unharmed",
@@ -21,7 +21,7 @@ func badDays() []Scenario {
 				{Run: "istioctl analyze", Fails: true, Want: `(?s)bad.*invalid_port`},
 				{Run: "kubectl logs -n istio-system deploy/istiod | grep -F invalid_port", Want: "bad"},
 				{Run: remove + "bad.yaml", Want: "deleted"},
-				{Run: reinstall, Want: "complete"},
+				{Run: on.install(""), Want: "complete"},
 				{Run: apply + "bad.yaml", Fails: true, Want: "denied the request"},
 			},
 			Undo: []string{remove + "bad.yaml", remove + "api.yaml"},
@@ -50,6 +50,7 @@ func badDays() []Scenario {
 		},
 		{
 			Name: "api-server-down", What: "the API server does not answer for a minute: nothing fails",
+			Node: "stops the process of the API server",
 			Steps: []Step{
 				{Run: behindTheAPI("test", "http://www.wikipedia.org/", "70")},
 				{Run: "pkill -STOP -x kube-apiserver && (sleep 60; pkill -CONT -x kube-apiserver)"},
@@ -72,6 +73,3 @@ func badDays() []Scenario {
 		},
 	}
 }
-
-// reinstall is the lab's command once more.
-const reinstall = "istioctl install --set profile=demo --set meshConfig.outboundTrafficPolicy.mode=REGISTRY_ONLY -y"

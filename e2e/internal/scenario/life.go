@@ -17,7 +17,7 @@ func gatewayScenarios() []Scenario {
 			Steps: []Step{
 				{Run: apply + "https-by-sni.yaml", Want: "created"},
 				{Run: status("test", "https://de.wikipedia.org/") + " && " + gatewayLog + " | grep -F de.wikipedia.org",
-					Want: `(?s)^200.*outbound\|443\|\|de\.wikipedia\.org`, Within: settle},
+					Want: `(?s)^(?:200|301).*outbound\|443\|\|de\.wikipedia\.org`, Within: settle},
 				{Run: status("test", "https://www.google.com/"), Fails: true, Want: "^000"},
 			},
 			Undo: []string{remove + "https-by-sni.yaml"},

@@ -26,6 +26,8 @@ type Scenario struct {
 	Steps      []Step
 	// Undo are commands that take away what it made, whatever came of it.
 	Undo []string
+	// Node says what it does to the node itself, which only a node of our own may suffer.
+	Node string
 }
 
 // Step is one command.
@@ -65,6 +67,8 @@ type Outcome struct {
 	// Err is nil where all was as expected.
 	Err  error
 	Took time.Duration
+	// Skipped says why it did not run.
+	Skipped string
 }
 
 // state is what somebody who looks for the reason of a difference asks first.
@@ -74,14 +78,18 @@ const state = "kubectl get pods -A; kubectl get events -A --sort-by=.lastTimesta
 //go:embed objects
 var objects embed.FS
 
-// Run runs the scenarios in order; the objects that they apply are written to the
-// shell's folder.
-func Run(ctx context.Context, sh term.Shell, all []Scenario) ([]Outcome, error) {
-	if err := writeObjects(sh.Dir); err != nil {
+// Run runs the scenarios in order on a cluster; the objects that they apply are written
+// to the shell's folder.
+func Run(ctx context.Context, sh term.Shell, on Cluster, all []Scenario) ([]Outcome, error) {
+	if err := writeObjects(sh.Dir, on); err != nil {
 		return nil, err
 	}
 	var out []Outcome
 	for _, s := range all {
+		if s.Node != "" && on.Foreign {
+			out = append(out, Outcome{Scenario: s, Skipped: s.Node})
+			continue
+		}
 		fmt.Fprintf(sh.Out, "\n## %s: %s\n", s.Name, s.What)
 		start := time.Now()
 		err := s.run(ctx, sh)
@@ -100,12 +108,12 @@ func Run(ctx context.Context, sh term.Shell, all []Scenario) ([]Outcome, error) 
 		if err != nil {
 			fmt.Fprintf(sh.Out, "\nDIFFERS: %v\n", err)
 		}
-		out = append(out, Outcome{s, err, time.Since(start)})
+		out = append(out, Outcome{Scenario: s, Err: err, Took: time.Since(start)})
 	}
 	return out, nil
 }
 
-func writeObjects(dir string) error {
+func writeObjects(dir string, on Cluster) error {
 	entries, err := fs.ReadDir(objects, "objects")
 	if err != nil {
 		return err
@@ -115,7 +123,7 @@ func writeObjects(dir string) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, e.Name()), data, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, e.Name()), []byte(on.local(string(data))), 0o644); err != nil {
 			return err
 		}
 	}
@@ -208,6 +216,10 @@ func Select(all []Scenario, words string) []Scenario {
 func Format(outcomes []Outcome) string {
 	var b strings.Builder
 	for _, o := range outcomes {
+		if o.Skipped != "" {
+			fmt.Fprintf(&b, "- %-28s skipped: it %s\n", o.Scenario.Name, o.Skipped)
+			continue
+		}
 		mark := "✔"
 		if o.Err != nil {
 			mark = "❌"

@@ -33,7 +33,7 @@ func TestRun(t *testing.T) {
 		{"stops at the first difference", []Step{{Run: "false"}, {Run: "touch never"}}, "exit status"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := Run(context.Background(), sh, []Scenario{{Name: c.name, Steps: c.steps, Undo: []string{"touch undone"}}})
+			got, err := Run(context.Background(), sh, Cluster{}, []Scenario{{Name: c.name, Steps: c.steps, Undo: []string{"touch undone"}}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,12 +56,12 @@ func TestRun(t *testing.T) {
 // Every file that a scenario applies is there, and every pattern compiles.
 func TestAll(t *testing.T) {
 	dir := t.TempDir()
-	if err := writeObjects(dir); err != nil {
+	if err := writeObjects(dir, Cluster{}); err != nil {
 		t.Fatal(err)
 	}
 	file := regexp.MustCompile(`-f (\S+\.yaml)`)
 	seen := map[string]bool{}
-	for _, s := range All() {
+	for _, s := range All(Cluster{}) {
 		if seen[s.Name] {
 			t.Errorf("two scenarios are called %s", s.Name)
 		}
@@ -82,5 +82,41 @@ func TestAll(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// On somebody's cluster another host takes the site's place, in objects, commands and
+// patterns, and what harms a node does not run.
+func TestForeignCluster(t *testing.T) {
+	on := Cluster{Foreign: true, Site: "www.example.org", InstallFlags: "--set hub=there"}
+	dir := t.TempDir()
+	if err := writeObjects(dir, on); err != nil {
+		t.Fatal(err)
+	}
+	object, err := os.ReadFile(dir + "/api.yaml")
+	if err != nil || !strings.Contains(string(object), on.Site) {
+		t.Errorf("the object is %q, %v", object, err)
+	}
+	text := ""
+	for _, s := range All(on) {
+		for _, step := range s.Steps {
+			text += step.Run + "\n" + step.Want + "\n"
+		}
+	}
+	for _, want := range []string{"http://www.example.org/", `outbound\|80\|\|www\.example\.org`, "REGISTRY_ONLY -y --set hub=there"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no step has %q", want)
+		}
+	}
+	if strings.Contains(text, "api.example") || strings.Contains(text, `api\.example`) {
+		t.Error("a step has the simulated site")
+	}
+	sh := term.Shell{Dir: dir, Env: os.Environ(), Out: &strings.Builder{}}
+	got, err := Run(context.Background(), sh, on, []Scenario{{Name: "harm", Node: "stops the node", Steps: []Step{{Run: "touch harmed"}}}})
+	if err != nil || len(got) != 1 || got[0].Skipped != "stops the node" || !strings.Contains(Format(got), "harm") {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := os.Stat(dir + "/harmed"); err == nil {
+		t.Error("the node is harmed")
 	}
 }

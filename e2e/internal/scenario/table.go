@@ -21,14 +21,20 @@ const (
 	remove     = "kubectl delete --ignore-not-found -f "
 )
 
-// All are the scenarios in the order in which they run; the last takes the mesh away.
-func All() []Scenario {
+// All are the scenarios for a cluster in the order in which they run; the last takes the
+// mesh away.
+func All(on Cluster) []Scenario {
 	all := policyScenarios()
 	all = append(all, gatewayScenarios()...)
 	all = append(all, podScenarios()...)
 	all = append(all, lifeScenarios()...)
-	all = append(all, badDays()...)
-	return append(all, uninstall())
+	all = append(all, badDays(on)...)
+	all = append(all, operateScenarios(on)...)
+	all = append(all, uninstall())
+	for i := range all {
+		all[i].Steps = on.localSteps(all[i].Steps)
+	}
+	return all
 }
 
 func policyScenarios() []Scenario {

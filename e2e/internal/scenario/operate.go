@@ -1,0 +1,48 @@
+package scenario
+
+// evict asks the API server to evict a pod of the mesh, as kubectl drain does.
+func evict(label string) string {
+	return "pod=$(kubectl get pod -n istio-system -l " + label + " -o jsonpath='{.items[0].metadata.name}'); " +
+		`echo '{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"'$pod'"}}' | ` +
+		"kubectl create --raw /api/v1/namespaces/istio-system/pods/$pod/eviction -f -"
+}
+
+// operateScenarios are about what those see who run the cluster.
+func operateScenarios(on Cluster) []Scenario {
+	return []Scenario{
+		{
+			Name: "disruption-budget", What: "the only istiod may not be evicted, one of two gateways may",
+			Steps: []Step{
+				{Run: "kubectl get pdb -n istio-system", Within: settle,
+					Want: `(?s)istio-egressgateway +1 +N/A +0.*istio-ingressgateway +1 +N/A +0.*istiod +1 +N/A +0`},
+				{Run: evict("app=istiod"), Fails: true, Want: "disruption budget"},
+				{Run: evict("istio=egressgateway"), Fails: true, Want: "disruption budget"},
+				{Run: "kubectl scale -n istio-system deployment/istio-egressgateway --replicas=2", Want: "scaled"},
+				{Run: rollout + "-n istio-system deployment/istio-egressgateway", Want: "successfully"},
+				{Run: evict("istio=egressgateway"), Want: "Success", Within: settle},
+				{Run: status("test", "http://www.wikipedia.org/"), Want: "^301"},
+			},
+			Undo: []string{"kubectl scale -n istio-system deployment/istio-egressgateway --replicas=1"},
+		},
+		{
+			Name: "autoscaler", What: "HorizontalPodAutoscalers where values ask for them",
+			Steps: []Step{
+				{Run: on.install("--set values.pilot.autoscaleEnabled=true --set values.gateways.istio-egressgateway.autoscaleEnabled=true"), Want: "complete"},
+				{Run: "kubectl get hpa -n istio-system", Want: `(?s)istio-egressgateway +Deployment/istio-egressgateway .* 1 +5 .*istiod +Deployment/istiod .* 1 +5 `},
+				{Run: on.install(""), Want: `removed.*HorizontalPodAutoscaler istio-system/istiod`},
+				{Run: "kubectl get hpa -n istio-system", Want: "No resources found"},
+			},
+		},
+		{
+			Name: "bad-install", What: "an install whose images are not there says so, what runs goes on, the next install mends it",
+			Steps: []Step{
+				{Run: on.install("--set tag=no-such-tag --readiness-timeout=20s"), Fails: true,
+					Want: `(?s)istiod is not ready.*pilot:no-such-tag cannot be pulled`, Not: "complete"},
+				{Run: status("test", "http://www.wikipedia.org/"), Want: "^301"},
+				{Run: on.install(""), Want: "complete"},
+				{Run: "istioctl verify-install"},
+				{Run: status("test", "http://www.google.com/"), Want: "^502"},
+			},
+		},
+	}
+}
