@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,7 @@ func (c *Cluster) rolledOut(ctx context.Context, d *unstructured.Unstructured, t
 	err = wait.PollUntilContextTimeout(ctx, 500*time.Millisecond, timeout, true, func(ctx context.Context) (bool, error) {
 		have, err := r.Get(ctx, d.GetName(), metav1.GetOptions{})
 		if err != nil {
-			why = err.Error()
+			why = cmp.Or(why, err.Error()) // what was seen last says more
 			return false, forbidden(err)
 		}
 		done, state := rollout(have)
@@ -131,7 +132,7 @@ func containerTrouble(s tree) string {
 	reason, message := text(s, "state", "waiting", "reason"), text(s, "state", "waiting", "message")
 	switch {
 	case reason == "ImagePullBackOff" || reason == "ErrImagePull" || reason == "InvalidImageName" || reason == "ErrImageNeverPull":
-		return fmt.Sprintf("image %s cannot be pulled: %s: %s (--set hub=... and --set tag=... say where images are)", text(s, "image"), reason, message)
+		return fmt.Sprintf("image %s cannot be pulled: %s (--set hub=... and --set tag=... say where images are)", text(s, "image"), pullTrouble(reason, message))
 	case reason == "CrashLoopBackOff":
 		return fmt.Sprintf("it ends again and again: %s%s", reason, ended(branch(s, "lastState", "terminated")))
 	case !slices.Contains(fine, reason):
@@ -141,6 +142,18 @@ func containerTrouble(s tree) string {
 		return "it ended" + ended(t)
 	}
 	return ""
+}
+
+// pullTrouble is why an image cannot be pulled. The kubelet tells it now as the error of a try
+// and now as what it waits for, in turns.
+func pullTrouble(reason, message string) string {
+	if i := strings.LastIndex(message, "ErrImagePull: "); i >= 0 {
+		return message[i+len("ErrImagePull: "):]
+	}
+	if reason == "ErrImagePull" && message != "" {
+		return message
+	}
+	return strings.TrimSuffix(reason+": "+message, ": ")
 }
 
 // ended tells how a container ended.
