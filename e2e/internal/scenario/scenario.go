@@ -73,7 +73,7 @@ type Outcome struct {
 
 // state is what somebody who looks for the reason of a difference asks first.
 const state = "kubectl get pods -A; kubectl get events -A --sort-by=.lastTimestamp | tail -n 20; " +
-	"kubectl logs -n istio-system deploy/istiod --tail=20"
+	"kubectl logs -n istio-system deploy/istiod --tail=20; istioctl proxy-status; istioctl proxy-config routes test"
 
 //go:embed objects
 var objects embed.FS

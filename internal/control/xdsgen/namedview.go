@@ -17,6 +17,7 @@ type namedView struct {
 	number uint64 // of the snapshot that at is made from
 	at     *moment
 	hosts  map[string]*host
+	unmade map[*host]struct{} // those that nobody has looked at yet
 	// touched by has the hosts by what was looked up for them.
 	touchedBy map[string]map[*host]struct{}
 }
@@ -40,7 +41,7 @@ type moment struct {
 }
 
 func newNamedView(m *member) *namedView {
-	return &namedView{member: m, hosts: map[string]*host{}, touchedBy: map[string]map[*host]struct{}{}}
+	return &namedView{member: m, hosts: map[string]*host{}, unmade: map[*host]struct{}{}, touchedBy: map[string]map[*host]struct{}{}}
 }
 
 // Hold implements xds.View.
@@ -55,7 +56,7 @@ func (v *namedView) Hold(typeURL string, names []string) {
 		h := v.hosts[name]
 		if h == nil {
 			h = &host{name: name, held: map[typedName]int{}}
-			v.hosts[name] = h
+			v.hosts[name], v.unmade[h] = h, struct{}{}
 		}
 		h.held[typedName{typeURL, n}]++
 	}
@@ -77,6 +78,7 @@ func (v *namedView) Release(typeURL string, names []string) {
 		if len(h.held) == 0 {
 			v.set(h, nil)
 			delete(v.hosts, h.name)
+			delete(v.unmade, h)
 		}
 	}
 }
@@ -95,6 +97,7 @@ func (v *namedView) set(h *host, n *named) {
 	if n == nil {
 		return
 	}
+	delete(v.unmade, h)
 	for _, k := range n.keys {
 		if v.touchedBy[k] == nil {
 			v.touchedBy[k] = map[*host]struct{}{}
@@ -152,6 +155,11 @@ func (v *namedView) step(snapshot *mesh.Snapshot, changes mesh.Changes) (*moment
 	for h := range v.touched(changes, !routes) {
 		v.remake(h, next, names)
 	}
+	for h := range v.unmade { // who asked may be answered from the moment before
+		for k := range h.held {
+			names[k.typeURL] = append(names[k.typeURL], k.name)
+		}
+	}
 	next.sequence = v.at.sequence + 1
 	next.history = v.at.history.Add(names)
 	if everything {
@@ -182,7 +190,7 @@ func (v *namedView) touched(changes mesh.Changes, routes bool) map[*host]struct{
 func (v *namedView) remake(h *host, at *moment, names map[string][]string) {
 	before := h.named
 	if before == nil {
-		return // whoever asked has not been answered yet
+		return // it is in unmade
 	}
 	v.set(h, at.builder.named(h.name))
 	for k := range h.held {

@@ -60,6 +60,38 @@ func TestOnDemandIsTheSame(t *testing.T) {
 	}
 }
 
+// A stream that asked before a change, and is answered from before it, is told what has
+// changed meanwhile.
+func TestAskedDuringAChange(t *testing.T) {
+	none, _ := mesh.New(istioapi.Objects{}, mesh.Options{})
+	some, _ := mesh.New(manyEntries(1), mesh.Options{Previous: none})
+	g := NewGenerator(none)
+	node := captured()
+	node.OnDemand = true
+	v, err := g.View(EncodeNode(node, "cluster.local"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = "80/host-0.example.com"
+	v.Hold(xds.VirtualHostType, []string{name})
+	var states [2]xds.State
+	for i, s := range []*mesh.Snapshot{none, some} {
+		g.Set(s)
+		if states[i], err = v.State(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, found := states[0].Find(xds.VirtualHostType, name); found {
+		t.Error("a moment has what came after it")
+	}
+	if _, found := states[1].Find(xds.VirtualHostType, name); !found {
+		t.Error("what came is not found")
+	}
+	if names, known := states[1].Changed(xds.VirtualHostType, states[0].Sequence()); known && !slices.Contains(names, name) {
+		t.Errorf("changed: %v", names)
+	}
+}
+
 // watched is a view with everything held that can be asked for.
 type watched struct {
 	generator *Generator
