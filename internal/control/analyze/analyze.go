@@ -126,8 +126,9 @@ func newAnalysis(objects istioapi.Objects, services []*mesh.Service, pods bool) 
 	if objects.MeshConfig != nil && objects.MeshConfig.Spec != nil {
 		a.config = objects.MeshConfig.Spec
 	}
-	snapshot, _ := mesh.New(objects, mesh.Options{BuiltIn: services, Pods: pods})
+	snapshot, problems := mesh.New(objects, mesh.Options{BuiltIn: services, Pods: pods})
 	a.snapshot, a.services = snapshot, snapshot.Services()
+	a.reserved(problems)
 	for _, s := range a.services {
 		a.byHost[s.Host] = append(a.byHost[s.Host], s)
 	}

@@ -92,3 +92,18 @@ func (a *analysis) tcpPort(e *istioapi.ServiceEntry, p *networking.ServicePort, 
 		"TCP port %d without addresses is also in %s (%s): only the addresses that egret's DNS hands out keep them apart; where DNS is not captured, the one would be reached as the other",
 		p.GetNumber(), other.Ref, other.Position)
 }
+
+// reserved passes on which services have a port that is a sidecar's own.
+func (a *analysis) reserved(problems []istioapi.Problem) {
+	for _, p := range problems {
+		if p.Code != mesh.CodeReservedPort {
+			continue
+		}
+		for _, e := range a.objects.ServiceEntries {
+			if e.Ref == p.Object {
+				p.Position = e.At(p.Field)
+			}
+		}
+		a.problems = append(a.problems, p)
+	}
+}

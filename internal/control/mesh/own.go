@@ -28,7 +28,7 @@ func (s *Snapshot) Inbound(n Node) []Inbound {
 		}
 		for _, p := range svc.Ports {
 			target := svc.target(n, p)
-			if target == 0 || taken[target] {
+			if target == 0 || taken[target] || Reserved(target) {
 				continue
 			}
 			taken[target] = true

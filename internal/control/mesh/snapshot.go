@@ -130,7 +130,7 @@ func New(objects istioapi.Objects, options Options) (*Snapshot, []istioapi.Probl
 	}
 	s.gateways = byAge(objects.Gateways, func(g *istioapi.Gateway) *istioapi.Meta { return &g.Meta })
 	s.labelKeys = s.findLabelKeys()
-	return s, append(r.problems, s.gatewayProblems()...)
+	return s, slices.Concat(r.problems, s.reservedProblems(), s.gatewayProblems())
 }
 
 func (s *Snapshot) useMeshConfig(c *istioapi.MeshConfig) {

@@ -24,7 +24,7 @@ import (
 // know (127.0.0.6), so they are not captured again.
 
 const (
-	inboundPort        = 15006
+	inboundPort        = mesh.InboundPort
 	inboundPassthrough = "InboundPassthroughCluster"
 )
 

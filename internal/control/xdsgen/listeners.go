@@ -15,7 +15,7 @@ import (
 )
 
 // capturePort is where captured connections arrive.
-const capturePort = 15001
+const capturePort = mesh.CapturePort
 
 // sidecar makes a sidecar's listeners and their routes.
 func (b *builder) sidecar() { b.sidecarListeners(b.drafts()) }
@@ -100,6 +100,9 @@ func (s *sidecarDrafts) addPort(l *mesh.EgressListener, svc *mesh.Service, p mes
 		if bind == "" {
 			bind = wildcardBind
 		}
+		if bind == wildcardBind && mesh.Reserved(p.Number) {
+			return
+		}
 		if d := s.draft(bind, p.Number, bindToPort); !d.locked {
 			d.route = strconv.FormatUint(uint64(p.Number), 10)
 		}
@@ -110,6 +113,9 @@ func (s *sidecarDrafts) addPort(l *mesh.EgressListener, svc *mesh.Service, p mes
 		binds, cidrs = s.listenAddresses(svc, p)
 	}
 	for _, address := range binds {
+		if address == wildcardBind && mesh.Reserved(p.Number) {
+			continue
+		}
 		prefixes := cidrs
 		if address != wildcardBind {
 			prefixes = nil
