@@ -38,6 +38,15 @@ spec:
   host: istio-egressgateway.istio-system.svc.cluster.local
   trafficPolicy: {tls: {mode: ISTIO_MUTUAL, sni: www.example.com}}
 ---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: web, namespace: default}
+spec:
+  workloadSelector: {labels: {ingress: "yes"}}
+  ingress:
+  - {port: {number: 9080, protocol: HTTP, name: http}, defaultEndpoint: "127.0.0.1:8080"}
+  - {port: {number: 9081, protocol: TCP, name: tcp}, defaultEndpoint: "0.0.0.0:8081"}
+---
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: {name: web, namespace: default}
@@ -50,7 +59,9 @@ spec:
 		t.Fatal(problems)
 	}
 	s, _ := mesh.New(objects, inboundWorld().options)
-	for name, node := range map[string]mesh.Node{"sidecar": webNode(), "gateway": gatewayNode} {
+	ingress := webNode()
+	ingress.Labels["ingress"] = "yes"
+	for name, node := range map[string]mesh.Node{"sidecar": webNode(), "ingress": ingress, "gateway": gatewayNode} {
 		for family, addresses := range map[string][]string{"4": {"10.244.1.5"}, "6": {"2001:db8::1"}, "46": {"10.244.1.5", "2001:db8::1"}} {
 			node.Addresses = parseAddresses(addresses...)
 			path := filepath.Join(t.TempDir(), "envoy.json")

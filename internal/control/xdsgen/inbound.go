@@ -13,6 +13,7 @@ import (
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/mesh"
 	"github.com/egret-mesh/egret/internal/xds"
 )
@@ -113,14 +114,29 @@ type inboundTarget struct {
 }
 
 func (b *builder) inboundTarget(in *mesh.Inbound) *inboundTarget {
-	t := &inboundTarget{
-		port: in.Target, protocol: in.Port.Protocol, cluster: inboundCluster(in.Target),
-		host: in.Service.Host, number: in.Port.Number, metadata: b.serviceMetadata(in.Service),
+	t := &inboundTarget{port: in.Target, protocol: in.Port.Protocol, cluster: inboundCluster(in.Target), number: in.Port.Number}
+	if in.Sidecar != nil { // it has no host name: Istio makes one up
+		p := provenance{config: in.Sidecar.Ref, objects: []istioapi.Ref{in.Sidecar.Ref}}
+		t.host, t.metadata = in.Sidecar.Name+"."+in.Sidecar.Namespace, p.metadata()
+	} else {
+		t.host, t.metadata = in.Service.Host, b.serviceMetadata(in.Service)
 	}
 	if t.protocol.IsTLS() { // not decrypted here, so it is like any bytes
 		t.protocol = mesh.ProtocolTCP
 	}
 	return t
+}
+
+// inboundProvenance says what an inbound port was made from.
+func inboundProvenance(in *mesh.Inbound) *provenance {
+	p := &provenance{}
+	if in.Sidecar != nil {
+		p.config, p.objects = in.Sidecar.Ref, []istioapi.Ref{in.Sidecar.Ref}
+	}
+	if in.Service != nil {
+		p.services, p.objects = []*mesh.Service{in.Service}, append(p.objects, in.Service.Sources...)
+	}
+	return p
 }
 
 // inboundCluster is Istio's "inbound|port||".
@@ -198,12 +214,13 @@ func (b *builder) inboundClusters() {
 		options := &httpv3.HttpProtocolOptions{}
 		switch {
 		case in.Port.HTTP2():
-			setProtocol(options, &target{service: in.Service, port: in.Port})
+			setProtocol(options, &target{service: &mesh.Service{}, port: in.Port})
 		case in.Port.Protocol.MayBeHTTP():
 			options.UpstreamProtocolOptions = downstreamProtocol()
 		}
 		c := b.toWorkload(inboundCluster(in.Target))
-		c.Metadata = (&provenance{services: []*mesh.Service{in.Service}, objects: in.Service.Sources}).metadata()
+		c.Metadata = inboundProvenance(in).metadata()
+		b.toEndpoint(c, in.Endpoint)
 		b.setHTTPOptions(c, options)
 		b.emit(xds.ClusterType, c.Name, c)
 	}
@@ -227,6 +244,32 @@ func (b *builder) toWorkload(name string) *clusterv3.Cluster {
 	}
 }
 
+// toEndpoint leads a cluster to where a Sidecar's ingress says: to another port of the address
+// that was called, which is one of the pod's own (0.0.0.0), or to the loopback address, which
+// is not captured.
+func (b *builder) toEndpoint(c *clusterv3.Cluster, to netip.AddrPort) {
+	switch {
+	case !to.IsValid():
+	case to.Addr().IsUnspecified():
+		c.LbConfig = &clusterv3.Cluster_OriginalDstLbConfig_{OriginalDstLbConfig: &clusterv3.Cluster_OriginalDstLbConfig{
+			UpstreamPortOverride: uint32Value(uint32(to.Port())),
+		}}
+	default:
+		host := to.Addr().String()
+		if to.Addr().Is4() && b.onlyIPv6() {
+			host = netip.IPv6Loopback().String()
+		}
+		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+		c.LbPolicy, c.UpstreamBindConfig = clusterv3.Cluster_ROUND_ROBIN, nil
+		c.LoadAssignment = b.assignment(c.Name, []lbEndpoint{{host: host, port: uint32(to.Port())}}, localities{})
+	}
+}
+
+// onlyIPv6: the node is known to have no address of IPv4.
+func (b *builder) onlyIPv6() bool {
+	return len(b.node.Addresses) > 0 && !slices.ContainsFunc(b.node.Addresses, netip.Addr.Is4)
+}
+
 // inboundSource is the address that connections to the workload come from: 127.0.0.6, and
 // for nodes that have IPv6 ::6, which the host's rules do not capture.
 func (b *builder) inboundSource() *corev3.BindConfig {
@@ -234,7 +277,7 @@ func (b *builder) inboundSource() *corev3.BindConfig {
 	for _, a := range []*corev3.SocketAddress{four, six} {
 		a.PortSpecifier = &corev3.SocketAddress_PortValue{}
 	}
-	has4 := len(b.node.Addresses) == 0 || slices.ContainsFunc(b.node.Addresses, netip.Addr.Is4)
+	has4 := !b.onlyIPv6()
 	has6 := slices.ContainsFunc(b.node.Addresses, netip.Addr.Is6)
 	switch {
 	case has4 && has6:
