@@ -54,7 +54,7 @@ func (s *subscription) lack(now typeState) (changed []Resource, removed []string
 				changed = make([]Resource, 0, s.held.records.used)
 			}
 			changed = append(changed, r)
-		case !ok && had && h.version != noVersion && s.wants(k):
+		case !ok && had && h.version != noVersion && s.wants(k) && !now.awaits(k.Value()):
 			removed = append(removed, k.Value())
 		}
 	}

@@ -29,9 +29,6 @@ const (
 	copyPause = time.Second
 )
 
-// secretType is never written: keys belong in memory.
-const secretType = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
-
 // keeping is what a client with a copy remembers for it; the client's mutex guards it.
 type keeping struct {
 	bodies  map[string]map[string]Resource // type -> name
@@ -46,9 +43,10 @@ func newKeeping() *keeping {
 	return &keeping{bodies: map[string]map[string]Resource{}, changed: make(chan struct{}, 1)}
 }
 
-// note remembers what was applied. What is gone goes when the copy is made.
+// note remembers what was applied, but for secrets: keys belong in memory. What is gone goes
+// when the copy is made.
 func (k *keeping) note(u Update, errs map[string]error) {
-	if u.TypeURL == secretType {
+	if u.TypeURL == SecretType {
 		return
 	}
 	have := k.bodies[u.TypeURL]

@@ -18,7 +18,7 @@ const wildcardName = "*"
 
 // pushOrder is the order of types within one push: what is referred to comes before
 // what refers to it (xDS protocol, "Eventual consistency considerations").
-var pushOrder = []string{ClusterType, EndpointType, ListenerType, FilterChainType, RouteType, VirtualHostType, NameTableType}
+var pushOrder = []string{ClusterType, EndpointType, SecretType, ListenerType, FilterChainType, RouteType, VirtualHostType, NameTableType}
 
 // comparePushOrder orders type URLs; types that are not in pushOrder come last, by name.
 func comparePushOrder(a, b string) int {
@@ -42,13 +42,16 @@ func fullState(typeURL string) bool {
 // That is Istio's rule: all types but those that are only ever asked for by name.
 func legacyWildcard(typeURL string) bool {
 	switch typeURL {
-	case EndpointType, RouteType, VirtualHostType, FilterChainType,
-		"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+	case EndpointType, RouteType, VirtualHostType, FilterChainType, SecretType,
 		"type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig":
 		return false
 	}
 	return true
 }
+
+// warms reports whether clusters and listeners wait for resources of the type before they
+// are used, so that an answer for those may be late until these have come.
+func warms(typeURL string) bool { return typeURL == EndpointType || typeURL == SecretType }
 
 // removedLate reports whether resources of the type are removed after everything
 // else of a push: other resources may refer to them until then.

@@ -88,9 +88,9 @@ func NewServer(g Generator, o ServerOptions) *Server {
 }
 
 // view is the view of a node.
-func (s *Server) view(node *corev3.Node) (View, error) {
+func (s *Server) view(ctx context.Context, node *corev3.Node) (View, error) {
 	if v, ok := s.generator.(Viewer); ok {
-		return v.View(node)
+		return v.View(ctx, node)
 	}
 	return &ownView{server: s, node: node}, nil
 }

@@ -219,10 +219,10 @@ func (s *stream) next() *response {
 	for _, p := range []phase{phaseUpdate, phaseRemove} {
 		held := ""
 		for _, typeURL := range s.order {
-			// Nothing may refer to what has not arrived. But endpoints go on: Envoy answers for
-			// clusters only when they are warm, which takes their endpoints.
-			if held != "" && typeURL != EndpointType {
-				break
+			// Nothing may refer to what has not arrived. But what Envoy's clusters wait for goes
+			// on: it answers for clusters only when they are warm.
+			if held != "" && !warms(typeURL) {
+				continue
 			}
 			out, wait := s.take(typeURL, p)
 			if out != nil {
@@ -270,7 +270,7 @@ func (s *stream) refresh(ctx context.Context) (ready bool, err error) {
 	if node == nil {
 		return false, nil
 	}
-	state, err := s.look(node)
+	state, err := s.look(ctx, node)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failed = ""
@@ -297,12 +297,12 @@ func (s *stream) refresh(ctx context.Context) (ready bool, err error) {
 }
 
 // look finds the view of the node and its state, and tells it what the client subscribes to.
-func (s *stream) look(node *corev3.Node) (State, error) {
+func (s *stream) look(ctx context.Context, node *corev3.Node) (State, error) {
 	if s.view != nil && s.view.Stale() {
 		s.leave()
 	}
 	if s.view == nil {
-		view, err := s.server.view(node)
+		view, err := s.server.view(ctx, node)
 		if err != nil {
 			return nil, err
 		}

@@ -17,6 +17,9 @@ const (
 	ClusterType   = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 	EndpointType  = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 	NameTableType = "type.googleapis.com/istio.networking.nds.v1.NameTable"
+	// SecretType is SDS over ADS: keys and authorities by name. Who may have which is up to
+	// the view (Viewer); they are never in a copy on disk.
+	SecretType = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 
 	// The parts of a route configuration and of a listener that a proxy asks for by name,
 	// when it needs them: VHDS, Envoy's

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"sync"
@@ -11,8 +12,8 @@ import (
 // Viewer is a Generator that makes what nodes get once for all nodes that get the same.
 type Viewer interface {
 	Generator
-	// View is the view that a node belongs to now. Leave ends its use.
-	View(node *corev3.Node) (View, error)
+	// View is the view that a node belongs to now; ctx is its stream's. Leave ends its use.
+	View(ctx context.Context, node *corev3.Node) (View, error)
 }
 
 // View is what a group of nodes gets. It is safe for concurrent use.
@@ -42,6 +43,13 @@ type State interface {
 	Changed(typeURL string, since uint64) ([]string, bool)
 }
 
+// Awaiting is a State with resources of which it is not known yet whether they exist: nothing
+// is said of them until a later state knows.
+type Awaiting interface {
+	State
+	Awaits(typeURL, name string) bool
+}
+
 // typeState is the resources of one type in a state; without one there are none.
 type typeState struct {
 	state   State
@@ -60,6 +68,11 @@ func (c typeState) find(name string) (Resource, bool) {
 		return Resource{}, false
 	}
 	return c.state.Find(c.typeURL, name)
+}
+
+func (c typeState) awaits(name string) bool {
+	s, ok := c.state.(Awaiting)
+	return ok && s.Awaits(c.typeURL, name)
 }
 
 // Whole is a State that has all resources, and knows what changed since the one before it.

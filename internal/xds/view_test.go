@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 func TestHistory(t *testing.T) {
@@ -50,7 +52,7 @@ type shared struct {
 	users int
 }
 
-func (v *shared) View(*corev3.Node) (View, error) {
+func (v *shared) View(context.Context, *corev3.Node) (View, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.users++
@@ -231,4 +233,29 @@ func TestTurns(t *testing.T) {
 	}
 	holders[0].askDelta(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: ClusterType, ResponseNonce: nonces[0]})
 	waiting.getDelta("CDS a")
+}
+
+// unsure is a State that does not know yet whether some resources exist.
+type unsure struct {
+	*Whole
+	names map[string]bool
+}
+
+func (s unsure) Awaits(_, name string) bool { return s.names[name] }
+
+// Of what is not known yet nothing is said, neither that it is nor that it is not.
+func TestNothingIsSaidOfWhatIsNotKnown(t *testing.T) {
+	s := newSubscription(SecretType, true)
+	s.open(&request{typeURL: SecretType, subscribe: []string{"known", "gone", "later"}})
+	first := Next(nil, snapshot(t, map[string][]string{}))
+	first.all[SecretType] = map[string]Resource{"known": {Name: "known", Version: "1", Body: &anypb.Any{TypeUrl: SecretType}}}
+	out, _ := s.take(typeState{unsure{first, map[string]bool{"later": true}}, SecretType}, typeState{}, phaseUpdate, "1", responseLimit)
+	if got := names(out.resources); !slices.Equal(got, []string{"known"}) || !slices.Equal(out.removed, []string{"gone"}) {
+		t.Errorf("told %q, removed %q", got, out.removed)
+	}
+	s.reviewNames([]string{"later"})
+	out, _ = s.take(typeState{first, SecretType}, typeState{}, phaseUpdate, "2", responseLimit)
+	if out == nil || len(out.resources) > 0 || !slices.Equal(out.removed, []string{"later"}) {
+		t.Errorf("when it is known: %+v", out)
+	}
 }

@@ -1,6 +1,7 @@
 package xdsgen
 
 import (
+	"context"
 	"net/netip"
 	"slices"
 	"sync"
@@ -59,7 +60,7 @@ func (g *Generator) Generate(n *corev3.Node) (xds.Snapshot, error) {
 }
 
 // View implements xds.Viewer.
-func (g *Generator) View(n *corev3.Node) (xds.View, error) {
+func (g *Generator) View(_ context.Context, n *corev3.Node) (xds.View, error) {
 	node, err := DecodeNode(n)
 	if err != nil {
 		return nil, err

@@ -198,7 +198,7 @@ func TestInboundOfViews(t *testing.T) {
 		views := map[string]xds.View{}
 		for name, n := range map[string]mesh.Node{"a": a, "b": b, "other": other} {
 			n.OnDemand = onDemand
-			v, err := generator.View(EncodeNode(n, "cluster.local"))
+			v, err := generator.View(t.Context(), EncodeNode(n, "cluster.local"))
 			if err != nil {
 				t.Fatal(err)
 			}

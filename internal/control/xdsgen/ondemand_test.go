@@ -122,7 +122,7 @@ func watchWorld(t *testing.T, s *mesh.Snapshot, node mesh.Node) *watched {
 	}
 	node.OnDemand = true
 	var err error
-	if w.view, err = w.generator.View(EncodeNode(node, "cluster.local")); err != nil {
+	if w.view, err = w.generator.View(t.Context(), EncodeNode(node, "cluster.local")); err != nil {
 		t.Fatal(err)
 	}
 	for typeURL, names := range w.names {
@@ -147,7 +147,7 @@ func (w *watched) look(t *testing.T, s *mesh.Snapshot) {
 		node := w.node
 		node.OnDemand = true
 		var err error
-		if w.view, err = w.generator.View(EncodeNode(node, "cluster.local")); err != nil {
+		if w.view, err = w.generator.View(t.Context(), EncodeNode(node, "cluster.local")); err != nil {
 			t.Fatal(err)
 		}
 		for typeURL, names := range w.names {
