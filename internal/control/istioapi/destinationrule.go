@@ -249,7 +249,11 @@ func (c *checker) clientTLS(t *networking.ClientTLSSettings, at string) {
 		}
 		c.fail(CodeNotSupported, at+".mode", "proxies on one machine have no mesh certificates. For the egress gateway leave tls out, the hop to it does not leave the machine; for external hosts use SIMPLE")
 	}
-	c.refused(t.CredentialName != "", at+".credentialName", "there are no Kubernetes secrets to read it from; use caCertificates with a file")
+	if c.rules.Pods {
+		c.clientCredential(t, at)
+	} else {
+		c.refused(t.CredentialName != "", at+".credentialName", "there are no Kubernetes secrets to read it from; use caCertificates, clientCertificate and privateKey with files")
+	}
 	c.refused(t.CaCrl != "", at+".caCrl", "ignoring it would accept revoked certificates")
 	if t.Mode == networking.ClientTLSSettings_SIMPLE {
 		c.ignored(t.ClientCertificate != "" || t.PrivateKey != "", at+".clientCertificate", "mode SIMPLE shows no client certificate")

@@ -7,21 +7,21 @@ import (
 const gatewayTLSSupport = "supported are the modes PASSTHROUGH (routed by SNI, not decrypted), SIMPLE, MUTUAL and OPTIONAL_MUTUAL with certificates from files"
 
 // EndsTLS reports whether a Gateway server ends TLS in a way that is supported: with
-// certificates, and authorities for clients, from files, or with those of the mesh.
+// certificates, and authorities for clients, from files or Secrets, or with those of the mesh.
 func EndsTLS(tls *networking.ServerTLSSettings) bool {
 	switch tls.GetMode() {
 	case networking.ServerTLSSettings_SIMPLE:
 	case networking.ServerTLSSettings_ISTIO_MUTUAL: // refused where there is no such identity
 		return true
 	case networking.ServerTLSSettings_MUTUAL, networking.ServerTLSSettings_OPTIONAL_MUTUAL:
-		if tls.GetCaCertificates() == "" {
+		if tls.GetCaCertificates() == "" && AuthoritiesCredential(tls) == "" {
 			return false
 		}
 	default:
 		return false
 	}
 	fromFiles := tls.GetServerCertificate() != "" && tls.GetPrivateKey() != "" || len(tls.GetTlsCertificates()) > 0
-	return fromFiles && tls.GetCredentialName() == "" && len(tls.GetCredentialNames()) == 0 && tls.GetCaCertCredentialName() == "" &&
+	return (fromFiles || len(Credentials(tls)) > 0) &&
 		tls.GetCaCrl() == "" && len(tls.GetVerifyCertificateSpki()) == 0 && len(tls.GetVerifyCertificateHash()) == 0 &&
 		!tls.GetInsecureSkipVerify().GetValue()
 }
@@ -75,8 +75,12 @@ func (c *checker) serverCertificates(tls *networking.ServerTLSSettings, at strin
 	}
 	noSecrets := "there are no Kubernetes secrets to read it from; give serverCertificate and privateKey (and caCertificates) as the paths of files"
 	secret := tls.CredentialName != "" || len(tls.CredentialNames) > 0
-	c.refused(secret, at+".credentialName", noSecrets)
-	c.refused(tls.CaCertCredentialName != "", at+".caCertCredentialName", noSecrets)
+	if c.rules.Pods {
+		c.serverCredentials(tls, at)
+	} else {
+		c.refused(secret, at+".credentialName", noSecrets)
+		c.refused(tls.CaCertCredentialName != "", at+".caCertCredentialName", noSecrets)
+	}
 	c.refused(tls.CaCrl != "", at+".caCrl", "ignoring it would accept revoked certificates")
 	c.refused(len(tls.VerifyCertificateSpki) > 0, at+".verifyCertificateSpki", "ignoring it would accept other certificates; use subjectAltNames")
 	c.refused(len(tls.VerifyCertificateHash) > 0, at+".verifyCertificateHash", "ignoring it would accept other certificates; use subjectAltNames")
@@ -89,7 +93,7 @@ func (c *checker) serverCertificates(tls *networking.ServerTLSSettings, at strin
 			c.fail(CodeMissing, index(at+".tlsCertificates", i), "needs serverCertificate and privateKey, the paths of files")
 		}
 	}
-	if mutual && !secret && tls.CaCertificates == "" {
+	if mutual && AuthoritiesCredential(tls) == "" && tls.CaCertificates == "" {
 		c.fail(CodeMissing, at+".caCertificates", "is required for %s: the path of a file with the authorities of clients", tls.Mode)
 	}
 	if !mutual && (tls.CaCertificates != "" || len(tls.SubjectAltNames) > 0) {

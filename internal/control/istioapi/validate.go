@@ -30,7 +30,7 @@ func (r Rules) Decode(file string, data []byte) (Objects, []Problem) {
 // is ignored, an Error of CodeNotSupported when ignoring it would change what is
 // allowed or where bytes go.
 func (r Rules) Validate(object Object) []Problem {
-	c := &checker{m: object.Common(), rules: r}
+	c := &checker{m: object.Common(), object: object, rules: r}
 	c.metadata()
 	switch t := object.(type) {
 	case *ServiceEntry:
@@ -58,6 +58,7 @@ func (r Rules) Validate(object Object) []Problem {
 // checker collects the problems of one object.
 type checker struct {
 	m        *Meta
+	object   Object
 	rules    Rules
 	problems []Problem
 }

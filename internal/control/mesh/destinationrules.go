@@ -146,3 +146,7 @@ func (d *DestinationRule) TrafficPolicy() *networking.TrafficPolicy {
 	}
 	return d.Policy
 }
+
+// Selects says whether the rule is for some workloads of its namespace (workloadSelector);
+// false for a nil rule.
+func (d *DestinationRule) Selects() bool { return d != nil && len(d.selector) > 0 }

@@ -59,7 +59,7 @@ func (b *builder) serviceClusters(s *mesh.Service) {
 			if plain == nil {
 				plain = p.metadata()
 			}
-			b.cluster(&target{service: s, port: port, policy: policyFor(rule.TrafficPolicy(), nil, port.Number)}, plain)
+			b.cluster(&target{service: s, port: port, selected: rule.Selects(), policy: policyFor(rule.TrafficPolicy(), nil, port.Number)}, plain)
 		}
 		if rule == nil {
 			continue
@@ -70,7 +70,7 @@ func (b *builder) serviceClusters(s *mesh.Service) {
 			}
 			p.subset = subset.GetName()
 			b.cluster(&target{
-				service: s, port: port, subset: subset.GetName(), labels: subset.GetLabels(),
+				service: s, port: port, subset: subset.GetName(), labels: subset.GetLabels(), selected: rule.Selects(),
 				policy: policyFor(rule.Policy, subset.GetTrafficPolicy(), port.Number),
 			}, p.metadata())
 			p.subset = ""
@@ -116,6 +116,8 @@ type target struct {
 	subset  string
 	labels  map[string]string // of the subset
 	policy  clusterPolicy
+	// selected: the rule has a workloadSelector.
+	selected bool
 }
 
 func (t *target) name() string { return clusterName(t.port.Number, t.subset, t.service.Host) }

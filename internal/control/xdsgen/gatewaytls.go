@@ -66,15 +66,7 @@ func (b *builder) serverTLS(server *gatewayServer) *corev3.TransportSocket {
 	if server.kind == mesh.ServerHTTPS {
 		common.AlpnProtocols = []string{"h2", "http/1.1"}
 	}
-	pair := func(cert, key string) {
-		common.TlsCertificates = append(common.TlsCertificates, &tlsv3.TlsCertificate{CertificateChain: file(cert), PrivateKey: file(key)})
-	}
-	if s.GetServerCertificate() != "" {
-		pair(s.GetServerCertificate(), s.GetPrivateKey())
-	}
-	for _, c := range s.GetTlsCertificates() {
-		pair(c.GetServerCertificate(), c.GetPrivateKey())
-	}
+	b.serverCertificates(common, s)
 	ctx := &tlsv3.DownstreamTlsContext{CommonTlsContext: common, RequireClientCertificate: wrapperspb.Bool(s.GetMode() == networking.ServerTLSSettings_MUTUAL)}
 	v := &tlsv3.CertificateValidationContext{}
 	for _, n := range s.GetSubjectAltNames() {
@@ -86,10 +78,33 @@ func (b *builder) serverTLS(server *gatewayServer) *corev3.TransportSocket {
 		b.useMeshIdentity(common, v)
 		ctx.RequireClientCertificate = b.shared.yes
 	default:
+		if from := istioapi.AuthoritiesCredential(s); from != "" {
+			common.ValidationContextType = b.authoritiesOf(from, v)
+			break
+		}
 		v.TrustedCa = file(s.GetCaCertificates())
 		common.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: v}
 	}
 	return b.tlsSocket(ctx)
+}
+
+// serverCertificates sets what a server shows: what Secrets have, else files.
+func (b *builder) serverCertificates(common *tlsv3.CommonTlsContext, s *networking.ServerTLSSettings) {
+	if names := istioapi.Credentials(s); len(names) > 0 {
+		for _, n := range names {
+			common.TlsCertificateSdsSecretConfigs = append(common.TlsCertificateSdsSecretConfigs, b.certificateOf(n))
+		}
+		return
+	}
+	pair := func(cert, key string) {
+		common.TlsCertificates = append(common.TlsCertificates, &tlsv3.TlsCertificate{CertificateChain: file(cert), PrivateKey: file(key)})
+	}
+	if s.GetServerCertificate() != "" {
+		pair(s.GetServerCertificate(), s.GetPrivateKey())
+	}
+	for _, c := range s.GetTlsCertificates() {
+		pair(c.GetServerCertificate(), c.GetPrivateKey())
+	}
 }
 
 func tlsProtocol(v networking.ServerTLSSettings_TLSProtocol) tlsv3.TlsParameters_TlsProtocol {

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/egret-mesh/egret/internal/control/istioapi"
 )
 
 // trustDomain is MeshConfig.trustDomain; Istio's default is cluster.local.
@@ -40,6 +42,38 @@ func meshSecret(name string, zero *durationpb.Duration) *tlsv3.SdsSecretConfig {
 		InitialFetchTimeout: zero,
 		ResourceApiVersion:  corev3.ApiVersion_V3,
 	}}
+}
+
+// credential refers to a secret that the control plane gives by SDS over ADS, in Istio's form.
+// The time that it is waited for is Envoy's default, 15 s: what it names may not exist, and
+// then the listener or cluster must not wait for ever.
+func (b *builder) credential(name string) *tlsv3.SdsSecretConfig {
+	return &tlsv3.SdsSecretConfig{Name: name, SdsConfig: &corev3.ConfigSource{
+		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
+		ResourceApiVersion:    corev3.ApiVersion_V3,
+	}}
+}
+
+// certificateOf is the certificate that a credentialName names.
+func (b *builder) certificateOf(credential string) *tlsv3.SdsSecretConfig {
+	if istioapi.OfMesh(credential) {
+		return meshSecret("default", b.shared.zero)
+	}
+	return b.credential(istioapi.CertificateName(credential))
+}
+
+// authoritiesOf are the authorities that a credentialName names; v is what peers' certificates
+// must have besides.
+func (b *builder) authoritiesOf(credential string, v *tlsv3.CertificateValidationContext) *tlsv3.CommonTlsContext_CombinedValidationContext {
+	from := meshSecret("ROOTCA", b.shared.zero)
+	if !istioapi.OfMesh(credential) {
+		from = b.credential(istioapi.AuthoritiesName(credential))
+	}
+	return &tlsv3.CommonTlsContext_CombinedValidationContext{
+		CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
+			DefaultValidationContext: v, ValidationContextSdsSecretConfig: from,
+		},
+	}
 }
 
 // useMeshIdentity shows the workload's certificate, and checks the peer's against the

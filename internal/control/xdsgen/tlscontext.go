@@ -31,6 +31,11 @@ func (b *builder) originateTLS(c *clusterv3.Cluster, t *target, o *httpv3.HttpPr
 		c.TransportSocket = b.meshTLS(t)
 		return
 	}
+	// As in Istio: a Secret is of the proxy's namespace, so a rule for many workloads can mean
+	// gateways only.
+	if s.GetCredentialName() != "" && b.node.Type != mesh.NodeRouter && !t.selected {
+		return
+	}
 	ctx := upstreamTLS(s)
 	switch {
 	case t.port.Protocol != mesh.ProtocolHTTP:
@@ -42,7 +47,11 @@ func (b *builder) originateTLS(c *clusterv3.Cluster, t *target, o *httpv3.HttpPr
 		ctx.CommonTlsContext.AlpnProtocols = []string{"http/1.1"}
 	}
 	b.verifyServer(ctx, t, o)
-	if s.GetMode() == networking.ClientTLSSettings_MUTUAL {
+	switch {
+	case s.GetMode() != networking.ClientTLSSettings_MUTUAL:
+	case s.GetCredentialName() != "":
+		ctx.CommonTlsContext.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{b.certificateOf(s.GetCredentialName())}
+	default:
 		ctx.CommonTlsContext.TlsCertificates = []*tlsv3.TlsCertificate{{
 			CertificateChain: file(s.GetClientCertificate()), PrivateKey: file(s.GetPrivateKey()),
 		}}
@@ -74,6 +83,13 @@ func (b *builder) verifyServer(ctx *tlsv3.UpstreamTlsContext, t *target, o *http
 		names = []string{ctx.Sni}
 	}
 	v := &tlsv3.CertificateValidationContext{}
+	for _, n := range names {
+		v.MatchTypedSubjectAltNames = append(v.MatchTypedSubjectAltNames, sanMatcher(n))
+	}
+	if s.GetCredentialName() != "" {
+		ctx.CommonTlsContext.ValidationContextType = b.authoritiesOf(s.GetCredentialName(), v)
+		return
+	}
 	ca := s.GetCaCertificates()
 	if ca == "" || ca == "system" {
 		ca = b.node.SystemCA
@@ -82,9 +98,6 @@ func (b *builder) verifyServer(ctx *tlsv3.UpstreamTlsContext, t *target, o *http
 		v.TrustedCa = file(ca)
 	} else {
 		v.SystemRootCerts = &tlsv3.CertificateValidationContext_SystemRootCerts{}
-	}
-	for _, n := range names {
-		v.MatchTypedSubjectAltNames = append(v.MatchTypedSubjectAltNames, sanMatcher(n))
 	}
 	ctx.CommonTlsContext.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: v}
 }
