@@ -146,11 +146,15 @@ func (c *cluster) serveProxies(ctx context.Context, id *identity, inside *http.S
 		return nil
 	}
 	problems := &problems{log: c.log}
-	control := discovery.New(discovery.Options{Source: c.world, Mesh: c.world.Mesh, Tell: problems.tell, Admit: id.admit, Logger: c.log})
-	if err := addMonitoring(inside, control, problems, hooks, id.counts); err != nil {
+	secrets, keepSecrets := newSecrets(c)
+	control := discovery.New(discovery.Options{
+		Source: c.world, Mesh: c.world.Mesh, Tell: problems.tell, Admit: id.admit, Secrets: secrets, Logger: c.log,
+	})
+	if err := addMonitoring(inside, control, problems, hooks, id.counts, secrets.Counts()); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return keepSecrets(ctx) })
 	g.Go(func() error { return control.Run(ctx) })
 	if c.options.Statuses || c.options.Analysis {
 		g.Go(func() error { return c.writeStatuses(ctx, control) })

@@ -36,6 +36,7 @@ type testCluster struct {
 	client    *fake.Clientset
 	mu        sync.Mutex
 	addresses map[string]string
+	allowed   string // the account, "namespace:name", that may list Secrets
 	log       *runtest.Log
 }
 
@@ -54,6 +55,7 @@ func startCluster(t *testing.T, objects ...runtime.Object) *testCluster {
 		r.Status = authenticationv1.TokenReviewStatus{Authenticated: ok, User: authenticationv1.UserInfo{Username: "system:serviceaccount:" + namespace + ":" + account}, Audiences: []string{"istio-ca"}}
 		return true, r, nil
 	})
+	tc.client.PrependReactor("create", "subjectaccessreviews", tc.reviewAccess)
 	lists := map[schema.GroupVersionResource]string{}
 	for kind, resource := range map[string]string{"VirtualService": "virtualservices", "DestinationRule": "destinationrules", "ServiceEntry": "serviceentries", "Gateway": "gateways", "Sidecar": "sidecars", "WorkloadEntry": "workloadentries", "ProxyConfig": "proxyconfigs", "EnvoyFilter": "envoyfilters", "WorkloadGroup": "workloadgroups"} {
 		for _, version := range []string{"v1", "v1beta1", "v1alpha3"} {

@@ -35,6 +35,7 @@ var importRules = []struct{ from, what, why string }{
 	{"internal/control/analyze", "k8s.io", "only control/kube knows a cluster's clients"},
 	{"internal/standalone", "k8s.io", "a machine is no cluster"},
 	{"internal/agent", "k8s.io", "the proxy is lean"},
+	{"internal/control/sds", "k8s.io", "only control/kube knows a cluster's clients"},
 	{"internal/control/kube", "internal/control/xdsgen", "what objects mean to proxies is not its"},
 	{"internal/control/mesh", "os/exec", "the snapshot is pure"},
 	{"internal/control", "internal/standalone", "where it runs is handed in"},

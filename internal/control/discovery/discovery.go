@@ -16,6 +16,7 @@ import (
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/mesh"
+	"github.com/egret-mesh/egret/internal/control/sds"
 	"github.com/egret-mesh/egret/internal/control/source"
 	"github.com/egret-mesh/egret/internal/control/xdsgen"
 	"github.com/egret-mesh/egret/internal/xds"
@@ -40,8 +41,11 @@ type Options struct {
 	// building the mesh; nil: nobody.
 	Tell func([]istioapi.Problem)
 	// Admit says which node's configuration a stream may have (xds.ServerOptions).
-	Admit  func(ctx context.Context, node *corev3.Node) error
-	Logger *slog.Logger // nil discards
+	Admit func(ctx context.Context, node *corev3.Node) error
+	// Secrets gives proxies what credentialName names; nil: there are no Secrets here, and
+	// nothing in the mesh names any. Who makes it runs it.
+	Secrets *sds.Server
+	Logger  *slog.Logger // nil discards
 }
 
 // Server is a control plane.
@@ -62,7 +66,11 @@ func New(o Options) *Server {
 	}
 	s := &Server{options: o}
 	s.generator = xdsgen.NewGenerator(s.snapshot(o.Source.Current()))
-	s.ads = xds.NewServer(s.generator, xds.ServerOptions{Logger: o.Logger, Admit: o.Admit})
+	var all xds.Generator = s.generator
+	if o.Secrets != nil {
+		all = o.Secrets.Around(s.generator)
+	}
+	s.ads = xds.NewServer(all, xds.ServerOptions{Logger: o.Logger, Admit: o.Admit})
 	return s
 }
 
@@ -73,12 +81,18 @@ func (s *Server) ADS() *xds.Server { return s.ads }
 func (s *Server) Run(ctx context.Context) error {
 	states, unsubscribe := s.options.Source.Subscribe()
 	defer unsubscribe()
+	var secrets <-chan struct{}
+	if s.options.Secrets != nil {
+		secrets = s.options.Secrets.Changed()
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case state := <-states:
 			s.generator.Set(s.snapshot(state))
+			s.ads.Changed()
+		case <-secrets:
 			s.ads.Changed()
 		}
 	}

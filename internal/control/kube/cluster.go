@@ -61,8 +61,7 @@ type Cluster struct {
 	subscribers map[chan *source.State]bool
 }
 
-// New makes a Cluster that knows nothing yet.
-func New(o Options) *Cluster {
+func (o Options) withDefaults() Options {
 	o.SystemNamespace = cmp.Or(o.SystemNamespace, "istio-system")
 	o.Domain = cmp.Or(o.Domain, "cluster.local")
 	o.Quiet, o.Latest = cmp.Or(o.Quiet, 100*time.Millisecond), cmp.Or(o.Latest, time.Second)
@@ -70,6 +69,12 @@ func New(o Options) *Cluster {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	return o
+}
+
+// New makes a Cluster that knows nothing yet.
+func New(o Options) *Cluster {
+	o = o.withDefaults()
 	c := &Cluster{
 		options: o, synced: make(chan struct{}), changes: make(chan struct{}, 1),
 		subscribers: map[chan *source.State]bool{},
@@ -113,10 +118,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 
 // changed says that something is not as it was.
 func (c *Cluster) changed() {
-	select {
-	case c.changes <- struct{}{}:
-	default:
-	}
+	signal(c.changes)
 }
 
 // publishChanges makes a state of the changes, when they have come to rest.

@@ -47,12 +47,10 @@ type lister[L runtime.Object] interface {
 	Watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error)
 }
 
-// newFollow follows what l lists, restricted to one name unless that is "".
-func newFollow[L runtime.Object](name string, client any, l lister[L], only string, s store) *follow {
+// newFollow follows what l lists, restricted by a field selector unless that is "".
+func newFollow[L runtime.Object](name string, client any, l lister[L], selector string, s store) *follow {
 	options := func(o metav1.ListOptions) metav1.ListOptions {
-		if only != "" {
-			o.FieldSelector = "metadata.name=" + only
-		}
+		o.FieldSelector = selector
 		return o
 	}
 	f := &follow{

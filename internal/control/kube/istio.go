@@ -72,7 +72,7 @@ func newIstioObjects(c *Cluster) *istioObjects {
 	client, name := c.options.Client, c.options.meshConfigMap()
 	s.kinds = append(s.kinds,
 		newFollow("namespaces", client, client.CoreV1().Namespaces(), "", s.table(namespaceItem)),
-		newFollow("configmaps", client, client.CoreV1().ConfigMaps(c.options.SystemNamespace), name, s.table(meshItem(name))))
+		newFollow("configmaps", client, client.CoreV1().ConfigMaps(c.options.SystemNamespace), "metadata.name="+name, s.table(meshItem(name))))
 	return s
 }
 
