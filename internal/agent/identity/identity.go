@@ -123,7 +123,7 @@ func (o *Options) renew(ctx context.Context) (until time.Time, err error) {
 	if err != nil {
 		return until, fmt.Errorf("the authority's certificate: %w", err)
 	}
-	o.Secrets.Put(credentials.Secret{Name: Default, Certificate: cert}, credentials.Secret{Name: RootCA, Roots: roots})
+	o.Secrets.Put(credentials.Secret{Name: Default, Certificate: cert}, credentials.Secret{Name: RootCA, Roots: roots, Authorities: chain[len(chain)-1:]})
 	return cert.Leaf.NotAfter, nil
 }
 

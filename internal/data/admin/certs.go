@@ -139,6 +139,7 @@ func (a *Admin) certs(w http.ResponseWriter, r *http.Request) error {
 		}
 		out.Certificates = append(out.Certificates, one)
 	}
+	out.Certificates = append(out.Certificates, a.namedCertificates()...)
 	return writeJSON(w, out)
 }
 
@@ -160,9 +161,10 @@ func details(c credential, cert *x509.Certificate) *adminv3.CertificateDetails {
 	return d
 }
 
-// secretSection tells the files of certificates as the secrets that Istio's agent serves.
+// secretSection tells the secrets that have a name, and the files of certificates as the
+// secrets that Istio's agent serves.
 func (a *Admin) secretSection() section {
-	var active, warming []element
+	active, warming := a.namedSecrets()
 	for _, c := range credentials(a.options.Proxy.Store().Current()) {
 		if c.path == "" {
 			continue // it is in the listener or cluster itself

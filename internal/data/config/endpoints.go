@@ -20,6 +20,8 @@ func (s *Store) putCluster(name string, a *anypb.Any) error {
 	if old := s.clusters[name]; old != nil && old.EDSServiceName != cl.EDSServiceName {
 		s.unuse(old)
 	}
+	s.useSecrets(cl, 1)
+	s.useSecrets(s.clusters[name], -1)
 	s.clusters[name] = cl
 	if cl.Discovery == resource.DiscoveryEDS {
 		if s.users[cl.EDSServiceName] == nil {
@@ -74,6 +76,7 @@ func (s *Store) removeClusters(names []string) {
 
 func (s *Store) forgetCluster(name string) {
 	s.unuse(s.clusters[name])
+	s.useSecrets(s.clusters[name], -1)
 	delete(s.clusters, name)
 	delete(s.secretless, name)
 	delete(s.hashes[xds.ClusterType], name)

@@ -34,8 +34,8 @@ type StoreOptions struct {
 	// OnDemand: clusters are subscribed to by name, when something refers to them, and
 	// the name table has no host that was not asked for (xds.OnDemandMetadata).
 	OnDemand bool
-	// Secrets are what TLS contexts refer to by name; nil: there is no agent, and none
-	// is waited for.
+	// Secrets are what TLS contexts refer to by name; the store adds those that the control
+	// plane gives. Nil: there is no agent.
 	Secrets *credentials.Secrets
 	Limits  Limits
 	Now     func() time.Time // nil: time.Now
@@ -77,7 +77,11 @@ type Store struct {
 	goneRoutes map[string]bool // removed while a listener still names them
 	clusters   map[string]*resource.Cluster
 	secretless map[string]bool // clusters that wait for a secret
-	endpoints  map[string]*resource.Endpoints
+	// secretUsers counts the clusters that need a secret of the control plane; secretsWanted:
+	// what is needed may be different since the last subscription.
+	secretUsers   map[string]int
+	secretsWanted bool
+	endpoints     map[string]*resource.Endpoints
 	// goneEndpoints were removed while a cluster still needs them.
 	goneEndpoints map[string]bool
 	users         map[string]map[string]bool // EDS name -> clusters that need it
@@ -98,6 +102,7 @@ type Store struct {
 
 	changed             changes
 	wantRoutes, wantEDS []string
+	wantSecrets         []string
 	subscribers         map[int]chan struct{}
 	nextSubscriber      int
 }
@@ -114,8 +119,11 @@ func NewStore(o StoreOptions) *Store {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Secrets == nil {
+		o.Secrets = credentials.NewSecrets()
+	}
 	s := &Store{
-		log: o.Logger, seed: maphash.MakeSeed(), secrets: o.Secrets, secretless: map[string]bool{},
+		log: o.Logger, seed: maphash.MakeSeed(), secrets: o.Secrets, secretless: map[string]bool{}, secretUsers: map[string]int{},
 		seen: map[string]bool{}, skipped: map[string]int{}, hashes: map[string]map[string]uint64{},
 		listeners: map[string]*listenerState{}, routes: map[string]*resource.RouteConfiguration{},
 		badRoutes: map[string]bool{}, goneRoutes: map[string]bool{},
@@ -148,6 +156,9 @@ func (s *Store) Attach(to Subscriber) {
 	}
 	if len(s.wantRoutes) > 0 {
 		to.Subscribe(xds.RouteType, s.wantRoutes)
+	}
+	if len(s.wantSecrets) > 0 {
+		to.Subscribe(xds.SecretType, s.wantSecrets)
 	}
 }
 
@@ -199,6 +210,8 @@ func (s *Store) Apply(u xds.Update) map[string]error {
 		s.noEndpoints(u.Absent)
 	case xds.NameTableType:
 		errs = s.applyNames(u)
+	case xds.SecretType:
+		errs = s.applySecrets(u)
 	case xds.VirtualHostType, xds.FilterChainType:
 		errs = s.applyHeld(u, kindOf(u.TypeURL))
 	}
@@ -208,9 +221,15 @@ func (s *Store) Apply(u xds.Update) map[string]error {
 			s.bodies.drop(u.TypeURL, name)
 		}
 	}
+	if u.TypeURL == xds.ListenerType || s.secretsWanted {
+		s.wantSecretsNow() // before what needs them is judged to be complete
+	}
 	if u.TypeURL == xds.ListenerType || u.TypeURL == xds.RouteType {
 		s.warm()
 		s.useBase()
+	}
+	if u.TypeURL == xds.ListenerType || u.TypeURL == xds.SecretType {
+		s.wantSecretsNow() // without those of what serves no longer
 	}
 	s.resubscribe(u.TypeURL)
 	s.publish()

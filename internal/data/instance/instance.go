@@ -58,7 +58,8 @@ type Options struct {
 	Dialer   upstream.Dialer
 	Resolver upstream.Resolver
 	Logger   *slog.Logger // nil discards
-	// Secrets are what TLS contexts refer to by name; nil: there is no agent.
+	// Secrets are those of the agent, which TLS contexts refer to by name; nil: there is no
+	// agent. The control plane's are added.
 	Secrets *credentials.Secrets
 	// Refused is told what the proxy cannot use of its configuration; nil: only the
 	// control plane is, by NACK.
@@ -96,6 +97,9 @@ func New(o Options) (*Instance, error) {
 	}
 	if o.Refused == nil {
 		o.Refused = func(error) {}
+	}
+	if o.Secrets == nil {
+		o.Secrets = credentials.NewSecrets()
 	}
 	i := &Instance{options: o, store: config.NewStore(config.StoreOptions{
 		Logger: o.Logger, OnDemand: onDemand(o), Limits: o.OnDemand, Secrets: o.Secrets, KeepBodies: o.KeepBodies})}
@@ -185,18 +189,29 @@ func (i *Instance) Configure(ctx context.Context) error {
 	return i.client.Run(ctx)
 }
 
-// followSecrets tells the store of secrets that it may be waiting for.
+// followSecrets tells the store of secrets that it may be waiting for, and when it has waited
+// long enough.
 func (i *Instance) followSecrets(ctx context.Context) {
 	for {
 		changed := i.options.Secrets.Changed()
 		i.store.SecretsChanged()
+		patience := time.NewTimer(time.Hour)
+		if next, some := i.options.Secrets.Patience(); some {
+			patience.Reset(time.Until(next))
+		}
 		select {
 		case <-ctx.Done():
+			patience.Stop()
 			return
 		case <-changed:
+		case <-patience.C:
 		}
+		patience.Stop()
 	}
 }
+
+// Secrets are what TLS contexts refer to by name.
+func (i *Instance) Secrets() *credentials.Secrets { return i.options.Secrets }
 
 // Ready waits for the first complete configuration. With names, as where the proxy
 // answers the workload's DNS, the name table must be there too.

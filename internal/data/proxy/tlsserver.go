@@ -80,7 +80,7 @@ type tlsServer struct {
 
 	mu        sync.Mutex
 	http, tcp *tls.Config
-	shown     *tls.Certificate      // the secret that the configurations were made with
+	shown     []*tls.Certificate    // the secrets that the configurations were made with
 	failed    map[certSource]string // what was logged last
 }
 
@@ -182,9 +182,9 @@ func (s *tlsServer) config(alpn []string) *tls.Config {
 func (s *tlsServer) configFor(http bool) *tls.Config {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if secret := s.secret(); secret != s.shown {
+	if secrets := s.heldNow(); !slices.Equal(secrets, s.shown) {
 		// A session that is resumed would show the client the certificate of before.
-		s.shown = secret
+		s.shown = secrets
 		s.configure()
 	}
 	if http {
@@ -193,17 +193,16 @@ func (s *tlsServer) configFor(http bool) *tls.Config {
 	return s.tcp
 }
 
-// secret is the certificate of this moment where it is one of Secrets; nil: it is not.
-func (s *tlsServer) secret() *tls.Certificate {
+// heldNow are the certificates of this moment that are of Secrets.
+func (s *tlsServer) heldNow() (out []*tls.Certificate) {
 	for _, c := range s.certs {
 		if held, ok := c.(credentials.Held); ok {
-			cert, err := held.Get()
-			if err == nil {
-				return cert
+			if cert, err := held.Get(); err == nil {
+				out = append(out, cert)
 			}
 		}
 	}
-	return nil
+	return out
 }
 
 // own is the certificate that clients are shown, the first where there are several; nil: it

@@ -183,6 +183,8 @@ envoy.extensions.transport_sockets.tls.v3.CommonTlsContext
 + combined_validation_context alpn_protocols
 envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext
 + default_validation_context validation_context_sds_secret_config
+envoy.extensions.transport_sockets.tls.v3.Secret
++ name tls_certificate validation_context
 envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig
 + name
 = sds_config
@@ -195,7 +197,7 @@ envoy.extensions.transport_sockets.tls.v3.SubjectAltNameMatcher
 + san_type matcher
 envoy.extensions.transport_sockets.tls.v3.TlsCertificate
 + certificate_chain private_key
-- watched_directory
+- watched_directory ocsp_staple
 envoy.extensions.transport_sockets.tls.v3.TlsParameters
 + tls_minimum_protocol_version tls_maximum_protocol_version cipher_suites
 - ecdh_curves signature_algorithms

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cncf/xds/go/udpa/annotations"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
@@ -80,6 +81,8 @@ type decoding struct {
 	maxDirectBody uint32
 	// logs are lists of access logs by their bytes: thousands of chains have the same.
 	logs map[string][]AccessLog
+	// subscribed are the secrets of a TLS context that come by ADS.
+	subscribed []string
 }
 
 func (d Decoder) begin() *decoding {
@@ -210,9 +213,10 @@ func (c *decoding) checkValue(p *path, f protoreflect.FieldDescriptor, v protore
 	return good
 }
 
-// valueText is a field's value for an error message.
+// valueText is a field's value for an error message, which goes to logs and to the control
+// plane: nothing that is marked udpa.annotations.sensitive, as keys and passwords are.
 func valueText(f protoreflect.FieldDescriptor, v protoreflect.Value) string {
-	if f.IsMap() || f.IsList() {
+	if f.IsMap() || f.IsList() || sensitive(f) || f.Message() != nil && hasSensitive(f.Message(), map[protoreflect.FullName]bool{}) {
 		return fmt.Sprintf("%q", string(f.Name()))
 	}
 	switch {
@@ -231,6 +235,27 @@ func valueText(f protoreflect.FieldDescriptor, v protoreflect.Value) string {
 		}
 	}
 	return fmt.Sprintf("%q", clip(v.String()))
+}
+
+func sensitive(f protoreflect.FieldDescriptor) bool {
+	marked, ok := proto.GetExtension(f.Options(), annotations.E_Sensitive).(bool)
+	return ok && marked
+}
+
+// hasSensitive says whether a message can have something sensitive; seen are those that were
+// looked at.
+func hasSensitive(m protoreflect.MessageDescriptor, seen map[protoreflect.FullName]bool) bool {
+	if seen[m.FullName()] {
+		return false
+	}
+	seen[m.FullName()] = true
+	for i, all := 0, m.Fields(); i < all.Len(); i++ {
+		f := all.Get(i)
+		if sensitive(f) || f.Message() != nil && hasSensitive(f.Message(), seen) {
+			return true
+		}
+	}
+	return false
 }
 
 // clip bounds a foreign text for an error message.

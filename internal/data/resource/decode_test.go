@@ -353,7 +353,9 @@ func TestUpstreamTLS(t *testing.T) {
 		{"not verified on purpose", `"validationContext":{"trustedCa":{"filename":"/x"},"trustChainVerification":"ACCEPT_UNTRUSTED"}`, "", resource.UpstreamTLS{CAFile: "/x", SkipVerify: true}, ""},
 		{"Istio's mesh identity", `"tlsCertificateSdsSecretConfigs":[{"name":"default",` + agent + `}],"combinedValidationContext":{"defaultValidationContext":{"matchSubjectAltNames":[{"exact":"a.com"}]},"validationContextSdsSecretConfig":{"name":"ROOTCA",` + agent + `}}`, "",
 			resource.UpstreamTLS{CertSecret: "default", CASecret: "ROOTCA", SANs: sans}, ""},
-		{"authorities of another SDS server", secret("ROOTCA"), "", resource.UpstreamTLS{}, "ROOTCA"},
+		{"secrets of SDS over ADS", `"tlsCertificateSdsSecretConfigs":[{"name":"kubernetes://c","sdsConfig":{"ads":{}}}],` + secret("kubernetes://c-cacert"), "",
+			resource.UpstreamTLS{CertSecret: "kubernetes://c", CASecret: "kubernetes://c-cacert", SANs: sans, Subscribed: []string{"kubernetes://c", "kubernetes://c-cacert"}}, ""},
+		{"authorities of another SDS server", `"validationContextSdsSecretConfig":{"name":"ROOTCA",` + strings.Replace(agent, "sds-grpc", "other", 1) + `}`, "", resource.UpstreamTLS{}, "ROOTCA"},
 		{"a client certificate of no SDS server", `"tlsCertificateSdsSecretConfigs":[{"name":"default"}]`, "", resource.UpstreamTLS{}, `"default"`},
 		{"half of a certificate's files", `"tlsCertificateSdsSecretConfigs":[{"name":"file-cert:/c.pem"}]`, "", resource.UpstreamTLS{}, "file-cert:/c.pem"},
 		{"names without a CA", `"validationContext":{"matchSubjectAltNames":[{"exact":"a.com"}]}`, "", resource.UpstreamTLS{}, "without a CA"},
@@ -444,7 +446,8 @@ func TestNameTableLookup(t *testing.T) {
 
 // Whatever bytes come, decoding ends without a panic: with a resource or an error.
 func FuzzDecode(f *testing.F) {
-	types := []string{"envoy.config.listener.v3.Listener", "envoy.config.route.v3.RouteConfiguration", "envoy.config.cluster.v3.Cluster", "envoy.config.endpoint.v3.ClusterLoadAssignment", "istio.networking.nds.v1.NameTable", "envoy.config.route.v3.VirtualHost", "envoy.config.listener.v3.FilterChain"}
+	types := []string{"envoy.config.listener.v3.Listener", "envoy.config.route.v3.RouteConfiguration", "envoy.config.cluster.v3.Cluster", "envoy.config.endpoint.v3.ClusterLoadAssignment", "istio.networking.nds.v1.NameTable", "envoy.config.route.v3.VirtualHost", "envoy.config.listener.v3.FilterChain", "envoy.extensions.transport_sockets.tls.v3.Secret"}
+	f.Add(uint8(7), secretOf(f, `{"name":"a","validationContext":{"trustedCa":{"inlineString":"x"}}}`).Value)
 	f.Add(uint8(0), resourcetest.Listener(f, inHCM(`"normalizePath":true,`, routerFilter)).Value)
 	f.Add(uint8(1), resourcetest.Route(f, routeConfig("", `"match":{"safeRegex":{"regex":"a"}},"route":{"cluster":"c","regexRewrite":{"pattern":{"regex":"(a)"},"substitution":"\\1"}}`)).Value)
 	f.Add(uint8(1), resourcetest.Route(f, allFeatures).Value)
@@ -491,6 +494,10 @@ func FuzzDecode(f *testing.F) {
 			if chain, err := (resource.Decoder{}).FilterChain("a.b", a); err == nil {
 				chain.Clusters()
 				chain.Takes(&resource.ChainQuery{SNI: "a.b", Transport: "tls"})
+			}
+		case 7:
+			if s, err := (resource.Decoder{}).Secret(a); err == nil && (s.Certificate == nil) == (len(s.Authorities) == 0) {
+				t.Fatal("neither or both")
 			}
 		}
 	})

@@ -51,6 +51,7 @@ func (c *decoding) downstreamTLS(m *tlsv3.DownstreamTlsContext) *DownstreamTLS {
 	for i, secret := range common.GetTlsCertificateSdsSecretConfigs() {
 		out.Certificates = append(out.Certificates, c.certificateSecret(p.at("tls_certificate_sds_secret_configs", i), secret))
 	}
+	out.Subscribed = c.subscribed
 	if len(out.Certificates) == 0 {
 		c.fail(p.field("tls_certificates"), "there is no certificate")
 	}

@@ -72,6 +72,7 @@ func (c *decoding) upstreamTLS(out *UpstreamTLS, m *tlsv3.UpstreamTlsContext) {
 	}
 	out.CAFile, out.SystemCA, out.InlineCA, out.CASecret = v.CAFile, v.SystemCA, v.InlineCA, v.CASecret
 	out.SANs, out.SkipVerify = v.SANs, v.Skip
+	out.Subscribed = c.subscribed
 }
 
 // verification is how the peer's certificate is judged; nil: the context does not say.
@@ -126,11 +127,11 @@ func (c *decoding) clientCertificate(p *path, out *UpstreamTLS, m *tlsv3.CommonT
 }
 
 // certificateSecret is a certificate by its name: the files that Istio's agent would
-// serve it from, or what the agent has.
+// serve it from, or a secret of the agent or the control plane.
 func (c *decoding) certificateSecret(p *path, m *tlsv3.SdsSecretConfig) Certificate {
 	rest, isFile := strings.CutPrefix(m.GetName(), secretCertFile)
 	if !isFile {
-		return Certificate{Secret: c.agentSecret(p, m)}
+		return Certificate{Secret: c.secretName(p, m)}
 	}
 	cert, key, both := strings.Cut(rest, "~")
 	if !both || cert == "" || key == "" {
@@ -139,11 +140,16 @@ func (c *decoding) certificateSecret(p *path, m *tlsv3.SdsSecretConfig) Certific
 	return Certificate{CertFile: cert, KeyFile: key}
 }
 
-// agentSecret is the name of a secret that the agent has. There is no other SDS server.
-func (c *decoding) agentSecret(p *path, m *tlsv3.SdsSecretConfig) string {
+// secretName is the name of a secret that the agent has, or that comes by ADS. There is no
+// other SDS server.
+func (c *decoding) secretName(p *path, m *tlsv3.SdsSecretConfig) string {
+	if m.GetSdsConfig().GetAds() != nil && m.GetName() != "" {
+		c.subscribed = append(c.subscribed, m.GetName())
+		return m.GetName()
+	}
 	services := m.GetSdsConfig().GetApiConfigSource().GetGrpcServices()
 	if len(services) != 1 || services[0].GetEnvoyGrpc().GetClusterName() != agentCluster || m.GetName() == "" {
-		c.fail(p, "the secret %q: only those of an agent are supported (SDS by the cluster %s)", clip(m.GetName()), agentCluster)
+		c.fail(p, "the secret %q: only those of an agent (SDS by the cluster %s) and of ADS are supported", clip(m.GetName()), agentCluster)
 	}
 	return m.GetName()
 }
@@ -166,7 +172,7 @@ func (c *decoding) validation(p *path, m *tlsv3.CertificateValidationContext, sd
 	} else if ok && file != "" {
 		out.CAFile = file
 	} else if sds != nil {
-		out.CASecret = c.agentSecret(p, sds)
+		out.CASecret = c.secretName(p, sds)
 	}
 	out.Skip = out.CAFile == "" && len(out.InlineCA) == 0 && !out.SystemCA && out.CASecret == "" ||
 		m.GetTrustChainVerification() == tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED

@@ -349,9 +349,11 @@ type UpstreamTLS struct {
 	CASecret          string // of credentials.Secrets
 	CertFile, KeyFile string
 	CertSecret        string // of credentials.Secrets
-	SANs              []match.String
-	AutoSANCheck      bool // auto_san_validation
-	SkipVerify        bool // no validation context: Envoy does not verify
+	// Subscribed are those of the secrets that come from the control plane (SDS over ADS).
+	Subscribed   []string
+	SANs         []match.String
+	AutoSANCheck bool // auto_san_validation
+	SkipVerify   bool // no validation context: Envoy does not verify
 	// Unsupported, when not "", says why this context cannot be used; a connection
 	// that needs it fails with upstream_tls_failed and this text.
 	Unsupported            string
@@ -371,6 +373,8 @@ type DownstreamTLS struct {
 	MinVersion, MaxVersion   uint16 // crypto/tls constants; 0: default
 	// CipherSuites are those of TLS 1.2 and before; nil: Go's own choice.
 	CipherSuites []uint16
+	// Subscribed are those of the secrets that come from the control plane (SDS over ADS).
+	Subscribed []string
 	// HandshakeTimeout is the chain's transport_socket_connect_timeout; 0: none given.
 	HandshakeTimeout time.Duration
 }

@@ -192,9 +192,10 @@ func (x *tlsContext) config(h *Host, t *Target, roots *x509.CertPool) (*tls.Conf
 	if want != "" {
 		sans = nil
 	}
-	// The authority of the mesh signs for its workloads only: without matchers it may be
-	// any of them, as in Istio. Their certificates have no host's name.
-	if anyOfMesh := want == "" && len(sans) == 0 && x.spec.CASecret != ""; !anyOfMesh {
+	// The authority of the mesh, which is the agent's, signs for its workloads only: without
+	// matchers it may be any of them, as in Istio. Their certificates have no host's name.
+	mesh := x.spec.CASecret != "" && !slices.Contains(x.spec.Subscribed, x.spec.CASecret)
+	if anyOfMesh := want == "" && len(sans) == 0 && mesh; !anyOfMesh {
 		want = cmp.Or(want, sni, h.hostname, h.addr.Addr().String())
 	}
 	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
