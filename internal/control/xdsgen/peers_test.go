@@ -124,7 +124,7 @@ spec: {selector: {matchLabels: {version: v1}}, mtls: {mode: MODE}}
 		chains := func(version string) func() int {
 			n := webNode()
 			n.Labels["version"], n.OnDemand = version, onDemand
-			v, err := generator.View(EncodeNode(n, "cluster.local"))
+			v, err := generator.View(t.Context(), EncodeNode(n, "cluster.local"))
 			if err != nil {
 				t.Fatal(err)
 			}
