@@ -68,7 +68,7 @@ func TestAskedDuringAChange(t *testing.T) {
 	g := NewGenerator(none)
 	node := captured()
 	node.OnDemand = true
-	v, err := g.View(EncodeNode(node, "cluster.local"))
+	v, err := g.View(t.Context(), EncodeNode(node, "cluster.local"))
 	if err != nil {
 		t.Fatal(err)
 	}
