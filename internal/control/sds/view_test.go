@@ -15,8 +15,6 @@ import (
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
-const patience = 30 * time.Second
-
 // shelf is Secrets that a test fills.
 type shelf struct {
 	mu      sync.Mutex
@@ -106,7 +104,7 @@ func (d *desk) view(who *Account) xds.View {
 	if who != nil {
 		ctx = context.WithValue(ctx, callerKey{}, *who)
 	}
-	v, err := d.Around(plain{}).(xds.Viewer).View(ctx, &corev3.Node{Id: "router~1.2.3.4~g.apps~x"})
+	v, err := d.Around(plain{}).View(ctx, &corev3.Node{Id: "router~1.2.3.4~g.apps~x"})
 	if err != nil {
 		d.t.Fatal(err)
 	}
