@@ -60,6 +60,7 @@ func (h *Handler) serveHTTP2(c *Conn, peeked []byte) {
 
 // serveStream serves one request.
 func (h *Handler) serveStream(c *Conn, s *http2.Stream) {
+	c.begins()
 	cs := h.streams.Get().(*clientStream)
 	cs.c = c
 	cs.stream2 = stream2{Stream: s}

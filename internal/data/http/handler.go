@@ -57,6 +57,7 @@ type Conn struct {
 
 	draining atomic.Bool
 	retiring atomic.Bool
+	asked    atomic.Bool   // of HTTP/2: there was a request
 	streams  atomic.Uint32 // of HTTP/2, where their number is limited
 	cert     atomic.Pointer[clientCert]
 	mu       sync.Mutex
@@ -78,13 +79,14 @@ func (c *Conn) Drain() {
 
 // Retire makes the request that comes next the last one. Unlike Drain it leaves an idle
 // connection of HTTP/1 open: a request may be on its way already, and would be lost (RFC
-// 9112 section 9.6). HTTP/2 has GOAWAY for that. It may be called at any time, from any
-// goroutine.
+// 9112 section 9.6). HTTP/2 has GOAWAY for that, once there was a request: a client that
+// gets it before takes the connection for one that could not be made, and may fail its
+// first request (net/http does). It may be called at any time, from any goroutine.
 func (c *Conn) Retire() {
 	c.retiring.Store(true)
 	c.mu.Lock()
 	f := c.onDrain
-	if !c.polite {
+	if !c.polite || !c.asked.Load() {
 		f = nil
 	}
 	c.mu.Unlock()
@@ -104,8 +106,15 @@ func (c *Conn) whenDrained(f func(), polite bool) {
 	c.mu.Lock()
 	c.onDrain, c.polite = f, polite
 	c.mu.Unlock()
-	if f != nil && (c.draining.Load() || polite && c.retiring.Load()) {
+	if f != nil && (c.draining.Load() || polite && c.asked.Load() && c.retiring.Load()) {
 		f()
+	}
+}
+
+// begins notes that there is a request on a connection of HTTP/2.
+func (c *Conn) begins() {
+	if !c.asked.Load() && !c.asked.Swap(true) && c.retiring.Load() {
+		c.Retire()
 	}
 }
 

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -10,6 +11,9 @@ import (
 	"os"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/egret-mesh/egret/internal/data/config"
 	"github.com/egret-mesh/egret/internal/data/resource"
@@ -179,6 +183,53 @@ func TestRetireHTTP2(t *testing.T) {
 	eventually(t, "the client connects anew", func() bool { get(); return dials.Load() > before })
 	for range 20 {
 		get()
+	}
+}
+
+// A client that is told to go before it has asked would take its new connection for one that
+// could not be made, and fail the request (net/http does): it is told with its first.
+func TestRetireNewHTTP2(t *testing.T) {
+	origin, _, _ := slowOrigin(t)
+	r := start(t, plainHTTP(origin), "10.1.2.3:80")
+	r.proxy.Retire(false)
+	c := r.dial()
+	frames := http2.NewFramer(c, c)
+	_, err := io.WriteString(c, http2.ClientPreface)
+	if err := errors.Join(err, frames.WriteSettings(), frames.WritePing(false, [8]byte{1})); err != nil {
+		t.Fatal(err)
+	}
+	var head bytes.Buffer
+	fields := hpack.NewEncoder(&head)
+	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "a.example"}, {":path", "/"}} {
+		_ = fields.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+	}
+	asked, told, answered := false, false, false
+	pings := byte(1)
+	for !told || !answered {
+		f, err := frames.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch f := f.(type) {
+		case *http2.PingFrame:
+			if !f.IsAck() {
+				err = frames.WritePing(true, f.Data)
+			} else if pings++; pings < 50 { // time for a GOAWAY
+				err = frames.WritePing(false, [8]byte{pings})
+			} else if !asked {
+				asked = true
+				err = frames.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, EndStream: true, EndHeaders: true, BlockFragment: head.Bytes()})
+			}
+		case *http2.GoAwayFrame:
+			if told = true; !asked || f.LastStreamID == 0 {
+				t.Fatalf("%v before a request", f)
+			}
+		case *http2.DataFrame:
+			answered = answered || f.StreamEnded()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
