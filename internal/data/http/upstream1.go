@@ -90,7 +90,7 @@ func (u *upstreamConn) ask(x *exchange) failure {
 	if unasked && x.reused {
 		return failure{kind: staleKind}
 	}
-	return x.readFailure(err, true)
+	return x.readFailure(upstream.Refusal(u.conn, err), true)
 }
 
 func (u *upstreamConn) begin(x *exchange) (sink, failure) {

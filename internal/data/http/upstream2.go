@@ -107,7 +107,7 @@ func (u *upstreamStream) send(x *exchange, end bool) failure {
 	switch {
 	case err == nil:
 		return failure{}
-	case errors.Is(err, http2.ErrGoingAway):
+	case errors.Is(err, http2.ErrGoingAway) && !upstream.RefusedTLS(err):
 		return x.stale(failure{kind: resetKind, status: 503, flag: "UC", detail: resetDetail(true), reason: reason.UpstreamReset})
 	case errors.Is(err, http2.ErrNoExtendedConnect):
 		return failure{kind: finalKind, status: 503, reason: reason.NotSupported, detail: "the upstream's HTTP/2 does not take upgrades (RFC 8441)"}
@@ -211,7 +211,11 @@ func (x *exchange) dialShared(home *hostPool, key string, any bool) *upstream.Er
 	}
 	if failed != nil {
 		x.host.Closed(x.target.Priority)
-		return &upstream.Error{Reason: reason.UpstreamConnectFailed, Flag: "UF", Detail: "HTTP/2 with " + x.host.String() + " failed", Err: failed, Host: x.host.String()}
+		why := reason.UpstreamConnectFailed
+		if upstream.RefusedTLS(failed) {
+			why = reason.UpstreamTLSFailed
+		}
+		return &upstream.Error{Reason: why, Flag: "UF", Detail: "HTTP/2 with " + x.host.String() + " failed", Err: failed, Host: x.host.String()}
 	}
 	c.requests = 1
 	x.h.pool.share(home, c)

@@ -36,7 +36,7 @@ func (t *Client) Open() (*Stream, error) {
 	defer c.mu.Unlock()
 	switch {
 	case !c.usable():
-		return nil, ErrGoingAway
+		return nil, goingAway(c.err)
 	case len(c.streams)+c.reserved >= int(min(c.peerStreams, c.o.MaxConcurrentStreams)):
 		return nil, ErrNoCapacity
 	}
@@ -45,7 +45,7 @@ func (t *Client) Open() (*Stream, error) {
 }
 
 func (c *conn) usable() bool {
-	return c.err == nil && !c.leaving && !c.draining && c.nextID <= maxStreamID
+	return c.err == nil && c.broken == nil && !c.leaving && !c.draining && c.nextID <= maxStreamID
 }
 
 // Usable reports whether the connection takes new streams, now or when others end.

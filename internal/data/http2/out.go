@@ -2,7 +2,9 @@ package http2
 
 import (
 	"encoding/binary"
+	"errors"
 	"runtime"
+	"syscall"
 	"time"
 
 	xhttp2 "golang.org/x/net/http2"
@@ -146,14 +148,24 @@ func (c *conn) flush() {
 		c.o.Pool.Return(buf)
 		c.mu.Lock()
 		if err != nil {
-			c.broken = err
-			c.fail(err)
-			_ = c.nc.SetReadDeadline(longAgo)
+			c.lost(err)
 		}
 	}
 	c.flushing = false
 	c.flushed.Broadcast()
 	c.passOn()
+}
+
+// lost notes that nothing can be written any more, and why. Where a server has closed,
+// reading tells why, if it said so (a TLS alert), and ends at once. c.mu is held.
+func (c *conn) lost(err error) {
+	c.broken = err
+	if c.client && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)) {
+		_ = c.nc.SetReadDeadline(time.Now().Add(closeTimeout))
+		return
+	}
+	c.fail(err)
+	_ = c.nc.SetReadDeadline(longAgo)
 }
 
 // longAgo is a deadline that interrupts what waits.

@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -38,7 +39,7 @@ func (s *Stream) writable() error {
 	case s.err != nil:
 		return s.err
 	case s.c.err != nil:
-		return ErrGoingAway // of a stream that has no request yet
+		return goingAway(s.c.err) // of a stream that has no request yet
 	case s.localEnd:
 		return ErrReset
 	}
@@ -95,6 +96,14 @@ func (s *Stream) WriteRequest(q *http1.Request, scheme string, end bool) error {
 	return nil
 }
 
+// goingAway is ErrGoingAway, with what ended the connection where something has.
+func goingAway(err error) error {
+	if err == nil || err == ErrClosed {
+		return ErrGoingAway
+	}
+	return fmt.Errorf("%w: %w", ErrGoingAway, err)
+}
+
 // reserveID waits for room and gives the stream its identifier: they must be in the order
 // of the heads.
 func (s *Stream) reserveID() error {
@@ -102,8 +111,8 @@ func (s *Stream) reserveID() error {
 	if err := s.room(); err != nil {
 		return err
 	}
-	if c.err != nil || c.leaving || c.draining || c.nextID > maxStreamID {
-		return ErrGoingAway
+	if c.err != nil || c.broken != nil || c.leaving || c.draining || c.nextID > maxStreamID {
+		return goingAway(c.err)
 	}
 	s.id, s.open = c.nextID, true
 	s.send, s.began = c.peerWindow, c.in.at.Load()

@@ -58,6 +58,9 @@ func (c *connection) carry(up net.Conn, first, answered []byte) {
 			reset(c.net)
 			c.entry.Reason, c.entry.Flags = reason.UpstreamReset, []string{"UC"}
 			c.entry.Detail = "the upstream closed before it took the first bytes"
+			if said := upstream.Refusal(up, err); upstream.RefusedTLS(said) {
+				c.refused(said)
+			}
 			return
 		}
 	}
@@ -68,12 +71,17 @@ func (c *connection) carry(up net.Conn, first, answered []byte) {
 	c.entry.BytesSent = k.sent
 	switch {
 	case k.refused != nil:
-		c.entry.Reason, c.entry.Flags = reason.UpstreamTLSFailed, []string{"UC"}
-		c.entry.Detail, c.entry.UpstreamTransportFailure = "the upstream refused TLS: "+k.refused.Error(), k.refused.Error()
+		c.refused(k.refused)
 	case k.reset.Load():
 		c.entry.Reason, c.entry.Flags = reason.UpstreamReset, []string{"UR"}
 		c.entry.Detail = "the upstream reset the connection"
 	}
+}
+
+// refused notes that the upstream did not take TLS as it is.
+func (c *connection) refused(err error) {
+	c.entry.Reason, c.entry.Flags = reason.UpstreamTLSFailed, []string{"UC"}
+	c.entry.Detail, c.entry.UpstreamTransportFailure = "the upstream refused TLS: "+err.Error(), err.Error()
 }
 
 // work is the way back to the client.

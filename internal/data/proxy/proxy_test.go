@@ -307,7 +307,7 @@ func TestServerRefusesTheCertificate(t *testing.T) {
 	db := static("db", origin)
 	db.TLS = &resource.UpstreamTLS{SNI: "db.example", SkipVerify: true}
 	r := start(t, configOf([]*resource.Listener{virtualOutbound(blackHole), listenerOn(1, tcpChain("db"))}, db), "10.1.2.3:1")
-	_, _ = io.Copy(io.Discard, r.dial())
+	r.closedAtOnce()
 	r.logged("upstream_tls_failed db 0 0 - UC")
 }
 

@@ -8,9 +8,11 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/egret-mesh/egret/internal/data/reason"
@@ -126,4 +128,17 @@ func (e *Error) Unwrap() error { return e.Err }
 func RefusedTLS(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "remote error" // crypto/tls has it so
+}
+
+// Refusal is err of writing to a host, or the TLS alert by which the host had closed the
+// connection before, where that is what the host said last. It does not wait: there is
+// nothing to come on a connection that was reset.
+func Refusal(conn net.Conn, err error) error {
+	if _, ok := conn.(*tls.Conn); !ok || !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+		return err
+	}
+	if _, said := conn.Read(make([]byte, 1)); RefusedTLS(said) {
+		return said
+	}
+	return err
 }
