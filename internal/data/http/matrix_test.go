@@ -331,6 +331,11 @@ func TestVersionsTimeouts(t *testing.T) {
 		route.Forward.Timeout, route.Forward.IdleTimeout = 0, 50*time.Millisecond
 		w.configure(w.cluster(), route)
 		s, err := c.Do(c.request("GET", "/half", nil))
+		for err == nil && s.StatusCode == 504 { // a busy machine: not even the head came in time
+			s.Body.Close()
+			w.next()
+			s, err = c.Do(c.request("GET", "/half", nil))
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

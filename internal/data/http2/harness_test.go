@@ -12,6 +12,7 @@ import (
 
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc/test/bufconn"
 )
 
 // loopback returns both ends of a TCP connection.
@@ -54,6 +55,24 @@ type raw struct {
 	cancel context.CancelFunc
 }
 
+// bufferedPipe is a connection without a socket, for tests that have a time of their own.
+func bufferedPipe(t testing.TB) (near, far net.Conn) {
+	t.Helper()
+	l := bufconn.Listen(1 << 16)
+	defer l.Close()
+	dialled := make(chan error, 1)
+	go func() {
+		var err error
+		near, err = l.Dial()
+		dialled <- err
+	}()
+	far, err := l.Accept()
+	if err := errors.Join(err, <-dialled); err != nil {
+		t.Fatal(err)
+	}
+	return near, far
+}
+
 // rawClient serves a raw client. It has sent its preface, unless plain.
 func rawClient(t testing.TB, o Options, handle func(*Stream)) *raw {
 	t.Helper()
@@ -66,6 +85,12 @@ func rawClient(t testing.TB, o Options, handle func(*Stream)) *raw {
 func plainClient(t testing.TB, o Options, handle func(*Stream)) *raw {
 	t.Helper()
 	near, far := loopback(t)
+	return clientOn(t, near, far, o, handle)
+}
+
+// clientOn serves the far end of a connection; the near one is the client's.
+func clientOn(t testing.TB, near, far net.Conn, o Options, handle func(*Stream)) *raw {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := newRaw(t, near)
 	r.cancel, r.served = cancel, make(chan error, 1)
@@ -86,6 +111,12 @@ func plainClient(t testing.TB, o Options, handle func(*Stream)) *raw {
 func rawServer(t testing.TB, o Options, settings ...xhttp2.Setting) (*raw, *Client) {
 	t.Helper()
 	near, far := loopback(t)
+	return serverOn(t, near, far, o, settings...)
+}
+
+// serverOn has the client at the near end of a connection; the far one is the server's.
+func serverOn(t testing.TB, near, far net.Conn, o Options, settings ...xhttp2.Setting) (*raw, *Client) {
+	t.Helper()
 	c, err := NewClient(near, o)
 	if err != nil {
 		t.Fatal(err)

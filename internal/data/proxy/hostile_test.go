@@ -169,10 +169,11 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 
 // A connection that is made room for with finishes the request under way.
 func TestMakingRoomIsGentle(t *testing.T) {
-	release := make(chan struct{})
+	asked, release := make(chan struct{}), make(chan struct{})
 	answer := sync.OnceFunc(func() { close(release) })
 	origin := serve(t, func(c *net.TCPConn) {
 		if _, err := nethttp.ReadRequest(bufio.NewReader(c)); err == nil {
+			close(asked)
 			<-release
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		}
@@ -181,7 +182,7 @@ func TestMakingRoomIsGentle(t *testing.T) {
 	r := start(t, plainHTTP(origin), "10.1.2.3:80", func(o *Options) { o.MaxConnections = 8 })
 	c := r.dial()
 	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
-	r.connections(1)
+	<-asked // before that the proxy may take it for an idle one
 	for range 32 {
 		other, err := net.Dial("tcp", r.address()) // refused while all are in use
 		if err == nil {
@@ -199,31 +200,33 @@ func TestMakingRoomIsGentle(t *testing.T) {
 // the rest is refused and recorded.
 func TestHostileHellosWhereTLSEnds(t *testing.T) {
 	ca := newAuthority(t)
-	spec := &resource.DownstreamTLS{Certificates: []resource.Certificate{ca.inline("a.example")}, HandshakeTimeout: time.Second}
-	cfg := terminating(web(t), spec, true)
-	cfg.Listener("0.0.0.0_443").InspectorsTimeout = 300 * time.Millisecond
-	r := start(t, cfg, "10.1.2.3:443")
-	patientSpec := &resource.DownstreamTLS{Certificates: spec.Certificates, HandshakeTimeout: patience}
-	slow := start(t, terminating(web(t), patientSpec, true), "10.1.2.3:443") // the client needs its time, too
-	if got := overTLS(t, &inPieces{Conn: slow.dial(), size: 1}, &tls.Config{}, ca); !strings.HasPrefix(got, "200") {
+	spec := &resource.DownstreamTLS{Certificates: []resource.Certificate{ca.inline("a.example")}, HandshakeTimeout: patience}
+	r := start(t, terminating(web(t), spec, true), "10.1.2.3:443") // the client needs its time, too
+	if got := overTLS(t, &inPieces{Conn: r.dial(), size: 1}, &tls.Config{}, ca); !strings.HasPrefix(got, "200") {
 		t.Errorf("byte by byte: %s", got)
 	}
-	slow.logged("- web 0 21 a.example -")
+	r.logged("- web 0 21 a.example -")
+	short := terminating(web(t), spec, true)
+	short.Listener("0.0.0.0_443").InspectorsTimeout = 300 * time.Millisecond
+	hasty := start(t, short, "10.1.2.3:443")
 	plain := captureHello(t, &tls.Config{ServerName: "a.example"})
 	large := helloBytes(sniExt("a.example"), ext(0x1234, make([]byte, 64<<10-1)))
-	for name, first := range map[string][]byte{
-		"64 KiB":               large,
-		"64 KiB in fragments":  fragmented(large, 1000),
-		"never finished":       fragmented(plain, 7)[:100],
-		"empty records before": append(bytes.Repeat([]byte{22, 3, 1, 0, 0}, 100), plain...),
-		"an alert before":      append([]byte{21, 3, 1, 0, 2, 1, 0}, plain...),
+	for name, c := range map[string]struct {
+		r     *rig
+		first []byte
+	}{
+		"64 KiB":               {r, large},
+		"64 KiB in fragments":  {r, fragmented(large, 1000)},
+		"never finished":       {hasty, fragmented(plain, 7)[:100]},
+		"empty records before": {r, append(bytes.Repeat([]byte{22, 3, 1, 0, 0}, 100), plain...)},
+		"an alert before":      {r, append([]byte{21, 3, 1, 0, 2, 1, 0}, plain...)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := len(told(r))
-			c := r.dial()
-			_, _ = c.Write(first)
-			_, _ = io.Copy(io.Discard, c)
-			recorded(t, r, before+1, "bad_request")
+			before := len(told(c.r))
+			conn := c.r.dial()
+			_, _ = conn.Write(c.first)
+			_, _ = io.Copy(io.Discard, conn)
+			recorded(t, c.r, before+1, "bad_request")
 		})
 	}
 	if got := overTLS(t, &inPieces{Conn: r.dial(), size: 1 << 20}, &tls.Config{}, ca); !strings.HasPrefix(got, "200") {
