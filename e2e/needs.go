@@ -10,7 +10,7 @@ import (
 func needed() [][2]string {
 	return [][2]string{
 		{"go", "Go itself"}, {"cc", "gcc libc6-dev"}, {"pkg-config", "pkg-config libseccomp-dev"}, {"ldd", "libc-bin"},
-		{"nft", "nftables"}, {"nginx", "nginx-light"}, {"curl", "curl"}, {"pkill", "procps"},
+		{"nft", "nftables"}, {"nginx", "nginx-light"}, {"curl", "curl"}, {"pkill", "procps"}, {"openssl", "openssl"},
 	}
 }
 

@@ -26,6 +26,7 @@ const (
 func All(on Cluster) []Scenario {
 	all := policyScenarios()
 	all = append(all, gatewayScenarios()...)
+	all = append(all, ingressTLS())
 	all = append(all, podScenarios()...)
 	all = append(all, lifeScenarios()...)
 	all = append(all, badDays(on)...)
