@@ -1,6 +1,7 @@
 package egretd_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -95,6 +96,7 @@ func TestTrustInCluster(t *testing.T) {
 type workload struct {
 	t              *testing.T
 	roots, address string
+	account        string // "" is web
 }
 
 func (w *workload) dial(cert *tls.Certificate) *grpc.ClientConn {
@@ -141,7 +143,7 @@ func (w *workload) sign(cert *tls.Certificate, token string) (*tls.Certificate, 
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if len(leaf.URIs) != 1 || leaf.URIs[0].String() != "spiffe://cluster.local/ns/apps/sa/web" || len(leaf.DNSNames) > 0 {
+	if len(leaf.URIs) != 1 || leaf.URIs[0].String() != "spiffe://cluster.local/ns/apps/sa/"+cmp.Or(w.account, "web") || len(leaf.DNSNames) > 0 {
 		w.t.Errorf("a certificate for %v, %v", leaf.URIs, leaf.DNSNames)
 	}
 	return &tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: key}, nil
