@@ -3,6 +3,7 @@ package kube
 import (
 	"cmp"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -48,13 +49,24 @@ func sliceOf(m metav1.Object, _ *slice) *slice {
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
 		kept := endpoint{
-			addresses: e.Addresses, node: value(e.NodeName), hostname: value(e.Hostname),
+			addresses: addressesOf(e.Addresses), node: value(e.NodeName), hostname: value(e.Hostname),
 			ready: e.Conditions.Ready == nil || *e.Conditions.Ready, // nil: not known, which counts as ready
 		}
 		if e.TargetRef != nil && e.TargetRef.Kind == "Pod" {
 			kept.pod = e.TargetRef.Name
 		}
 		out.endpoints = append(out.endpoints, kept)
+	}
+	return out
+}
+
+// addressesOf leaves out what is no address: the API server lets forms by that other
+// readers refuse, and with them all endpoints of the Service (KEP-4858).
+func addressesOf(all []string) (out []string) {
+	for _, text := range all {
+		if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
+			out = append(out, a.String())
+		}
 	}
 	return out
 }

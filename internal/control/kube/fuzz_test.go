@@ -26,6 +26,11 @@ func FuzzServices(f *testing.F) {
 			"ipFamilies":["IPv6"],"ports":[{"port":5432,"appProtocol":"kubernetes.io/h2c"},{"name":"udp","port":53,"protocol":"UDP"}]}}`,
 		`{"metadata":{"name":"s","namespace":"apps","labels":{"kubernetes.io/service-name":"db"}},"addressType":"IPv6","ports":[{"port":5432}],
 			"endpoints":[{"addresses":["fd00::1"],"hostname":"db-0"},{"addresses":["fd00::2"],"conditions":{"ready":false}}]}`, onePod)
+	// An API server without StrictIPCIDRValidation (KEP-4858) takes leading zeros, and what they
+	// mean depends on who reads them.
+	f.Add(`{"metadata":{"name":"web","namespace":"apps"},"spec":{"clusterIP":"10.96.0.7","ports":[{"name":"http","port":80}]}}`,
+		`{"metadata":{"name":"s","namespace":"apps","labels":{"kubernetes.io/service-name":"web"}},"addressType":"IPv4","ports":[{"name":"http","port":8080}],
+			"endpoints":[{"addresses":["010.001.000.001"]}]}`, onePod)
 	f.Add(`{"metadata":{"name":"away","namespace":"apps"},"spec":{"type":"ExternalName","externalName":"db.example.com","ports":[{"name":"tls","port":443}]}}`, `{}`, `{}`)
 	f.Fuzz(func(t *testing.T, serviceText, sliceText, podText string) {
 		var s corev1.Service
