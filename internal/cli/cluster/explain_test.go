@@ -85,6 +85,10 @@ func pretended(t *testing.T, text string) *clients {
 		kinds[schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: r}] = "ObjectList"
 	}
 	kinds[schema.GroupVersionResource{Group: "telemetry.istio.io", Version: "v1", Resource: "telemetries"}] = "ObjectList"
+	for _, r := range []string{"peerauthentications", "authorizationpolicies", "requestauthentications"} {
+		kinds[schema.GroupVersionResource{Group: "security.istio.io", Version: "v1", Resource: r}] = "ObjectList"
+	}
+	kinds[schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1alpha3", Resource: "envoyfilters"}] = "ObjectList"
 	mapper := meta.NewDefaultRESTMapper(nil)
 	for document := range strings.SplitSeq(text, "\n---\n") {
 		u := &unstructured.Unstructured{}
