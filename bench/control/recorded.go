@@ -28,7 +28,7 @@ type recordedKey struct {
 }
 
 func newRecorded(first *mesh.Snapshot, o Options) *recorded {
-	g := xdsgen.NewGenerator(first)
+	g := xdsgen.NewGenerator(first, nil)
 	return &recorded{
 		generator: g, maker: binder{g, o.Binds, o.Gateway.Address}, current: first,
 		made: map[recordedKey]xds.Snapshot{},

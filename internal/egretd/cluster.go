@@ -148,7 +148,7 @@ func (c *cluster) serveProxies(ctx context.Context, id *identity, inside *http.S
 	problems := &problems{log: c.log}
 	secrets, keepSecrets := newSecrets(c)
 	control := discovery.New(discovery.Options{
-		Source: c.world, Mesh: c.world.Mesh, Tell: problems.tell, Admit: id.admit, Secrets: secrets, Logger: c.log,
+		Source: c.world, Mesh: c.world.Mesh, Place: c.world.Place, Tell: problems.tell, Admit: id.admit, Secrets: secrets, Logger: c.log,
 	})
 	if err := addMonitoring(inside, control, problems, hooks, id.counts, secrets.Counts()); err != nil {
 		return err

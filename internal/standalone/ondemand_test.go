@@ -33,7 +33,7 @@ type side struct {
 func onDemandSide(t *testing.T, s *mesh.Snapshot, n mesh.Node) side {
 	t.Helper()
 	n.OnDemand = true
-	server := xds.NewServer(xdsgen.NewGenerator(s), xds.ServerOptions{})
+	server := xds.NewServer(xdsgen.NewGenerator(s, nil), xds.ServerOptions{})
 	pipe, err := xds.NewPipe(server)
 	if err != nil {
 		t.Fatal(err)

@@ -32,7 +32,7 @@ The exit status is 1 when there is an error.`,
 				return err
 			}
 			objects := world.Current().Objects
-			problems := append(slices.Clone(world.Current().Problems), analyze.InCluster(objects, world.Services())...)
+			problems := append(slices.Clone(world.Current().Problems), analyze.InCluster(objects, world.Mesh(objects))...)
 			istioapi.Sort(problems)
 			if namespace != "" && !all {
 				problems = slices.DeleteFunc(problems, func(p istioapi.Problem) bool {

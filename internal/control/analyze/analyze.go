@@ -82,12 +82,12 @@ func gatewayLabels() map[string]string {
 // Analyze checks the objects together. The problems are sorted by position. Of services there
 // are those that the objects make, and the egress gateway.
 func Analyze(objects istioapi.Objects) []istioapi.Problem {
-	return newAnalysis(objects, []*mesh.Service{builtInGateway(objects)}, false).run()
+	return newAnalysis(objects, mesh.Options{BuiltIn: []*mesh.Service{builtInGateway(objects)}}).run()
 }
 
-// InCluster is Analyze for objects of a cluster that has these services.
-func InCluster(objects istioapi.Objects, services []*mesh.Service) []istioapi.Problem {
-	return newAnalysis(objects, services, true).run()
+// InCluster is Analyze for objects of a cluster; o is what its mesh has besides.
+func InCluster(objects istioapi.Objects, o mesh.Options) []istioapi.Problem {
+	return newAnalysis(objects, o).run()
 }
 
 func (a *analysis) run() []istioapi.Problem {
@@ -115,7 +115,7 @@ type analysis struct {
 	problems []istioapi.Problem
 }
 
-func newAnalysis(objects istioapi.Objects, services []*mesh.Service, pods bool) *analysis {
+func newAnalysis(objects istioapi.Objects, o mesh.Options) *analysis {
 	a := &analysis{
 		objects: objects,
 		config:  &meshconfig.MeshConfig{},
@@ -126,7 +126,7 @@ func newAnalysis(objects istioapi.Objects, services []*mesh.Service, pods bool) 
 	if objects.MeshConfig != nil && objects.MeshConfig.Spec != nil {
 		a.config = objects.MeshConfig.Spec
 	}
-	snapshot, problems := mesh.New(objects, mesh.Options{BuiltIn: services, Pods: pods})
+	snapshot, problems := mesh.New(objects, o)
 	a.snapshot, a.services = snapshot, snapshot.Services()
 	a.reserved(problems)
 	for _, s := range a.services {

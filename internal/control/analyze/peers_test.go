@@ -36,7 +36,7 @@ func TestRulesAgainstStrictServers(t *testing.T) {
 				t.Fatal(p)
 			}
 		}
-		found := slices.ContainsFunc(InCluster(objects, services), func(p istioapi.Problem) bool {
+		found := slices.ContainsFunc(InCluster(objects, mesh.Options{BuiltIn: services, Pods: true}), func(p istioapi.Problem) bool {
 			return p.Code == CodeMutualTLSRequired && p.Object.Kind == "DestinationRule" && strings.Contains(p.Message, "strict")
 		})
 		if found != c.want {

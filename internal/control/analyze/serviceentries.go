@@ -58,7 +58,7 @@ func (a *analysis) endpoints(e *istioapi.ServiceEntry) {
 		}
 	}
 	a.add(istioapi.Warning, &e.Meta, CodeNoEndpoints, "spec.workloadSelector",
-		"selects no WorkloadEntry in namespace %q: every call fails with no_healthy_upstream", e.Namespace)
+		"selects no WorkloadEntry, and no ready pod, in namespace %q: every call fails with no_healthy_upstream", e.Namespace)
 }
 
 func (a *analysis) portProtocol(e *istioapi.ServiceEntry, p *networking.ServicePort, at string) {

@@ -37,6 +37,8 @@ type Options struct {
 	// Mesh says how the mesh is built of a state's objects: what the place where the
 	// control plane runs adds to them. Nil adds nothing. Previous is set by the server.
 	Mesh func(istioapi.Objects) mesh.Options
+	// Place says where proxies are that do not say it themselves; nil: nobody knows.
+	Place xdsgen.Place
 	// Tell is handed the problems of each new state, those of reading and those of
 	// building the mesh; nil: nobody.
 	Tell func([]istioapi.Problem)
@@ -65,7 +67,7 @@ func New(o Options) *Server {
 		o.Tell = func([]istioapi.Problem) {}
 	}
 	s := &Server{options: o}
-	s.generator = xdsgen.NewGenerator(s.snapshot(o.Source.Current()))
+	s.generator = xdsgen.NewGenerator(s.snapshot(o.Source.Current()), o.Place)
 	var all xds.Generator = s.generator
 	if o.Secrets != nil {
 		all = o.Secrets.Around(s.generator)

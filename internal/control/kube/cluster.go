@@ -152,6 +152,7 @@ func (c *Cluster) publish() {
 	default:
 	}
 	objects, problems := c.istio.all()
+	c.registry.selects(objects.ServiceEntries)
 	services := c.registry.all()
 	c.services.Store(&services)
 	c.mu.Lock()
@@ -178,9 +179,13 @@ func (c *Cluster) Services() []*mesh.Service { return *c.services.Load() }
 func (c *Cluster) Mesh(istioapi.Objects) mesh.Options {
 	return mesh.Options{
 		RootNamespace: c.options.SystemNamespace, Domain: c.options.Domain, FilterGatewayClusters: true,
-		BuiltIn: c.Services(), Pods: true,
+		BuiltIn: c.Services(), Workloads: c.registry.workloads(), Pods: true,
 	}
 }
+
+// Place is where a pod is, "region/zone/subzone": as its label says, else as its Node's labels
+// say; "": not known.
+func (c *Cluster) Place(namespace, name string) string { return c.registry.place(key{namespace, name}) }
 
 // Subscribe gives the current state at once and then each new one. A slow reader misses
 // states in between, never the newest. The function ends the subscription.

@@ -84,13 +84,15 @@ type pod struct {
 	account  string
 	node     string
 	locality string // that its label says; "" is its node's
+	// addresses it takes connections at; none while it is not ready, or ends.
+	addresses []string
 }
 
 // localityLabel overrides the locality of a pod's node, with "." for "/".
 const localityLabel = "istio-locality"
 
-// podOf keeps of a Pod what the mesh asks for. What changes all the time (its status) is
-// not there, so that it is no change.
+// podOf keeps of a Pod what the mesh asks for. What else changes in its status is not there,
+// so that it is no change.
 func podOf(m metav1.Object, _ *pod) *pod {
 	p, ok := m.(*corev1.Pod)
 	if !ok {
@@ -100,7 +102,27 @@ func podOf(m metav1.Object, _ *pod) *pod {
 	if !strings.Contains(locality, "/") {
 		locality = strings.ReplaceAll(locality, ".", "/")
 	}
-	return &pod{labels: p.Labels, account: p.Spec.ServiceAccountName, node: p.Spec.NodeName, locality: locality}
+	out := &pod{labels: p.Labels, account: p.Spec.ServiceAccountName, node: p.Spec.NodeName, locality: locality}
+	if isReady(p) {
+		for _, ip := range p.Status.PodIPs {
+			out.addresses = append(out.addresses, ip.IP)
+		}
+	}
+	return out
+}
+
+func isReady(p *corev1.Pod) bool {
+	return p.DeletionTimestamp == nil && slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// workload is the pod as an endpoint that ServiceEntries may select, at its first address.
+func (p *pod) workload(namespace string, at places) mesh.Endpoint {
+	return mesh.Endpoint{
+		Address: p.addresses[0], Namespace: namespace, Labels: p.labels, ServiceAccount: p.account,
+		MutualTLS: mesh.TakesTLS(p.labels), Locality: cmp.Or(p.locality, at.locality(p.node)),
+	}
 }
 
 // subzoneLabel is Istio's, beside Kubernetes' labels for region and zone.

@@ -2,10 +2,12 @@ package kube
 
 import (
 	"cmp"
+	"maps"
 	"reflect"
 	"slices"
 	"sync"
 
+	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/mesh"
 )
 
@@ -23,6 +25,7 @@ type registry struct {
 	everything bool
 	bySvc      map[key]map[key]*slice // Service -> its slices
 	users      map[key]map[key]int    // Pod -> Services, and in how many of their endpoints
+	selecting  map[string]bool        // namespaces with ServiceEntries that may select pods
 
 	// Only publish uses these.
 	made map[key]*mesh.Service
@@ -117,7 +120,7 @@ func (r *registry) use(s *slice, by int) {
 
 func (r *registry) podChanged(k key) {
 	r.mu.Lock()
-	touched := len(r.users[k]) > 0
+	touched := len(r.users[k]) > 0 || r.selecting[k.namespace]
 	for s := range r.users[k] {
 		r.dirty[s] = true
 	}
@@ -187,6 +190,54 @@ func (r *registry) make(k key) {
 func (r *registry) pod(k key) *pod {
 	p, _ := r.pods.get(k)
 	return p
+}
+
+// selects says which ServiceEntries there are: where some select workloads a change of a pod
+// matters.
+func (r *registry) selects(entries []*istioapi.ServiceEntry) {
+	selecting := map[string]bool{}
+	for _, e := range entries {
+		if len(e.Spec.GetWorkloadSelector().GetLabels()) > 0 {
+			selecting[e.Namespace] = true
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.selecting = selecting
+}
+
+// workloads are the ready pods of the namespaces where some ServiceEntry selects workloads, in
+// the order of their names.
+func (r *registry) workloads() []mesh.Endpoint {
+	r.mu.Lock()
+	selecting := r.selecting
+	r.mu.Unlock()
+	if len(selecting) == 0 {
+		return nil
+	}
+	chosen := map[key]*pod{}
+	r.pods.each(func(k key, p *pod) {
+		if p != nil && selecting[k.namespace] && len(p.addresses) > 0 {
+			chosen[k] = p
+		}
+	})
+	keys := slices.SortedFunc(maps.Keys(chosen), func(a, b key) int {
+		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name))
+	})
+	out := make([]mesh.Endpoint, 0, len(keys))
+	for _, k := range keys {
+		out = append(out, chosen[k].workload(k.namespace, r))
+	}
+	return out
+}
+
+// place is where a pod is.
+func (r *registry) place(k key) string {
+	p := r.pod(k)
+	if p == nil {
+		return ""
+	}
+	return cmp.Or(p.locality, r.locality(p.node))
 }
 
 // locality implements places.

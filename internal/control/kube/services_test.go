@@ -15,6 +15,7 @@ import (
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/mesh"
+	"github.com/egret-mesh/egret/internal/control/source"
 )
 
 func aService(name string, spec corev1.ServiceSpec) *corev1.Service {
@@ -182,4 +183,56 @@ func TestServicesFollow(t *testing.T) {
 	if len(r.users)+len(r.bySvc) != 0 {
 		t.Errorf("something of what is gone is kept: %v, %v", r.users, r.bySvc)
 	}
+}
+
+// A ServiceEntry may select pods: those that are ready, and their changes matter then.
+func TestPodsOfServiceEntries(t *testing.T) {
+	ctx := context.Background()
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{corev1.LabelTopologyRegion: "r1", corev1.LabelTopologyZone: "z1"}}}
+	ready := []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	aPod := func(name string, conditions []corev1.PodCondition) *corev1.Pod {
+		return &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "apps", Labels: map[string]string{"app": "cache", "security.istio.io/tlsMode": "istio"}, ResourceVersion: "1"},
+			Spec:       corev1.PodSpec{ServiceAccountName: "cache", NodeName: "n1"},
+			Status:     corev1.PodStatus{Conditions: conditions, PodIPs: []corev1.PodIP{{IP: "10.1.0.9"}}},
+		}
+	}
+	late := aPod("late", nil)
+	w := startWorld(t, node, aPod("a", ready), late)
+	if got := w.cluster.Mesh(w.cluster.Current().Objects).Workloads; len(got) != 0 {
+		t.Errorf("nobody selects them: %v", got)
+	}
+	if got := w.cluster.Place("apps", "a"); got != "r1/z1" {
+		t.Errorf("the pod is at %q", got)
+	}
+	if got := w.cluster.Place("apps", "none"); got != "" {
+		t.Errorf("a pod that is not there is at %q", got)
+	}
+	w.apply(`
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: cache, namespace: apps}
+spec:
+  hosts: [cache.apps.example]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 6379, name: tcp, protocol: TCP}]
+  workloadSelector: {labels: {app: cache}}
+`)
+	endpoints := func(s *source.State) []mesh.Endpoint {
+		m, _ := mesh.New(s.Objects, w.cluster.Mesh(s.Objects))
+		if len(m.Services()) != 1 {
+			return nil
+		}
+		return m.Services()[0].Endpoints
+	}
+	state := w.until("the pod that is ready", func(s *source.State) bool { return len(endpoints(s)) == 1 })
+	if e := endpoints(state)[0]; e.Address != "10.1.0.9" || !e.MutualTLS || e.ServiceAccount != "cache" || e.Locality != "r1/z1" || e.Namespace != "apps" {
+		t.Errorf("endpoint: %+v", e)
+	}
+	late.Status.Conditions, late.ResourceVersion = ready, "2"
+	if _, err := w.client.CoreV1().Pods("apps").Update(ctx, late, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.until("the other one", func(s *source.State) bool { return len(endpoints(s)) == 2 })
 }

@@ -12,7 +12,8 @@ import (
 // endpoints.
 func (r *registry) builtIn(s *Service) *Service {
 	defaults := r.snapshot.config.GetDefaultServiceExportTo()
-	if p := r.previous; p != nil && slices.Equal(p.config.GetDefaultServiceExportTo(), defaults) {
+	outside := r.outside(s)
+	if p := r.previous; len(outside) == 0 && p != nil && !p.joined[s] && slices.Equal(p.config.GetDefaultServiceExportTo(), defaults) {
 		if made := p.builtIn[s]; made != nil {
 			return made
 		}
@@ -26,10 +27,22 @@ func (r *registry) builtIn(s *Service) *Service {
 	} else {
 		c.visible = newVisibility(s.ExportTo, nil, s.Namespace)
 	}
+	if len(outside) > 0 {
+		c.Endpoints = slices.Concat(c.Endpoints, outside)
+		r.snapshot.joined[s] = true
+	}
 	if slices.ContainsFunc(c.Ports, isUDP) { // never captured
 		c.Ports = slices.DeleteFunc(slices.Clone(c.Ports), isUDP)
 	}
 	return &c
+}
+
+// outside are the WorkloadEntries that a Service of Kubernetes selects, as if they were pods.
+func (r *registry) outside(s *Service) []Endpoint {
+	if s.Registry != RegistryKubernetes || len(s.Selector) == 0 || len(r.objects.WorkloadEntries) == 0 {
+		return nil
+	}
+	return r.selected(s.Namespace, s.Selector, true)
 }
 
 func isUDP(p Port) bool { return p.Protocol == ProtocolUDP }

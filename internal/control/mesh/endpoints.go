@@ -26,11 +26,11 @@ func (e *Endpoint) Port(p Port) (uint32, bool) {
 	}
 }
 
-// endpoints are those written in the entry, or the WorkloadEntries that its
+// endpoints are those written in the entry, or the WorkloadEntries and pods that its
 // workloadSelector selects in its namespace.
 func (r *registry) endpoints(e *istioapi.ServiceEntry) []Endpoint {
 	if selector := e.Spec.GetWorkloadSelector().GetLabels(); len(selector) > 0 {
-		return r.selected(e.Namespace, selector)
+		return r.selected(e.Namespace, selector, false)
 	}
 	if len(e.Spec.GetEndpoints()) == 0 {
 		return nil
@@ -77,31 +77,43 @@ func workloadLabels(w *istioapi.WorkloadEntry) map[string]string {
 	return labels
 }
 
-func (r *registry) selected(namespace string, selector map[string]string) []Endpoint {
+// workload is what a selector may select.
+type workload struct {
+	endpoint Endpoint // with its labels
+	pod      bool
+}
+
+// selected are the WorkloadEntries, and unless entriesOnly the pods, that a selector selects.
+func (r *registry) selected(namespace string, selector map[string]string, entriesOnly bool) []Endpoint {
 	if r.workloads == nil {
 		r.indexWorkloads()
 	}
 	first := sortedKeys(selector)[0]
 	var out []Endpoint
 	for _, w := range r.workloads[namespace][first+"="+selector[first]] {
-		if labels := workloadLabels(w); subset(selector, labels) {
-			out = append(out, endpointOf(w.Spec, labels))
+		if subset(selector, w.endpoint.Labels) && !(w.pod && entriesOnly) {
+			out = append(out, w.endpoint)
 		}
 	}
 	return out
 }
 
 func (r *registry) indexWorkloads() {
-	r.workloads = map[string]map[string][]*istioapi.WorkloadEntry{}
-	entries := byAge(r.objects.WorkloadEntries, func(w *istioapi.WorkloadEntry) *istioapi.Meta { return &w.Meta })
-	for _, w := range entries {
-		index := r.workloads[w.Namespace]
+	r.workloads = map[string]map[string][]*workload{}
+	add := func(namespace string, w *workload) {
+		index := r.workloads[namespace]
 		if index == nil {
-			index = map[string][]*istioapi.WorkloadEntry{}
-			r.workloads[w.Namespace] = index
+			index = map[string][]*workload{}
+			r.workloads[namespace] = index
 		}
-		for k, v := range workloadLabels(w) {
+		for k, v := range w.endpoint.Labels {
 			index[k+"="+v] = append(index[k+"="+v], w)
 		}
+	}
+	for _, w := range byAge(r.objects.WorkloadEntries, func(w *istioapi.WorkloadEntry) *istioapi.Meta { return &w.Meta }) {
+		add(w.Namespace, &workload{endpoint: endpointOf(w.Spec, workloadLabels(w))})
+	}
+	for _, e := range r.pods {
+		add(e.Namespace, &workload{endpoint: e, pod: true})
 	}
 }

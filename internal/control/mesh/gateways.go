@@ -37,7 +37,7 @@ func (s *Snapshot) TargetPort(n Node, number uint32) uint32 {
 		if i < 0 {
 			continue
 		}
-		if len(svc.Selector) > 0 {
+		if svc.Registry == RegistryKubernetes && len(svc.Selector) > 0 {
 			if svc.selects(n) {
 				return cmp.Or(svc.target(n, svc.Ports[i]), number)
 			}

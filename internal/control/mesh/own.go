@@ -80,8 +80,11 @@ func (svc *Service) selects(n Node) bool {
 // target is the workload's port behind a service port; 0 where it is not known: a port with
 // a name means what the pods' containers call so, which their endpoints tell.
 func (svc *Service) target(n Node, p Port) uint32 {
-	if p.TargetPort != 0 {
+	switch {
+	case p.TargetPort != 0:
 		return p.TargetPort
+	case svc.Registry == RegistryServiceEntry && len(svc.Selector) > 0:
+		return p.Number
 	}
 	found := uint32(0)
 	for i := range svc.Endpoints {

@@ -26,8 +26,9 @@ type registry struct {
 	// no entry has.
 	fresh, own map[*Service]bool
 	problems   []istioapi.Problem
-	// workloads: namespace -> "key=value" -> entries with that label.
-	workloads map[string]map[string][]*istioapi.WorkloadEntry
+	pods       []Endpoint
+	// workloads: namespace -> "key=value" -> those with that label.
+	workloads map[string]map[string][]*workload
 }
 
 // madeEntry are the services of an entry before any is merged with those of others.
@@ -37,7 +38,7 @@ type madeEntry struct {
 }
 
 func (r *registry) build(builtIn []*Service) {
-	r.snapshot.builtIn = make(map[*Service]*Service, len(builtIn))
+	r.snapshot.builtIn, r.snapshot.joined = make(map[*Service]*Service, len(builtIn)), map[*Service]bool{}
 	r.fresh, r.own = map[*Service]bool{}, map[*Service]bool{}
 	r.entries = make(map[*networking.ServiceEntry]*madeEntry, len(r.objects.ServiceEntries))
 	for _, s := range builtIn {
@@ -102,6 +103,7 @@ func (r *registry) made(e *istioapi.ServiceEntry) []*Service {
 			Resolution:      resolutionOf(e.Spec.GetResolution()),
 			Addresses:       addresses,
 			Endpoints:       endpoints,
+			Selector:        e.Spec.GetWorkloadSelector().GetLabels(),
 			Internal:        e.Spec.GetLocation() == networking.ServiceEntry_MESH_INTERNAL,
 			ExportTo:        e.Spec.GetExportTo(),
 			SubjectAltNames: e.Spec.GetSubjectAltNames(),

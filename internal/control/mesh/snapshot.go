@@ -44,6 +44,10 @@ type Options struct {
 	// BuiltIn services exist without any object. They are read-only for the snapshot. Those
 	// that stay the same in memory from one snapshot to the next cost nothing.
 	BuiltIn []*Service
+	// Workloads are pods that ServiceEntries may select (workloadSelector), beside the
+	// WorkloadEntries among the objects; each endpoint with its Namespace and Labels. Those of
+	// namespaces without such a ServiceEntry need not be there.
+	Workloads []Endpoint
 	// FilterGatewayClusters gives gateways only the clusters that their routes lead to
 	// (istiod's PILOT_FILTER_GATEWAY_CLUSTER_CONFIG), instead of those of all services.
 	FilterGatewayClusters bool
@@ -79,6 +83,7 @@ type Snapshot struct {
 
 	services     []*Service            // in Istio's order: oldest first
 	builtIn      map[*Service]*Service // those of Options, as services has them
+	joined       map[*Service]bool     // those that have WorkloadEntries too
 	entries      map[*networking.ServiceEntry]*madeEntry
 	indexed      *index
 	labelKeys    []string
@@ -114,6 +119,7 @@ func New(objects istioapi.Objects, options Options) (*Snapshot, []istioapi.Probl
 	r := &registry{
 		snapshot: s,
 		objects:  objects,
+		pods:     options.Workloads,
 		byKey:    make(map[serviceKey]int, len(objects.ServiceEntries)),
 		previous: options.Previous,
 	}

@@ -112,8 +112,9 @@ type Service struct {
 	ExternalName string
 	// Aliases are the hosts of the Services whose ExternalName is Host. The snapshot fills it in.
 	Aliases []string
-	// Selector is spec.selector of a Service of Kubernetes: the pods whose service it is. Which
-	// services a pod has does not wait for the pod to be ready. Empty: its endpoints tell.
+	// Selector is spec.selector of a Service of Kubernetes, or a ServiceEntry's
+	// workloadSelector: the pods whose service it is. Which services a pod has does not wait for
+	// the pod to be ready. Empty: its endpoints tell.
 	Selector map[string]string
 	Source   istioapi.Ref // the object it came from
 	// Sources are all objects it came from, Source first.

@@ -16,7 +16,8 @@ import (
 // same. It implements xds.Viewer, and is safe for concurrent use. It keeps what it made,
 // for the next snapshot.
 type Generator struct {
-	memo *memo
+	memo  *memo
+	place Place
 
 	mu      sync.Mutex // guards what follows
 	current *mesh.Snapshot
@@ -29,9 +30,14 @@ type Generator struct {
 // maxSteps bounds the changes that a view can be behind and still know what changed.
 const maxSteps = 64
 
-// NewGenerator begins with a snapshot.
-func NewGenerator(s *mesh.Snapshot) *Generator {
-	return &Generator{memo: newMemo(), current: s, number: 1, labels: 1, views: map[string]*member{}}
+// Place says where a proxy is, by its namespace and name, as "region/zone/subzone"; "": not
+// known.
+type Place func(namespace, name string) string
+
+// NewGenerator begins with a snapshot. Proxies that do not say where they are are asked of
+// place; nil knows of none.
+func NewGenerator(s *mesh.Snapshot, place Place) *Generator {
+	return &Generator{memo: newMemo(), place: place, current: s, number: 1, labels: 1, views: map[string]*member{}}
 }
 
 // Set replaces the snapshot; then tell the xDS server (Changed).
@@ -49,7 +55,7 @@ func (g *Generator) Set(s *mesh.Snapshot) {
 
 // Generate implements xds.Generator: all resources of a node, as if nobody shared them.
 func (g *Generator) Generate(n *corev3.Node) (xds.Snapshot, error) {
-	node, err := DecodeNode(n)
+	node, err := g.node(n)
 	if err != nil {
 		return nil, err
 	}
@@ -59,9 +65,18 @@ func (g *Generator) Generate(n *corev3.Node) (xds.Snapshot, error) {
 	return generate(snapshot, node, g.memo)
 }
 
+// node reads a node, with its place.
+func (g *Generator) node(n *corev3.Node) (mesh.Node, error) {
+	node, err := DecodeNode(n)
+	if err == nil && node.Locality == "" && g.place != nil {
+		node.Locality = g.place(node.Namespace, node.Name)
+	}
+	return node, err
+}
+
 // View implements xds.Viewer.
 func (g *Generator) View(_ context.Context, n *corev3.Node) (xds.View, error) {
-	node, err := DecodeNode(n)
+	node, err := g.node(n)
 	if err != nil {
 		return nil, err
 	}

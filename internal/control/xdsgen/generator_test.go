@@ -58,7 +58,7 @@ func FuzzDecodeNode(f *testing.F) {
 // change of one object changes only what it is in.
 func TestVersionsAreStable(t *testing.T) {
 	versions := func(yaml string) map[string]string {
-		g := NewGenerator(world{yaml: yaml}.snapshot(t))
+		g := NewGenerator(world{yaml: yaml}.snapshot(t), nil)
 		s, err := g.Generate(EncodeNode(captured(), "cluster.local"))
 		if err != nil {
 			t.Fatal(err)
@@ -107,7 +107,7 @@ spec: {hosts: [new.example], ports: [{number: 80, name: http, protocol: HTTP}], 
 
 func TestSetReplacesTheSnapshot(t *testing.T) {
 	empty, _ := mesh.New(istioapi.Objects{}, mesh.Options{})
-	g := NewGenerator(empty)
+	g := NewGenerator(empty, nil)
 	node := EncodeNode(sidecarNode, "cluster.local")
 	count := func() int {
 		s, err := g.Generate(node)

@@ -190,7 +190,7 @@ func TestInboundSource(t *testing.T) {
 // Sidecars of one Deployment share a view, those of another have their own, and each has its
 // inbound listener, in both forms.
 func TestInboundOfViews(t *testing.T) {
-	generator := NewGenerator(inboundWorld().snapshot(t))
+	generator := NewGenerator(inboundWorld().snapshot(t), nil)
 	a, b, other := webNode(), webNode(), webNode()
 	b.Name, b.Addresses = "second", parseAddresses("10.244.1.6")
 	other.Labels = map[string]string{"app": "else"}

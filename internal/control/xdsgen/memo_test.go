@@ -59,7 +59,7 @@ data: {mesh: "{connectTimeout: 3s, accessLogFile: /dev/stdout}"}
 		a + b, "", a,
 	}
 	empty, _ := mesh.New(istioapi.Objects{}, mesh.Options{})
-	g := NewGenerator(empty)
+	g := NewGenerator(empty, nil)
 	for i, yaml := range states {
 		snapshot := world{yaml: yaml}.snapshot(t)
 		g.Set(snapshot)
@@ -81,7 +81,7 @@ data: {mesh: "{connectTimeout: 3s, accessLogFile: /dev/stdout}"}
 
 func TestWhatNobodyNeedsIsForgotten(t *testing.T) {
 	empty, _ := mesh.New(istioapi.Objects{}, mesh.Options{})
-	g := NewGenerator(world{yaml: serviceEntries}.snapshot(t))
+	g := NewGenerator(world{yaml: serviceEntries}.snapshot(t), nil)
 	node := EncodeNode(captured(), "cluster.local")
 	generate := func() {
 		if _, err := g.Generate(node); err != nil {

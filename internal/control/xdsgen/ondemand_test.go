@@ -65,7 +65,7 @@ func TestOnDemandIsTheSame(t *testing.T) {
 func TestAskedDuringAChange(t *testing.T) {
 	none, _ := mesh.New(istioapi.Objects{}, mesh.Options{})
 	some, _ := mesh.New(manyEntries(1), mesh.Options{Previous: none})
-	g := NewGenerator(none)
+	g := NewGenerator(none, nil)
 	node := captured()
 	node.OnDemand = true
 	v, err := g.View(t.Context(), EncodeNode(node, "cluster.local"))
@@ -104,7 +104,7 @@ type watched struct {
 
 func watchWorld(t *testing.T, s *mesh.Snapshot, node mesh.Node) *watched {
 	t.Helper()
-	w := &watched{generator: NewGenerator(s), node: node, have: map[typedName]string{}, names: map[string][]string{}}
+	w := &watched{generator: NewGenerator(s, nil), node: node, have: map[typedName]string{}, names: map[string][]string{}}
 	for _, p := range probes {
 		for _, port := range []string{"80", "81", "9001"} {
 			w.names[xds.VirtualHostType] = append(w.names[xds.VirtualHostType], port+"/"+p)

@@ -118,7 +118,7 @@ spec: {selector: {matchLabels: {version: v1}}, mtls: {mode: MODE}}
 		w.yaml = strings.ReplaceAll(selects, "MODE", mode)
 		return w.snapshot(t)
 	}
-	generator := NewGenerator(set("STRICT"))
+	generator := NewGenerator(set("STRICT"), nil)
 	for _, onDemand := range []bool{false, true} {
 		generator.Set(set("STRICT"))
 		chains := func(version string) func() int {
