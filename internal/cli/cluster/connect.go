@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
@@ -74,6 +75,8 @@ func unreachable(host string, err error) error {
 	var op *net.OpError
 	var u *url.Error
 	switch {
+	case apierrors.IsUnauthorized(err):
+		return fmt.Errorf("the API server %s does not know who you are: look at the user of your kubeconfig, whose token or certificate may have expired", host)
 	case errors.As(err, &lookup):
 		return fmt.Errorf("no cluster: the name of the API server %s has no address: %w", host, lookup)
 	case errors.As(err, &op):

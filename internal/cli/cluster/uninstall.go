@@ -116,6 +116,9 @@ func (u uninstall) nothing(ctx context.Context) error {
 	}
 	var revisions []string
 	for _, f := range found {
+		if f.Revision == u.revision && f.ManagedBy == "Helm" {
+			return fmt.Errorf("revision %q was installed by Helm, and helm uninstall removes it", u.revision)
+		}
 		revisions = append(revisions, f.Revision)
 	}
 	return fmt.Errorf("there is no installation of revision %q; there is: %s", u.revision, cmp.Or(strings.Join(revisions, ", "), "none"))

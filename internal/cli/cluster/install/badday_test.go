@@ -21,6 +21,7 @@ import (
 var (
 	definitionsResource = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
 	entriesResource     = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "serviceentries"}
+	validatorsResource  = schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "validatingwebhookconfigurations"}
 	deploymentsResource = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
 )
 
@@ -112,6 +113,7 @@ func TestBadDays(t *testing.T) {
 			t.Errorf("%q, %v", got, err)
 		}
 	})
+	d.Run("what Helm applied", func(t *testing.T) { appliedByHelm(day{t, c}) })
 	d.Run("a revision beside", func(t *testing.T) { besideDefault(day{t, c}) })
 	d.Run("objects of users are told", func(t *testing.T) { userObjects(day{t, c}) })
 }
@@ -152,6 +154,10 @@ func userObjects(d day) {
 	ctx := context.Background()
 	entry := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
 		"metadata": map[string]any{"name": "mine"}, "spec": map[string]any{"hosts": []any{"www.example.com"}}}}
+	// No istiod is there to judge it.
+	if err := d.c.Dynamic.Resource(validatorsResource).Delete(ctx, "istio-validator-istio-system", metav1.DeleteOptions{}); err != nil {
+		d.Fatal(err)
+	}
 	runtest.Eventually(d.T, "the entry is taken", func() bool {
 		_, err := d.c.Dynamic.Resource(entriesResource).Namespace("default").Create(ctx, entry, metav1.CreateOptions{})
 		return err == nil
@@ -176,4 +182,38 @@ func userObjects(d day) {
 	if dry := d.removed(true, ""); !slices.Contains(dry, "Deployment istio-system/istiod") || !slices.Equal(dry, d.removed(true, "")) {
 		d.Errorf("a dry run changes something: %q", dry)
 	}
+}
+
+// appliedByHelm: Helm 4 applies as a field manager that does not force. Applied again, after
+// istiod wrote to the webhooks, nothing is in conflict; and verify finds what Helm brought.
+func appliedByHelm(d day) {
+	ctx := context.Background()
+	webhooks := schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1"}
+	fail := []byte(`[{"op":"add","path":"/webhooks/0/clientConfig/caBundle","value":"YQ=="},{"op":"add","path":"/webhooks/0/failurePolicy","value":"Fail"}]`)
+	for range 2 {
+		for _, release := range render(d.T, install.Request{Version: "1", Sets: []string{"profile=minimal", "revision=helm"}}) {
+			for _, o := range release.Objects {
+				resource, ok := map[string]string{"MutatingWebhookConfiguration": "mutatingwebhookconfigurations",
+					"ValidatingWebhookConfiguration": "validatingwebhookconfigurations"}[o.GetKind()]
+				if !ok {
+					continue
+				}
+				r := d.c.Dynamic.Resource(webhooks.GroupVersion().WithResource(resource))
+				if _, err := r.Apply(ctx, o.GetName(), o, metav1.ApplyOptions{FieldManager: "helm"}); err != nil {
+					d.Errorf("%s: %v", o.GetName(), err)
+					continue
+				}
+				if _, err := r.Patch(ctx, o.GetName(), "application/json-patch+json", fail, metav1.PatchOptions{FieldManager: "egretd"}); err != nil {
+					d.Fatal(err)
+				}
+			}
+		}
+	}
+	found, err := d.c.VerifyInstalled(ctx, "helm")
+	if err != nil || !slices.ContainsFunc(found, func(v install.Verdict) bool {
+		return v.Object == "ValidatingWebhookConfiguration istio-validator-helm-istio-system"
+	}) {
+		d.Errorf("found is %v, %v", found, err)
+	}
+	d.removed(false, "helm")
 }

@@ -96,7 +96,7 @@ func plainError(err error) error {
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return fmt.Errorf("%w\nthe namespace is being removed: try again when it is gone", err)
 	case apierrors.IsForbidden(err):
-		return fmt.Errorf("%w\nyour user may not do this: the install needs the rights of cluster-admin", err)
+		return fmt.Errorf("%w\nyour user may not do this: it needs the rights of cluster-admin", err)
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("%w: the API server does not know who you are; look at the user of your kubeconfig", err)
 	}

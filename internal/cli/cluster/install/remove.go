@@ -135,8 +135,8 @@ func (c *Cluster) remove(ctx context.Context, r Removal, o *unstructured.Unstruc
 }
 
 // Found is what Installed tells of: an installation by its revision, "default" for the one
-// without a name.
-type Found struct{ Revision, Version, Namespace string }
+// without a name, and who manages it: egret, or Helm.
+type Found struct{ Revision, Version, Namespace, ManagedBy string }
 
 // Installed finds the installations of a cluster by their istiod.
 func (c *Cluster) Installed(ctx context.Context) ([]Found, error) {
@@ -147,7 +147,7 @@ func (c *Cluster) Installed(ctx context.Context) ([]Found, error) {
 	var out []Found
 	for i := range all {
 		l := all[i].GetLabels()
-		out = append(out, Found{l[revisionLabel], l[versionLabel], all[i].GetNamespace()})
+		out = append(out, Found{l[revisionLabel], l[versionLabel], all[i].GetNamespace(), l[managedByLabel]})
 	}
 	return out, nil
 }
@@ -160,7 +160,7 @@ func (c *Cluster) Uninstall(ctx context.Context, revision string, r Removal) err
 
 // UserObjects are the objects of Istio's kinds, which go with the definitions of those.
 func (c *Cluster) UserObjects(ctx context.Context) ([]string, error) {
-	definitions, err := c.list(ctx, crdKind, metav1.ListOptions{LabelSelector: ownerLabel})
+	definitions, err := c.list(ctx, crdKind, metav1.ListOptions{LabelSelector: definitionLabels})
 	if err != nil {
 		return nil, plainError(err)
 	}
@@ -190,11 +190,18 @@ func storedKind(definition *unstructured.Unstructured) schema.GroupVersionKind {
 	return gvk
 }
 
+// definitionLabels are on each of Istio's custom resource definitions, whoever installed them:
+// helm keeps them when it uninstalls.
+const definitionLabels = "app=istio-pilot,chart=istio"
+
 // Purge removes everything: all revisions, what istiod wrote (its authority, the root
 // certificate in each namespace, its leases), custom resource definitions with all of their
 // objects, and the namespaces that Install made. It returns when they are gone.
 func (c *Cluster) Purge(ctx context.Context, namespace string, r Removal) error {
-	if err := c.removeKinds(ctx, r, append(ownKinds(), crdKind), ownerLabel, anyObject); err != nil {
+	if err := c.removeKinds(ctx, r, ownKinds(), ownerLabel, anyObject); err != nil {
+		return err
+	}
+	if err := c.removeKinds(ctx, r, []schema.GroupVersionKind{crdKind}, definitionLabels, anyObject); err != nil {
 		return err
 	}
 	if err := c.removeWritten(ctx, namespace, r); err != nil {
@@ -247,12 +254,10 @@ const goneTimeout = 2 * time.Minute
 // gone waits until custom resource definitions and namespaces are gone: the API server
 // removes what is in them first.
 func (c *Cluster) gone(ctx context.Context) error {
-	for _, gvk := range []schema.GroupVersionKind{crdKind, namespaceKind} {
-		if err := c.untilNone(ctx, gvk, metav1.ListOptions{LabelSelector: ownerLabel}); err != nil {
-			return err
-		}
+	if err := c.untilNone(ctx, crdKind, metav1.ListOptions{LabelSelector: definitionLabels}); err != nil {
+		return err
 	}
-	return nil
+	return c.untilNone(ctx, namespaceKind, metav1.ListOptions{LabelSelector: ownerLabel})
 }
 
 // untilNone waits until there is no such object.

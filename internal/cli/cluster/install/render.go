@@ -31,6 +31,8 @@ const (
 	ownerLabel     = "install.operator.istio.io/owning-resource"
 	ownerNSLabel   = "install.operator.istio.io/owning-resource-namespace"
 	revisionLabel  = "istio.io/rev"
+	managedByLabel = "app.kubernetes.io/managed-by"
+	partOfLabel    = "app.kubernetes.io/part-of"
 )
 
 // Rendered is a release with its objects, in the order of their install.
@@ -77,7 +79,7 @@ func (p *Plan) own(o *unstructured.Unstructured, component string) {
 	maps.Copy(labels, map[string]string{
 		componentLabel: component, managedLabel: "Reconcile", versionLabel: imageTag(p.Version),
 		ownerLabel: Owner(p.Revision), ownerNSLabel: p.Namespace,
-		revisionLabel: cmp.Or(p.Revision, "default"), "app.kubernetes.io/managed-by": "egret",
+		revisionLabel: cmp.Or(p.Revision, "default"), managedByLabel: "egret",
 	})
 	o.SetLabels(labels)
 }

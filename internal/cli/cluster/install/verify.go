@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -90,11 +91,17 @@ func (c *Cluster) notReady(ctx context.Context, o *unstructured.Unstructured) st
 	return strings.Join(append([]string{state}, c.trouble(ctx, o)...), "; ")
 }
 
-// VerifyInstalled looks at what an installation has, by its labels.
+// VerifyInstalled looks at what an installation has, by the labels of the charts: whether
+// install or helm brought them.
 func (c *Cluster) VerifyInstalled(ctx context.Context, revision string) ([]Verdict, error) {
 	var out []Verdict
+	own := fmt.Sprintf("%s=istio,%s=%s", partOfLabel, revisionLabel, cmp.Or(revision, "default"))
 	for _, gvk := range append(ownKinds(), crdKind) {
-		all, err := c.list(ctx, gvk, metav1.ListOptions{LabelSelector: ownerLabel + "=" + Owner(revision)})
+		selector := own
+		if gvk == crdKind {
+			selector = definitionLabels
+		}
+		all, err := c.list(ctx, gvk, metav1.ListOptions{LabelSelector: selector})
 		if err != nil {
 			return out, fmt.Errorf("%s: %w", gvk.Kind, plainError(err))
 		}
