@@ -45,6 +45,7 @@ func addMonitoring(mux *http.ServeMux, control *discovery.Server, p *problems, m
 	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	addDebug(mux, control)
+	mux.HandleFunc("GET /version", tellVersion)
 	return nil
 }
 
