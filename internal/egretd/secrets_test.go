@@ -105,10 +105,13 @@ func (c *certificates) next() (data map[string][]byte, serial string) {
 }
 
 // client is a certificate for a client.
-func (c *certificates) client() tls.Certificate {
+func (c *certificates) client() tls.Certificate { return c.issued("client") }
+
+// issued is a certificate for filetest.SPIFFE(name).
+func (c *certificates) issued(name string) tls.Certificate {
 	c.t.Helper()
-	data, _ := c.next()
-	pair, err := tls.X509KeyPair(data["tls.crt"], data["tls.key"])
+	cert, key := c.Issue(c.t, name, time.Now().Add(time.Hour))
+	pair, err := tls.X509KeyPair(c.read(cert), c.read(key))
 	if err != nil {
 		c.t.Fatal(err)
 	}
