@@ -261,9 +261,11 @@ func identifier(text string) (uint32, error) {
 	return uint32(n), nil
 }
 
-// device is the name of an interface: at most 15 bytes (linux/if.h IFNAMSIZ).
+// device is the name of an interface: at most 15 bytes (linux/if.h IFNAMSIZ), of which the
+// kernel refuses "/", ":" and spaces (net/core/dev.c dev_valid_name); it is printed in quotes.
 func device(text string) (string, error) {
-	if len(text) > 15 || strings.ContainsAny(text, "/ \"") {
+	odd := func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`/:"\`, r) }
+	if len(text) > 15 || strings.ContainsFunc(text, odd) {
 		return "", fmt.Errorf("%q is no name of an interface", text)
 	}
 	return text, nil

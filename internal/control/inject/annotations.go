@@ -122,7 +122,7 @@ func boolean(s string) error {
 }
 
 func number(s string) error {
-	if _, err := strconv.ParseUint(s, 10, 31); err != nil {
+	if n, err := strconv.ParseUint(s, 10, 31); err != nil || strconv.FormatUint(n, 10) != s {
 		return fmt.Errorf("not a number")
 	}
 	return nil

@@ -263,6 +263,7 @@ func TestBadAnnotations(t *testing.T) {
 		{"sidecar.istio.io/userVolume", "[]", "not a JSON object"},
 		{"sidecar.istio.io/status", "x", "not a JSON object"},
 		{"readiness.status.sidecar.istio.io/periodSeconds", "1s", "not a number"},
+		{"readiness.status.sidecar.istio.io/periodSeconds", "010", "not a number"}, // YAML would read 8
 		{"proxy.istio.io/config", "concurency: 3", "concurency"},
 		{"proxy.istio.io/config", "concurrency: [", "proxy.istio.io/config"},
 		{"proxy.istio.io/config", "interceptionMode: TPROXY", "interceptionMode"},

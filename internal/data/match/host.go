@@ -100,21 +100,6 @@ func IsHostName(name string) bool {
 	return label > 0
 }
 
-// Prefixes is a set of address ranges.
-type Prefixes []netip.Prefix
-
-// Longest is the index of the longest prefix that contains a, or -1.
-func (p Prefixes) Longest(a netip.Addr) int {
-	a = a.Unmap().WithZone("")
-	best := -1
-	for i := range p {
-		if p[i].Contains(a) && (best < 0 || p[i].Bits() > p[best].Bits()) {
-			best = i
-		}
-	}
-	return best
-}
-
 // ParsePrefix is the range of an address and a prefix length, with host bits
 // cleared and IPv4-mapped addresses as IPv4.
 func ParsePrefix(address string, bits uint32) (netip.Prefix, error) {

@@ -229,7 +229,7 @@ func TestUnixSocketsOfTheMachine(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	var paths []string
-	for _, path := range []string{filepath.Join(dir, "hidden"), filepath.Join(dir, "asked"), "@egret-test-abstract"} {
+	for _, path := range []string{filepath.Join(dir, "hidden"), filepath.Join(dir, "asked"), "@" + dir} {
 		l, err := net.Listen("unix", path)
 		if err != nil {
 			t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/egret-mesh/egret/internal/control/istioapi"
@@ -181,15 +180,4 @@ func environment(k8s tree) (tree, error) {
 		out[text(e, "name")] = plain(e["value"])
 	}
 	return out, nil
-}
-
-// Components are the names of what is installed, without repetition.
-func (p *Plan) Components() []string {
-	var out []string
-	for _, r := range p.Releases {
-		if !slices.Contains(out, r.Component) {
-			out = append(out, r.Component)
-		}
-	}
-	return out
 }
