@@ -149,6 +149,7 @@ func environment(o options, kubeconfig string) ([]string, error) {
 		}
 	}
 	for name, program := range map[string]string{
+		"helm":     filepath.Join(o.programs, "helm"),
 		"kubectl":  kubectl,
 		"istioctl": filepath.Join(o.root, "bin", "egret"),
 		"egret":    filepath.Join(o.root, "bin", "egret"),
@@ -157,7 +158,7 @@ func environment(o options, kubeconfig string) ([]string, error) {
 			return nil, err
 		}
 	}
-	return append(os.Environ(), "KUBECONFIG="+kubeconfig, "PATH="+tools+":"+os.Getenv("PATH")), nil
+	return append(os.Environ(), "CHARTS="+filepath.Join(o.root, "charts"), "TAG="+o.version, "KUBECONFIG="+kubeconfig, "PATH="+tools+":"+os.Getenv("PATH")), nil
 }
 
 // keepLogs copies the logs of the node's programs to where the user wants them.

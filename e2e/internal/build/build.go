@@ -32,7 +32,7 @@ type Component struct {
 	LDFlags string
 }
 
-// Components are all that a node needs. Kubernetes would call itself v0.0.0-master
+// Components are all that a node needs, and the clients that the scenarios type. Kubernetes would call itself v0.0.0-master
 // without the linker's flags.
 func Components() []Component {
 	const version = "v1.37.2"
@@ -51,6 +51,7 @@ func Components() []Component {
 		{Module: "runc", Programs: []string{"runc"}, CGO: true, Tags: "seccomp", LDFlags: "-X main.version=1.5.2"},
 		{Module: "cni", Programs: []string{"ptp", "loopback", "host-local"}},
 		{Module: "coredns", Programs: []string{"coredns"}},
+		{Module: "helm", Programs: []string{"helm"}},
 	}
 }
 

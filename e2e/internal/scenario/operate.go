@@ -46,3 +46,32 @@ func operateScenarios(on Cluster) []Scenario {
 		},
 	}
 }
+
+// plainHelm installs the charts with Helm's own client, as users of Istio's charts do. Helm
+// applies on the server's side and does not force: an upgrade fails where istiod took a field
+// that the chart sets.
+func plainHelm() Scenario {
+	const istiod = "istiod $CHARTS/istiod -n istio-system "
+	return Scenario{
+		Name: "helm", What: "the charts by Helm's own client: install, upgrade, rollback, uninstall",
+		Node: "needs the client that is built with the node",
+		Steps: []Step{
+			{Run: "helm install istio-base $CHARTS/base -n istio-system --create-namespace --set defaultRevision=default", Want: "deployed"},
+			{Run: "helm install " + istiod + "--set global.tag=$TAG --set meshConfig.outboundTrafficPolicy.mode=REGISTRY_ONLY --wait", Want: "deployed"},
+			{Run: "helm install istio-egressgateway $CHARTS/gateway -n istio-system --set global.tag=$TAG --set service.type=ClusterIP --wait", Want: "deployed"},
+			{Run: "istioctl verify-install", Want: "Deployment istio-system/istio-egressgateway"},
+			{Run: "kubectl run by-helm --image=nginx --labels=sidecar.istio.io/inject=true", Want: "created"},
+			{Run: "kubectl wait --for=condition=Ready pod/by-helm --timeout=90s"},
+			{Run: status("by-helm", "http://www.wikipedia.org/"), Want: "^502"},
+			{Run: "helm upgrade " + istiod + "--reuse-values --set meshConfig.outboundTrafficPolicy.mode=ALLOW_ANY --wait", Want: "deployed"},
+			{Run: status("by-helm", "http://www.wikipedia.org/"), Want: "^301", Within: settle},
+			{Run: "helm rollback istiod 1 -n istio-system --wait", Want: "success"},
+			{Run: status("by-helm", "http://www.wikipedia.org/"), Want: "^502", Within: settle},
+			{Run: "helm upgrade " + istiod + "--reuse-values --set pilot.autoscaleEnabeld=false", Fails: true, Want: "autoscaleEnabeld"},
+			{Run: "helm uninstall istio-egressgateway istiod istio-base -n istio-system", Want: "CustomResourceDefinition"},
+			{Run: "istioctl uninstall --purge -y", Want: "removed CustomResourceDefinition"},
+			{Run: "kubectl get customresourcedefinitions -o name", Not: "istio"},
+		},
+		Undo: []string{"kubectl delete pod by-helm --now", "kubectl delete namespace istio-system --ignore-not-found"},
+	}
+}

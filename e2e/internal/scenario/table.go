@@ -21,8 +21,8 @@ const (
 	remove     = "kubectl delete --ignore-not-found -f "
 )
 
-// All are the scenarios for a cluster in the order in which they run; the last takes the
-// mesh away.
+// All are the scenarios for a cluster in the order in which they run; the last two take
+// the mesh away, and bring another by Helm and take it away.
 func All(on Cluster) []Scenario {
 	all := policyScenarios()
 	all = append(all, gatewayScenarios()...)
@@ -31,7 +31,7 @@ func All(on Cluster) []Scenario {
 	all = append(all, lifeScenarios()...)
 	all = append(all, badDays(on)...)
 	all = append(all, operateScenarios(on)...)
-	all = append(all, uninstall())
+	all = append(all, uninstall(), plainHelm())
 	for i := range all {
 		all[i].Steps = on.localSteps(all[i].Steps)
 	}
