@@ -151,13 +151,15 @@ func TestServicesFollow(t *testing.T) {
 	busy := one.DeepCopy() // its status changes: nothing follows from it
 	busy.ResourceVersion, busy.Status.Message = "2", "busy"
 	relabelled := one.DeepCopy()
-	relabelled.ResourceVersion, relabelled.Labels = "3", map[string]string{"version": "v2"}
+	relabelled.ResourceVersion, relabelled.Labels = "3", map[string]string{"version": "v2", "security.istio.io/tlsMode": "istio"}
 	for _, p := range []*corev1.Pod{busy, relabelled} {
 		if _, err := w.client.CoreV1().Pods("apps").Update(ctx, p, metav1.UpdateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.untilServices("the pod's new label", func(s []*mesh.Service) bool { return s[1].Endpoints[0].Labels["version"] == "v2" })
+	w.untilServices("the pod's new label", func(s []*mesh.Service) bool {
+		return s[1].Endpoints[0].Labels["version"] == "v2" && s[1].Endpoints[0].MutualTLS
+	})
 	if now := w.cluster.Services(); now[0] != first[0] {
 		t.Error("a service that nothing happened to was made again")
 	}
