@@ -9,6 +9,12 @@ import (
 	"github.com/egret-mesh/egret/internal/xds"
 )
 
+// Bounds of what one stream can ask for and have written into the log.
+const (
+	maxNames = 10_000
+	maxTold  = 100
+)
+
 // view is what one stream gets: what its node gets, and the secrets that its caller may have.
 type view struct {
 	xds.View
@@ -21,7 +27,8 @@ type view struct {
 	names map[string]*wanted
 	held  bool // the account and its Secrets
 	stale bool // last has what is not wanted any more
-	last  *state
+	told  int  // lines in the log
+	last  *moment
 }
 
 // wanted is a secret that the stream subscribed to.
@@ -44,6 +51,9 @@ func (v *view) Hold(typeURL string, names []string) {
 	for _, n := range names {
 		w := v.names[n]
 		if w == nil {
+			if len(v.names) >= maxNames {
+				continue // as if there were none
+			}
 			w = &wanted{}
 			v.names[n] = w
 		}
@@ -104,11 +114,10 @@ func (v *view) State() (xds.State, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	changed := v.look()
-	if v.last != nil && !v.stale && len(changed) == 0 && v.last.State.Sequence() == base.Sequence() {
-		return v.last, nil
+	if v.last == nil || v.stale || len(changed) > 0 || v.last.base != base.Sequence() {
+		v.last, v.stale = v.last.next(base.Sequence(), changed, v.names), false
 	}
-	v.last, v.stale = v.last.next(base, changed, v.names), false
-	return v.last, nil
+	return &state{base, v.last}, nil
 }
 
 // look judges each secret anew, and names those that differ; v.mu is held.
@@ -197,26 +206,36 @@ func (v *view) find(n name) (outcome, any) {
 func (v *view) tell(text string, w *wanted) {
 	before := w.told
 	w.told = w.outcome
+	if w.outcome.state != given || w.outcome.why != "" {
+		v.server.counts.failed(w.outcome.state)
+	}
+	if v.told++; v.told > maxTold {
+		return
+	}
 	log := v.server.options.Logger.With("node", v.node, "secret", text)
 	switch {
 	case w.outcome.state == given && w.outcome.why != "":
-		v.server.counts.failed(given)
 		log.Warn("a Secret cannot be used", "reason", given.String(), "detail", w.outcome.why)
 	case w.outcome.state != given:
-		v.server.counts.failed(w.outcome.state)
 		log.Warn("a certificate is not given to a proxy", "reason", w.outcome.state.String(), "detail", w.outcome.why)
 	case before != (outcome{}) && before != w.outcome:
 		log.Info("a certificate is given now")
 	}
 }
 
-// state is a view at one moment.
+// state is a view at one moment, with what it gets without secrets. Only who looks at it keeps
+// that: a stream that is slow must not hold what others have replaced.
 type state struct {
-	xds.State // what it gets without secrets
-	sequence  uint64
-	secrets   map[string]xds.Resource
-	awaited   map[string]bool
-	steps     []step // the last ones, the newest last
+	xds.State
+	*moment
+}
+
+// moment is what a view knows of secrets at one time.
+type moment struct {
+	sequence, base uint64 // of the view's state, and of the one without secrets
+	secrets        map[string]xds.Resource
+	awaited        map[string]bool
+	steps          []step // the last ones, the newest last
 }
 
 // step is what led to a state from the one before.
@@ -229,9 +248,12 @@ type step struct {
 // maxSteps bounds the states that a stream can be behind and still know what changed.
 const maxSteps = 8
 
-// next is the state after s, which may be nil.
-func (s *state) next(base xds.State, changed []string, names map[string]*wanted) *state {
-	n := &state{State: base, sequence: 1, secrets: map[string]xds.Resource{}, awaited: map[string]bool{}}
+// next is the moment after m, which may be nil.
+func (m *moment) next(base uint64, changed []string, names map[string]*wanted) *moment {
+	n := &moment{sequence: 1, base: base}
+	if len(names) > 0 {
+		n.secrets, n.awaited = map[string]xds.Resource{}, map[string]bool{}
+	}
 	for text, w := range names {
 		if w.resource.Body != nil {
 			n.secrets[text] = w.resource
@@ -239,10 +261,10 @@ func (s *state) next(base xds.State, changed []string, names map[string]*wanted)
 			n.awaited[text] = true
 		}
 	}
-	if s != nil {
-		n.sequence = s.sequence + 1
-		kept := s.steps[max(0, len(s.steps)+1-maxSteps):]
-		n.steps = append(slices.Clone(kept), step{s.sequence, s.State.Sequence(), changed})
+	if m != nil {
+		n.sequence = m.sequence + 1
+		kept := m.steps[max(0, len(m.steps)+1-maxSteps):]
+		n.steps = append(slices.Clone(kept), step{m.sequence, m.base, changed})
 	}
 	return n
 }

@@ -2,6 +2,7 @@ package sds
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -252,5 +253,27 @@ func TestSecretsChange(t *testing.T) {
 	}
 	if at == 0 {
 		t.Error("no sequence")
+	}
+}
+
+// A caller that asks for very much costs bounded memory and few lines of the log.
+func TestTooManySecrets(t *testing.T) {
+	d := newDesk(t, true)
+	v := d.view(nil)
+	names := make([]string, maxNames+1000)
+	for i := range names {
+		names[i] = fmt.Sprint("kubernetes://", i)
+	}
+	v.Hold(xds.SecretType, names)
+	d.state(v)
+	if n := len(v.(*view).names); n != maxNames {
+		t.Errorf("%d names are kept", n)
+	}
+	if n := strings.Count(d.log.String(), "reason=no_identity"); n != maxTold {
+		t.Errorf("%d lines were written", n)
+	}
+	v.Release(xds.SecretType, names)
+	if n := len(v.(*view).names); n != 0 {
+		t.Errorf("%d names are left", n)
 	}
 }
