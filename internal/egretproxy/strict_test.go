@@ -33,7 +33,7 @@ data:
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: {name: strict, namespace: default}
-spec: {mtls: {mode: STRICT}}
+spec: {mtls: {mode: %s}}
 ---
 apiVersion: networking.istio.io/v1
 kind: Gateway
@@ -56,15 +56,15 @@ spec:
 	sidecar, gateway := newPod(t, d, "sidecar", "default", "web"), newPod(t, d, "router", "istio-system", "ingress")
 	log := filepath.Join(t.TempDir(), "access.log")
 	web, front := map[string]string{"app": "web"}, map[string]string{"istio": "ingressgateway"}
-	serveAs := func(withProxy bool) {
+	serveAs := func(withProxy bool, mode string) {
 		app := service("default", "web", "10.96.7.7", podAddress, web, mesh.Port{Number: 80, TargetPort: 8000, Name: "http"})
 		app.Endpoints[0].MutualTLS, app.Endpoints[0].ServiceAccount = withProxy, "web"
 		door := service("istio-system", "istio-ingressgateway", "10.96.100.2", "127.0.0.1", front, mesh.Port{Number: 80, TargetPort: 8080, Name: "http2"})
-		yaml := fmt.Sprintf(objects, log)
+		yaml := fmt.Sprintf(objects, log, mode)
 		d.serve(sidecar.node(), generated(t, sidecar, web, yaml, app, door)...)
 		d.serve(gateway.node(), generated(t, gateway, front, yaml, app, door)...)
 	}
-	serveAs(true)
+	serveAs(true, "PERMISSIVE")
 	accepts(t, 8000, tellsRequests)
 	accepts(t, 7070, tellsRequests) // that no Service declares
 	sidecar.start(t, d)
@@ -72,6 +72,17 @@ spec:
 
 	call := func() string { return ask("127.0.0.1:8080", "www.site.example") }
 	runtest.Eventually(t, "a call goes through", func() bool { return strings.HasPrefix(call(), "200") })
+	// A connection in the clear that is open does not outlive PERMISSIVE.
+	open := world.dial(t, fmt.Sprintf("%s:%d", podAddress, 8000))
+	if got := over(open, "web"); !strings.HasPrefix(got, "200") {
+		t.Errorf("PERMISSIVE, in the clear: %s", got)
+	}
+	serveAs(true, "STRICT")
+	var last string
+	runtest.Eventually(t, "the open connection is refused", func() bool { last = over(open, "web"); return !strings.HasPrefix(last, "200") })
+	if !strings.Contains(last, "no_filter_chain") {
+		t.Errorf("STRICT, on a connection that was open: %s", last)
+	}
 	account := spiffe("istio-system", "ingress").String()
 	own := spiffe("default", "web").String()
 	if got := call(); !strings.Contains(got, "200 www.site.example from 127.0.0.6") || !strings.Contains(got, "By="+own+";") || !strings.Contains(got, "URI="+account) {
@@ -103,12 +114,12 @@ spec:
 		}
 	}
 	text := get(t, "http://"+sidecar.stats.String()+"/stats/prometheus")
-	for _, want := range []string{`egret_denied_total{host="web",reason="no_filter_chain"} 2`, `connection_security_policy="mutual_tls"`, `source_principal="` + account + `"`, `destination_principal="` + own + `"`} {
+	for _, want := range []string{`egret_denied_total{host="web",reason="no_filter_chain"} 3`, `connection_security_policy="mutual_tls"`, `source_principal="` + account + `"`, `destination_principal="` + own + `"`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in the metrics", want)
 		}
 	}
 	// What is not known to have a proxy is called in the clear, which this one refuses.
-	serveAs(false)
+	serveAs(false, "STRICT")
 	runtest.Eventually(t, "a call in the clear is refused", func() bool { return strings.HasPrefix(call(), "502") })
 }
