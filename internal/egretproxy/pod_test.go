@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -335,6 +336,26 @@ func TestNoIdentity(t *testing.T) {
 			}
 		})
 	})
+}
+
+// A proxy that has its configuration is ready when it listens, not before: the application
+// starts then, and its first connections would be refused.
+func TestNotReadyBeforeItListens(t *testing.T) {
+	d := startIstiod(t)
+	p := newPod(t, d, "sidecar", "default", "app")
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	d.serve(p.node(), listens(t, netip.MustParseAddrPort(taken.Addr().String()), "site", "", ""), cluster(t, "site", website(t, "site"), ""))
+	p.start(t, d)
+	runtest.Eventually(t, "the listener cannot be opened", func() bool { return p.log.Has("listener not opened") })
+	if got := statusOf(t, p.ready, "/healthz/ready"); got != 503 {
+		t.Errorf("ready without a listener: %d", got)
+	}
+	_ = taken.Close()
+	runtest.Eventually(t, "it is ready when it listens", func() bool { return p.isReady(t) })
 }
 
 // A port of pilot-agent's that is taken ends the proxy with a word, and nothing of it is

@@ -94,6 +94,8 @@ func unready(s *agent.Settings, p *instance.Instance) string {
 		return "the proxy is about to end"
 	case s.DNSAddress != "" && c.Names == nil && !c.NamesOnDemand:
 		return "the names for the workload's DNS have not come yet"
+	case !p.Serving(false):
+		return "the listeners are not open yet"
 	}
 	return ""
 }
