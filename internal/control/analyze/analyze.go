@@ -99,6 +99,11 @@ func (a *analysis) run() []istioapi.Problem {
 	a.sidecars()
 	a.peerAuthentications()
 	a.telemetries()
+	for _, p := range a.building { // what analysis has told better stays so
+		if !slices.ContainsFunc(a.problems, func(q istioapi.Problem) bool { return q.Object == p.Object && q.Field == p.Field }) {
+			a.problems = append(a.problems, p)
+		}
+	}
 	istioapi.Sort(a.problems)
 	return a.problems
 }
@@ -113,6 +118,7 @@ type analysis struct {
 	byName   map[string]*istioapi.Gateway // "namespace/name"
 	rules    map[string][]*istioapi.DestinationRule
 	problems []istioapi.Problem
+	building []istioapi.Problem // what is found where the mesh is built
 }
 
 func newAnalysis(objects istioapi.Objects, o mesh.Options) *analysis {
@@ -126,9 +132,9 @@ func newAnalysis(objects istioapi.Objects, o mesh.Options) *analysis {
 	if objects.MeshConfig != nil && objects.MeshConfig.Spec != nil {
 		a.config = objects.MeshConfig.Spec
 	}
-	snapshot, problems := mesh.New(objects, o)
-	a.snapshot, a.services = snapshot, snapshot.Services()
-	a.reserved(problems)
+	a.snapshot, a.building = mesh.New(objects, o)
+	a.services = a.snapshot.Services()
+	a.reserved(a.building)
 	for _, s := range a.services {
 		a.byHost[s.Host] = append(a.byHost[s.Host], s)
 	}

@@ -54,6 +54,12 @@ func (a *analysis) gateways() {
 
 func (a *analysis) gatewaySelector(g *istioapi.Gateway) {
 	selector := g.Spec.GetSelector()
+	if a.snapshot.Pods() {
+		if !slices.ContainsFunc(a.services, func(s *mesh.Service) bool { return hasPod(s, selector) }) {
+			a.add(istioapi.Warning, &g.Meta, CodeNoGatewayWorkload, "spec.selector", "selects no pod that is ready behind a Service")
+		}
+		return
+	}
 	if mesh.SelectedBy(selector, gatewayLabels()) {
 		return
 	}
@@ -63,4 +69,9 @@ func (a *analysis) gatewaySelector(g *istioapi.Gateway) {
 	}
 	a.add(istioapi.Warning, &g.Meta, CodeNoGatewayWorkload, "spec.selector",
 		"selects no gateway%s. The egress gateway has the label istio=egressgateway", hint)
+}
+
+// hasPod says whether a selector selects one of a Service's endpoints.
+func hasPod(s *mesh.Service, selector map[string]string) bool {
+	return s.Registry == mesh.RegistryKubernetes && slices.ContainsFunc(s.Endpoints, func(e mesh.Endpoint) bool { return mesh.SelectedBy(selector, e.Labels) })
 }

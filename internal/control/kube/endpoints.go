@@ -86,6 +86,8 @@ type pod struct {
 	locality string // that its label says; "" is its node's
 	// addresses it takes connections at; none while it is not ready, or ends.
 	addresses []string
+	// unprivileged: its proxy cannot listen on ports below 1024.
+	unprivileged bool
 }
 
 // localityLabel overrides the locality of a pod's node, with "." for "/".
@@ -102,7 +104,9 @@ func podOf(m metav1.Object, _ *pod) *pod {
 	if !strings.Contains(locality, "/") {
 		locality = strings.ReplaceAll(locality, ".", "/")
 	}
-	out := &pod{labels: p.Labels, account: p.Spec.ServiceAccountName, node: p.Spec.NodeName, locality: locality}
+	out := &pod{
+		labels: p.Labels, account: p.Spec.ServiceAccountName, node: p.Spec.NodeName, locality: locality, unprivileged: unprivileged(p),
+	}
 	if isReady(p) {
 		for _, ip := range p.Status.PodIPs {
 			out.addresses = append(out.addresses, ip.IP)
@@ -123,6 +127,17 @@ func (p *pod) workload(namespace string, at places) mesh.Endpoint {
 		Address: p.addresses[0], Namespace: namespace, Labels: p.labels, ServiceAccount: p.account,
 		MutualTLS: mesh.TakesTLS(p.labels), Locality: cmp.Or(p.locality, at.locality(p.node)),
 	}
+}
+
+// unprivileged is what a pod's proxy says of itself to the control plane.
+func unprivileged(p *corev1.Pod) bool {
+	for _, c := range p.Spec.Containers {
+		if c.Name != "istio-proxy" {
+			continue
+		}
+		return slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "ISTIO_META_UNPRIVILEGED_POD" && e.Value == "true" })
+	}
+	return false
 }
 
 // subzoneLabel is Istio's, beside Kubernetes' labels for region and zone.
@@ -180,7 +195,7 @@ func meshEndpoint(namespace, address string, ports map[string]uint32, e *endpoin
 	node := e.node
 	if e.pod != "" {
 		if p := at.pod(key{namespace, e.pod}); p != nil {
-			out.Labels, out.ServiceAccount, out.Locality = p.labels, p.account, p.locality
+			out.Labels, out.ServiceAccount, out.Locality, out.Unprivileged = p.labels, p.account, p.locality, p.unprivileged
 			out.MutualTLS = mesh.TakesTLS(p.labels)
 			node = cmp.Or(node, p.node)
 		}

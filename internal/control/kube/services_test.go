@@ -136,14 +136,15 @@ func TestServicesFollow(t *testing.T) {
 	other := aService("other", corev1.ServiceSpec{ClusterIP: "10.96.0.8"})
 	web := aService("web", corev1.ServiceSpec{ClusterIP: "10.96.0.7", Ports: []corev1.ServicePort{{Name: "http", Port: 80}}})
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{corev1.LabelTopologyRegion: "r1", corev1.LabelTopologyZone: "z1"}}}
-	one := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "apps", Labels: map[string]string{"version": "v1"}, ResourceVersion: "1"}, Spec: corev1.PodSpec{ServiceAccountName: "web", NodeName: "n1"}}
+	one := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "apps", Labels: map[string]string{"version": "v1"}, ResourceVersion: "1"}, Spec: corev1.PodSpec{ServiceAccountName: "web", NodeName: "n1",
+		Containers: []corev1.Container{{Name: "istio-proxy", Env: []corev1.EnvVar{{Name: "ISTIO_META_UNPRIVILEGED_POD", Value: "true"}}}}}}
 	w := startWorld(t, other, web, node, one, aSlice("s", "IPv4", 8080, anEndpoint("10.1.0.1", "a", nil)))
 
 	first := w.cluster.Services()
 	if len(first) != 2 || first[0].Host != "other.apps.svc.cluster.local" || first[1].Host != "web.apps.svc.cluster.local" {
 		t.Fatalf("services: %v", first)
 	}
-	if e := first[1].Endpoints; len(e) != 1 || e[0].Locality != "r1/z1" || e[0].Labels["version"] != "v1" || e[0].ServiceAccount != "web" {
+	if e := first[1].Endpoints; len(e) != 1 || e[0].Locality != "r1/z1" || e[0].Labels["version"] != "v1" || !e[0].Unprivileged || e[0].ServiceAccount != "web" {
 		t.Fatalf("endpoints: %+v", e)
 	}
 	sequence := w.cluster.Current().Sequence

@@ -105,8 +105,12 @@ func Intersect(hosts []ServerHost, v *VirtualService) []string {
 // gatewayProblems tells which servers are not served.
 func (s *Snapshot) gatewayProblems() []istioapi.Problem {
 	var out []istioapi.Problem
+	pods := s.unprivilegedGateways()
 	for _, g := range s.gateways {
 		for i, server := range g.Spec.GetServers() {
+			if p := s.closedPort(g, server, pods); p != "" && ServerKindOf(server) != ServerRefused {
+				out = append(out, problem(istioapi.Warning, &g.Meta, "gateway_port_not_open", fmt.Sprintf("spec.servers[%d].port.number", i), p))
+			}
 			field := fmt.Sprintf("spec.servers[%d].tls.mode", i)
 			switch mode := server.GetTls().GetMode(); {
 			case ServerKindOf(server) != ServerRefused:
@@ -120,6 +124,33 @@ func (s *Snapshot) gatewayProblems() []istioapi.Problem {
 		}
 	}
 	return out
+}
+
+// unprivilegedGateways are the pods behind the services of gateways that cannot listen on ports
+// below 1024: one for each service.
+func (s *Snapshot) unprivilegedGateways() (out []Node) {
+	for _, svc := range s.services {
+		for i := range svc.Endpoints {
+			e := &svc.Endpoints[i]
+			if a, err := netip.ParseAddr(e.Address); err == nil && e.Unprivileged {
+				out = append(out, Node{Type: NodeRouter, Name: svc.Source.Name, Namespace: cmp.Or(e.Namespace, svc.Namespace), Labels: e.Labels, Addresses: []netip.Addr{a}})
+				break
+			}
+		}
+	}
+	return out
+}
+
+// closedPort says why a server is not served by pods that it is meant for; "" where it is.
+func (s *Snapshot) closedPort(g *istioapi.Gateway, server *networking.Server, pods []Node) string {
+	number := server.GetPort().GetNumber()
+	for _, n := range pods {
+		if port := s.TargetPort(n, number); port < 1024 && subset(g.Spec.GetSelector(), n.Labels) {
+			return fmt.Sprintf("the pods of %s/%s may not listen on port %d (below 1024), so the server is not served there: give that Service a port %d with a targetPort of 1024 or above",
+				n.Namespace, n.Name, port, number)
+		}
+	}
+	return ""
 }
 
 // ServerKind is what a Gateway server is to us.

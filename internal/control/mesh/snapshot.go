@@ -36,7 +36,9 @@ type Options struct {
 	RootNamespace string
 	// Domain of the mesh; default "cluster.local".
 	Domain string
-	// DefaultPolicy applies when there is no MeshConfig.
+	// DefaultPolicy applies when there is no MeshConfig. The zero value, REGISTRY_ONLY, is not
+	// Istio's (ReadConfigMap of pkg/config/mesh/kubemesh has ALLOW_ANY): a ConfigMap that is
+	// lost must not open the mesh.
 	DefaultPolicy Mode
 	// AccessLogFile applies when no MeshConfig has the field accessLogFile; "" is no
 	// access log.
@@ -122,6 +124,10 @@ func New(objects istioapi.Objects, options Options) (*Snapshot, []istioapi.Probl
 		pods:     options.Workloads,
 		byKey:    make(map[serviceKey]int, len(objects.ServiceEntries)),
 		previous: options.Previous,
+	}
+	if options.Pods && objects.MeshConfig == nil {
+		r.problems = append(r.problems, istioapi.Problem{Severity: istioapi.Warning, Code: "no_mesh_config",
+			Message: "there is no MeshConfig (key mesh of the ConfigMap istio in " + s.rootNamespace + "): until it is there the policy is " + s.policy.Mode.String() + ", where Istio would let everything out"})
 	}
 	r.build(options.BuiltIn)
 	r.allocate(options.Previous)

@@ -152,6 +152,8 @@ type Endpoint struct {
 	Namespace string
 	// Hostname is a pod's name under a headless Service (pod.spec.hostname), for DNS; "" has none.
 	Hostname string
+	// Unprivileged: it is a proxy that cannot listen on ports below 1024 (Node.Unprivileged).
+	Unprivileged bool
 	// Bound: it serves the ports named in Ports only, as endpoints of Kubernetes do.
 	Bound bool
 }
