@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,11 +39,12 @@ var injected = []string{
 	"ISTIO_META_APP_CONTAINERS=sleep", "ISTIO_META_CLUSTER_ID=Kubernetes", "ISTIO_META_NODE_NAME=kind", "ISTIO_META_INTERCEPTION_MODE=REDIRECT",
 	"ISTIO_META_WORKLOAD_NAME=sleep", "ISTIO_META_OWNER=kubernetes://apis/apps/v1/namespaces/default/deployments/sleep",
 	"ISTIO_META_MESH_ID=cluster.local", "TRUST_DOMAIN=cluster.local", "ISTIO_META_DNS_CAPTURE=true", `ISTIO_METAJSON_LABELS={"static":"yes"}`,
-	`ISTIO_KUBE_APP_PROBERS={"/app-health/sleep/livez":{"httpGet":{"path":"/ok","port":8080,"scheme":"HTTP"},"timeoutSeconds":3},"/app-health/sleep/readyz":{"tcpSocket":{"port":81}}}`,
+	`ISTIO_KUBE_APP_PROBERS={"/app-health/sleep/livez":{"httpGet":{"path":"/ok","port":8080,"scheme":"HTTP"},"timeoutSeconds":3},"/app-health/sleep/readyz":{"tcpSocket":{"port":81}},"/app-health/sleep/startupz":{"grpc":{"port":82,"service":"ready"}}}`,
 }
 
 var mounted = map[string]string{
 	"var/run/secrets/istio/root-cert.pem": "PEM",
+	"etc/resolv.conf":                     "search left.out\nsearch default.svc.cluster.local svc.cluster.local cluster.local .\nnameserver 10.96.0.10\noptions ndots:5\n",
 	"etc/istio/pod/labels":                "app=\"sleep\"\npod-template-hash=\"5d\"\nistio-locality=\"r.z.s\"\n",
 	"etc/istio/pod/annotations":           "a=\"line\\nline\"\nproxy.istio.io/config=\"drainDuration: 10s\"\n",
 }
@@ -84,12 +86,13 @@ func TestReadAsPilotAgent(t *testing.T) {
 	if s.ID.String() != "spiffe://cluster.local/ns/default/sa/sleep" || s.TokenFile != filepath.Join(root, "var/run/secrets/tokens/istio-token") || s.ClusterID != "Kubernetes" || s.CertTTL != 24*time.Hour || s.Grace != 0.5 || s.Jitter != 0.01 {
 		t.Errorf("identity: %+v", s)
 	}
-	if s.Admin.String() != "127.0.0.1:15000" || s.StatusPort != 15020 || s.ReadyPort != 15021 || s.StatsPort != 15090 || s.DNSAddress != "127.0.0.1:15053" || s.DrainTimeout != 20*time.Second || s.Concurrency != 1 || s.PodIP != "10.244.0.7" {
+	if s.Admin.String() != "127.0.0.1:15000" || s.StatusPort != 15020 || s.ReadyPort != 15021 || s.StatsPort != 15090 || s.DNSAddress != "localhost:15053" || !slices.Equal(s.SearchDomains, []string{"default.svc.cluster.local", "svc.cluster.local", "cluster.local"}) || s.DrainTimeout != 20*time.Second || s.Concurrency != 1 || s.PodIP != "10.244.0.7" {
 		t.Errorf("ports and such: %+v", s)
 	}
 	probes := map[string]agent.Probe{
-		"/app-health/sleep/livez":  {HTTP: &agent.HTTPProbe{Scheme: "http", Port: 8080, Path: "/ok"}, Timeout: 3 * time.Second},
-		"/app-health/sleep/readyz": {TCPPort: 81, Timeout: time.Second},
+		"/app-health/sleep/livez":    {HTTP: &agent.HTTPProbe{Scheme: "http", Port: 8080, Path: "/ok"}, Timeout: 3 * time.Second},
+		"/app-health/sleep/readyz":   {TCPPort: 81, Timeout: time.Second},
+		"/app-health/sleep/startupz": {GRPC: &agent.GRPCProbe{Port: 82, Service: "ready"}, Timeout: time.Second},
 	}
 	if diff := cmp.Diff(probes, s.Probes); diff != "" {
 		t.Error(diff)
@@ -117,7 +120,7 @@ func TestReadRefuses(t *testing.T) {
 		"a duration that is none":  {env: `PROXY_CONFIG={"terminationDrainDuration":"soon"}`, want: "terminationDrainDuration"},
 		"a life that is none":      {env: "SECRET_TTL=long", want: "SECRET_TTL"},
 		"ports that are none":      {env: "ISTIO_META_POD_PORTS=x", want: "POD_PORTS"},
-		"a probe of another kind":  {env: `ISTIO_KUBE_APP_PROBERS={"/app-health/a/livez":{"grpc":{"port":1}}}`, want: "httpGet and tcpSocket"},
+		"a probe of another kind":  {env: `ISTIO_KUBE_APP_PROBERS={"/app-health/a/livez":{"exec":{"command":["true"]}}}`, want: "httpGet, tcpSocket and grpc"},
 		"a probe elsewhere":        {env: `ISTIO_KUBE_APP_PROBERS={"/stats/prometheus":{"tcpSocket":{"port":1}}}`, want: "/stats/prometheus"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -10,9 +10,10 @@ import (
 )
 
 // Probe is a probe of the application that injection has redirected to the status port,
-// because the kubelet has no certificate of the mesh. One of HTTP and TCP is set.
+// because the kubelet has no certificate of the mesh. One of HTTP, GRPC and TCP is set.
 type Probe struct {
 	HTTP    *HTTPProbe
+	GRPC    *GRPCProbe
 	TCPPort uint16
 	Timeout time.Duration
 }
@@ -23,6 +24,12 @@ type HTTPProbe struct {
 	Port    uint16
 	Path    string
 	Headers [][2]string
+}
+
+// GRPCProbe is Kubernetes' GRPCAction: gRPC's health checking protocol.
+type GRPCProbe struct {
+	Port    uint16
+	Service string // that is asked about; "": the server
 }
 
 // probePath is the form of the paths (istio.io/istio/pilot/cmd/pilot-agent/status).
@@ -43,6 +50,10 @@ func readProbes(text string) (map[string]Probe, error) {
 		TCPSocket *struct {
 			Port uint16 `json:"port"`
 		} `json:"tcpSocket"`
+		GRPC *struct {
+			Port    uint16 `json:"port"`
+			Service string `json:"service"`
+		} `json:"grpc"`
 		TimeoutSeconds int32 `json:"timeoutSeconds"`
 	}
 	if err := json.Unmarshal([]byte(text), &all); err != nil {
@@ -67,8 +78,10 @@ func readProbes(text string) (map[string]Probe, error) {
 			probe.HTTP = h
 		case p.TCPSocket != nil:
 			probe.TCPPort = p.TCPSocket.Port
+		case p.GRPC != nil:
+			probe.GRPC = &GRPCProbe{Port: p.GRPC.Port, Service: p.GRPC.Service}
 		default:
-			return nil, fmt.Errorf("ISTIO_KUBE_APP_PROBERS: %s: only httpGet and tcpSocket are possible", path)
+			return nil, fmt.Errorf("ISTIO_KUBE_APP_PROBERS: %s: only httpGet, tcpSocket and grpc are possible", path)
 		}
 		out[path] = probe
 	}

@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/egret-mesh/egret/internal/agent"
@@ -374,13 +377,36 @@ func TestStatusPortInUse(t *testing.T) {
 func TestApplicationProbes(t *testing.T) {
 	d := startIstiod(t)
 	app, closed := website(t, "app"), runtest.FreeAddress(t)
+	health := healthServer(t)
 	p := newPod(t, d, "sidecar", "default", "app")
-	p.start(t, d, fmt.Sprintf(`ISTIO_KUBE_APP_PROBERS={"/app-health/app/livez":{"httpGet":{"path":"/","port":%d}},"/app-health/app/readyz":{"httpGet":{"path":"/","port":%d}},
-		"/app-health/other/livez":{"tcpSocket":{"port":%d}},"/app-health/other/readyz":{"tcpSocket":{"port":%d}}}`, app.Port(), closed.Port(), app.Port(), closed.Port()))
+	p.start(t, d, fmt.Sprintf(`ISTIO_KUBE_APP_PROBERS={"/app-health/app/livez":{"httpGet":{"path":"/","port":%[1]d}},"/app-health/app/readyz":{"httpGet":{"path":"/","port":%[2]d}},
+		"/app-health/other/livez":{"tcpSocket":{"port":%[1]d}},"/app-health/other/readyz":{"tcpSocket":{"port":%[2]d}},
+		"/app-health/grpc/livez":{"grpc":{"port":%[3]d}},"/app-health/grpc/readyz":{"grpc":{"port":%[3]d,"service":"late"}},
+		"/app-health/grpc/startupz":{"grpc":{"port":%[3]d,"service":"nobody"}},"/app-health/gone/livez":{"grpc":{"port":%[2]d}}}`, app.Port(), closed.Port(), health.Port()))
 	runtest.Eventually(t, "the status port", func() bool { return statusOf(t, p.status, "/app-health/app/livez") == 200 })
-	for path, want := range map[string]int{"/app-health/app/readyz": 500, "/app-health/other/livez": 200, "/app-health/other/readyz": 500, "/app-health/none/livez": 404} {
+	for path, want := range map[string]int{
+		"/app-health/app/readyz": 500, "/app-health/other/livez": 200, "/app-health/other/readyz": 500, "/app-health/none/livez": 404,
+		"/app-health/grpc/livez": 200, "/app-health/grpc/readyz": 500, "/app-health/grpc/startupz": 500, "/app-health/gone/livez": 500,
+	} {
 		if got := statusOf(t, p.status, path); got != want {
 			t.Errorf("%s: %d, want %d", path, got, want)
 		}
 	}
+}
+
+// healthServer is an application that tells its health by gRPC; its service "late" is not ready.
+func healthServer(t *testing.T) netip.AddrPort {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, says := grpc.NewServer(), health.NewServer()
+	says.SetServingStatus("late", healthgrpc.HealthCheckResponse_NOT_SERVING)
+	healthgrpc.RegisterHealthServer(server, says)
+	runtest.Run(t, "the application", func(ctx context.Context) error {
+		defer context.AfterFunc(ctx, server.Stop)()
+		return server.Serve(ln)
+	})
+	return netip.MustParseAddrPort(ln.Addr().String())
 }

@@ -2,12 +2,10 @@ package egretproxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"time"
 
@@ -17,10 +15,6 @@ import (
 	"github.com/egret-mesh/egret/internal/agent"
 	"github.com/egret-mesh/egret/internal/data/instance"
 )
-
-// probeSource is the address that Istio's capture lets by to the application
-// (istio.io/istio/pilot/cmd/pilot-agent/status).
-var probeSource = netip.AddrFrom4([4]byte{127, 0, 0, 6})
 
 // statusServers are the ports that pilot-agent serves and those of the listeners in its
 // bootstrap for Envoy: readiness and metrics, and probes of the application.
@@ -106,56 +100,4 @@ func metricsHandler(p *instance.Instance) (http.Handler, error) {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
 	return promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}), nil
-}
-
-// probeHandler asks the application what the kubelet would ask.
-func probeHandler(podIP string, p agent.Probe) http.Handler {
-	dialer := &net.Dialer{Timeout: p.Timeout, LocalAddr: &net.TCPAddr{IP: probeSource.AsSlice()}}
-	if a, err := netip.ParseAddr(podIP); err != nil || a.Is6() {
-		dialer.LocalAddr = nil
-	}
-	if p.HTTP == nil {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			c, err := dialer.DialContext(r.Context(), "tcp", net.JoinHostPort(podIP, strconv.Itoa(int(p.TCPPort))))
-			if err != nil {
-				http.Error(w, err.Error(), http.StatusInternalServerError)
-				return
-			}
-			_ = c.Close()
-		})
-	}
-	client := &http.Client{
-		Timeout: p.Timeout,
-		Transport: &http.Transport{
-			DialContext: dialer.DialContext, DisableKeepAlives: true,
-			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // as the kubelet: it is about life, not identity
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	url := p.HTTP.Scheme + "://" + net.JoinHostPort(podIP, strconv.Itoa(int(p.HTTP.Port))) + p.HTTP.Path
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		status, err := askApplication(r.Context(), client, url, p.HTTP.Headers)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		w.WriteHeader(status)
-	})
-}
-
-func askApplication(ctx context.Context, client *http.Client, url string, headers [][2]string) (status int, err error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	for _, h := range headers {
-		if r.Header.Add(h[0], h[1]); http.CanonicalHeaderKey(h[0]) == "Host" {
-			r.Host = h[1]
-		}
-	}
-	answer, err := client.Do(r)
-	if err != nil {
-		return 0, err
-	}
-	return answer.StatusCode, answer.Body.Close()
 }

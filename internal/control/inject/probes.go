@@ -11,7 +11,7 @@ import (
 // probersVariable tells the agent whom to ask for the kubelet.
 const probersVariable = "ISTIO_KUBE_APP_PROBERS"
 
-// handlers are the places of a container where the kubelet asks by HTTP or TCP: the
+// handlers are the places of a container where the kubelet asks by HTTP, TCP or gRPC: the
 // mapping around the handler, and the path by which the agent is asked instead
 // (istio.io/istio/pilot/cmd/pilot-agent/status).
 var handlers = []struct{ field, inner, path string }{
@@ -26,12 +26,13 @@ var handlers = []struct{ field, inner, path string }{
 type prober struct {
 	HTTPGet        map[string]any `json:"httpGet,omitempty"`
 	TCPSocket      map[string]any `json:"tcpSocket,omitempty"`
+	GRPC           map[string]any `json:"grpc,omitempty"`
 	TimeoutSeconds any            `json:"timeoutSeconds,omitempty"`
 }
 
 // rewriteProbes leads the kubelet's questions to the agent, because what comes in to the
 // application's own ports is captured. Handlers with a host of their own, and those that
-// are no HTTP or TCP, stay.
+// run a command, stay.
 func rewriteProbes(spec map[string]any, pod *corev1.Pod, port int32) error {
 	all := map[string]prober{}
 	for _, list := range []string{"containers", "initContainers"} {
@@ -64,6 +65,7 @@ func rewriteContainer(c map[string]any, name string, ports map[string]int32, age
 		entry := prober{TimeoutSeconds: probe["timeoutSeconds"]}
 		get, _ := probe["httpGet"].(map[string]any)
 		socket, _ := probe["tcpSocket"].(map[string]any)
+		health, _ := probe["grpc"].(map[string]any)
 		switch {
 		case get != nil && own(get, ports, agent):
 			entry.HTTPGet = copyOf(get)
@@ -72,6 +74,9 @@ func rewriteContainer(c map[string]any, name string, ports map[string]int32, age
 			entry.TCPSocket = copyOf(socket)
 			entry.TCPSocket["port"] = number32(socket["port"], ports)
 			delete(probe, "tcpSocket")
+		case health != nil && own(health, ports, agent):
+			entry.GRPC = copyOf(health)
+			delete(probe, "grpc")
 		default:
 			continue
 		}
@@ -154,6 +159,9 @@ func restoreContainer(c map[string]any, all map[string]prober) {
 		}
 		if entry.TCPSocket != nil {
 			probe["tcpSocket"] = entry.TCPSocket
+		}
+		if entry.GRPC != nil {
+			probe["grpc"] = entry.GRPC
 		}
 	}
 }
