@@ -61,6 +61,7 @@ type Settings struct {
 	StatusPort, ReadyPort, StatsPort uint16
 	Probes                           map[string]Probe // of the application, by path
 	DNSAddress                       string           // of the workload's DNS; "": not served
+	SearchDomains                    []string         // of the workload's resolver, where DNS is served
 	// DrainTimeout is how long connections may go on at the end, and LameDuck how long
 	// new ones are accepted before that: of a gateway, whose clients hear of its end later
 	// than it. A sidecar's application has ended before it.
@@ -197,7 +198,10 @@ func (in *Input) ports(s *Settings, v *variables, c *proxyConfig) (err error) {
 		s.Concurrency = in.Concurrency
 	}
 	if v.get("ISTIO_META_DNS_CAPTURE") == "true" && in.Role == "sidecar" || v.get("ISTIO_META_ENABLE_DNS_SERVER") == "true" {
-		s.DNSAddress = strings.Replace(cmp.Or(v.get("DNS_PROXY_ADDR"), "localhost:15053"), "localhost:", "127.0.0.1:", 1)
+		s.DNSAddress = cmp.Or(v.get("DNS_PROXY_ADDR"), "localhost:15053")
+		var errSearch error
+		s.SearchDomains, errSearch = in.searchDomains()
+		err = errors.Join(err, errSearch)
 	}
 	drain, errDrain := c.drain()
 	s.DrainTimeout = drain
@@ -207,6 +211,21 @@ func (in *Input) ports(s *Settings, v *variables, c *proxyConfig) (err error) {
 	var errProbes error
 	s.Probes, errProbes = readProbes(v.get("ISTIO_KUBE_APP_PROBERS"))
 	return errors.Join(err, errDrain, errProbes)
+}
+
+// searchDomains are those of resolv.conf(5), which the containers of a pod share: the last
+// "search" counts.
+func (in *Input) searchDomains() (out []string, err error) {
+	text, err := file.Read(in.path("etc/resolv.conf"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for line := range strings.Lines(string(text)) {
+		if words := strings.Fields(line); len(words) > 0 && words[0] == "search" {
+			out = words[1:]
+		}
+	}
+	return slices.DeleteFunc(out, func(d string) bool { return d == "." }), err
 }
 
 // servers reads where ADS and the authority are, and whom to trust there.

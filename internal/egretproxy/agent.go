@@ -129,7 +129,7 @@ func AgentOptions(s *agent.Settings, logger *slog.Logger) (Options, error) {
 		return Options{}, err
 	}
 	o := Options{
-		Agent: s, DNSAddress: s.DNSAddress, DrainTimeout: s.DrainTimeout, LameDuck: s.LameDuck, Logger: logger,
+		Agent: s, DNSAddress: s.DNSAddress, SearchDomains: s.SearchDomains, DrainTimeout: s.DrainTimeout, LameDuck: s.LameDuck, Logger: logger,
 		Bootstrap: &bootstrap.Bootstrap{
 			Message: m, Node: s.Node, Admin: s.Admin, Delta: true,
 			Servers: []bootstrap.Server{{Cluster: "xds-grpc", Address: s.Discovery.Address, TLS: &s.Discovery.TLS}},

@@ -61,7 +61,7 @@ and closes the rest.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&config, "config-path", "c", "", "bootstrap `file`; \"-\": standard input")
-	f.StringVar(&o.DNSAddress, "dns-address", "", "`address:port` of the workload's DNS (Istio's is 127.0.0.1:15053); \"\": not served")
+	f.StringVar(&o.DNSAddress, "dns-address", "", "`address:port` of the workload's DNS (Istio's is localhost:15053, which is 127.0.0.1 and ::1); \"\": not served")
 	f.StringVar(&o.Copy, "xds-copy", "", "`file` where the configuration is kept, to start with when the control plane is away; \"\": none")
 	f.DurationVar(&o.DrainTimeout, "drain-timeout", 5*time.Second, "how long connections may go on at the end")
 	f.BoolVarP(&verbose, "verbose", "v", false, "tell more on stderr")

@@ -29,6 +29,9 @@ type Options struct {
 	// DNSAddress serves the workload's DNS, UDP and TCP; "": not served. Istio's agent
 	// has it at 127.0.0.1:15053.
 	DNSAddress string
+	// SearchDomains are those of the workload's resolver: what is not known below them is no
+	// name that was meant.
+	SearchDomains []string
 	// Copy is the file where the configuration is kept, to start with when the control
 	// plane is away; "": none.
 	Copy string

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +52,8 @@ func TestGatewayUnderEgretd(t *testing.T) {
 }
 
 // With --dns-address the proxy answers for the names of its configuration, over UDP and
-// TCP, and refuses to know others.
+// TCP, at both addresses of localhost, and refuses to know others: where a search domain made
+// the name, the workload's resolver is to go on with the name that was meant.
 func TestDNS(t *testing.T) {
 	dir := t.TempDir()
 	policy(t, dir, "api.example.com", website(t, "origin"), runtest.FreeAddress(t))
@@ -61,32 +64,49 @@ func TestDNS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := runtest.FreeAddress(t).String()
+	port := strconv.Itoa(int(runtest.FreeAddress(t).Port()))
 	runtest.Run(t, "egret-proxy", func(ctx context.Context) error {
-		return egretproxy.Run(ctx, egretproxy.Options{Bootstrap: b, Logger: runtest.Logger(t, "egret-proxy"), DrainTimeout: -1, DNSAddress: at})
-	})
-	for _, network := range []string{"udp", "tcp"} {
-		answer := func(name string) netip.Addr {
-			q := new(mdns.Msg).SetQuestion(name, mdns.TypeA)
-			client := mdns.Client{Net: network, Timeout: time.Second}
-			r, _, err := client.Exchange(q, at)
-			if err != nil || len(r.Answer) != 1 {
-				return netip.Addr{}
-			}
-			a, ok := r.Answer[0].(*mdns.A)
-			if !ok {
-				return netip.Addr{}
-			}
-			addr, _ := netip.AddrFromSlice(a.A.To4())
-			return addr
-		}
-		runtest.Eventually(t, network+" answers for the name", func() bool {
-			a := answer("api.example.com.")
-			return a.IsValid() && !dns.SinkholeRange.Contains(a)
+		return egretproxy.Run(ctx, egretproxy.Options{
+			Bootstrap: b, Logger: runtest.Logger(t, "egret-proxy"), DrainTimeout: -1, DNSAddress: "localhost:" + port, SearchDomains: []string{"svc.cluster.local", "cluster.local"},
 		})
-		if a := answer("other.example.com."); !dns.SinkholeRange.Contains(a) {
-			t.Errorf("%s: another name has the address %v", network, a)
+	})
+	hosts := []string{"127.0.0.1", "::1"}
+	if ln, err := net.Listen("tcp", "[::1]:0"); err != nil {
+		t.Logf("without ::1: %v", err)
+		hosts = hosts[:1]
+	} else {
+		_ = ln.Close()
+	}
+	for _, host := range hosts {
+		for _, network := range []string{"udp", "tcp"} {
+			t.Run(network+" "+host, func(t *testing.T) { askNames(t, network, net.JoinHostPort(host, port)) })
 		}
+	}
+}
+
+func askNames(t *testing.T, network, at string) {
+	ask := func(name string) (rcode int, a netip.Addr) {
+		client := mdns.Client{Net: network, Timeout: time.Second}
+		r, _, err := client.Exchange(new(mdns.Msg).SetQuestion(name, mdns.TypeA), at)
+		if err != nil {
+			return -1, a
+		}
+		if len(r.Answer) == 1 {
+			if record, ok := r.Answer[0].(*mdns.A); ok {
+				a, _ = netip.AddrFromSlice(record.A.To4())
+			}
+		}
+		return r.Rcode, a
+	}
+	runtest.Eventually(t, "an answer for the name", func() bool {
+		_, a := ask("api.example.com.")
+		return a.IsValid() && !dns.SinkholeRange.Contains(a)
+	})
+	if _, a := ask("other.example.com."); !dns.SinkholeRange.Contains(a) {
+		t.Errorf("another name has the address %v", a)
+	}
+	if rcode, a := ask("api.example.com.svc.cluster.local."); rcode != mdns.RcodeNameError {
+		t.Errorf("below a search domain: %s %v", mdns.RcodeToString[rcode], a)
 	}
 }
 

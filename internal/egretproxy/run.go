@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
 	"github.com/egret-mesh/egret/internal/agent/identity"
@@ -99,14 +100,18 @@ func serve(ctx context.Context, o Options, p *instance.Instance, lookup *upstrea
 	defer stop()
 	var binder proxy.Binder
 	if o.DNSAddress != "" {
-		resolver := dns.New(dns.Options{Source: p.Store(), OnDemand: p.Store(), Resolver: lookup, Recorder: p.Recorder(), Logger: o.Logger})
+		resolver := dns.New(dns.Options{
+			Source: p.Store(), OnDemand: p.Store(), Resolver: lookup, Recorder: p.Recorder(), Logger: o.Logger, SearchDomains: o.SearchDomains,
+		})
 		binder = resolver
-		packets, streams, err := listenDNS(o.DNSAddress)
+		sockets, err := listenDNS(o.DNSAddress)
 		if err != nil {
 			return err
 		}
-		g.Go(func() error { return resolver.ServePacket(ctx, packets) })
-		g.Go(func() error { return resolver.ServeStream(ctx, streams) })
+		for _, at := range sockets {
+			g.Go(func() error { return resolver.ServePacket(ctx, at.packets) })
+			g.Go(func() error { return resolver.ServeStream(ctx, at.streams) })
+		}
 	}
 	if o.Bootstrap.Admin.IsValid() {
 		ln, err := net.Listen("tcp", o.Bootstrap.Admin.String())
@@ -146,15 +151,44 @@ func serve(ctx context.Context, o Options, p *instance.Instance, lookup *upstrea
 	return g.Wait()
 }
 
-// listenDNS opens both sockets of the workload's DNS.
-func listenDNS(address string) (net.PacketConn, net.Listener, error) {
-	packets, err := net.ListenPacket("udp", address)
+// dnsSockets are those of one address.
+type dnsSockets struct {
+	packets net.PacketConn
+	streams net.Listener
+}
+
+// listenDNS opens the sockets of the workload's DNS. The host "localhost" means 127.0.0.1, and
+// ::1 where the machine has it: queries to a server with an IPv6 address are led there.
+func listenDNS(address string) ([]dnsSockets, error) {
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, nil, fmt.Errorf("DNS: %w", err)
+		return nil, fmt.Errorf("DNS: %w", err)
 	}
-	streams, err := net.Listen("tcp", packets.LocalAddr().String())
+	if host != "localhost" {
+		one, err := listenDNSAt(address)
+		return []dnsSockets{one}, err
+	}
+	first, err := listenDNSAt(net.JoinHostPort("127.0.0.1", port))
 	if err != nil {
-		return nil, nil, fmt.Errorf("DNS: %w", errors.Join(err, packets.Close()))
+		return nil, err
 	}
-	return packets, streams, nil
+	_, port, _ = net.SplitHostPort(first.streams.Addr().String()) // 0 has become a number
+	second, err := listenDNSAt(net.JoinHostPort("::1", port))
+	switch {
+	case errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT): // no IPv6 here
+		return []dnsSockets{first}, nil
+	case err != nil:
+		return nil, errors.Join(err, first.packets.Close(), first.streams.Close())
+	}
+	return []dnsSockets{first, second}, nil
+}
+
+func listenDNSAt(address string) (s dnsSockets, err error) {
+	if s.packets, err = net.ListenPacket("udp", address); err != nil {
+		return s, fmt.Errorf("DNS: %w", err)
+	}
+	if s.streams, err = net.Listen("tcp", s.packets.LocalAddr().String()); err != nil {
+		return s, fmt.Errorf("DNS: %w", errors.Join(err, s.packets.Close()))
+	}
+	return s, nil
 }
