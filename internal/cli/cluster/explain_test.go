@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/egret-mesh/egret/internal/cli"
+	"github.com/egret-mesh/egret/internal/control/kube"
 	"github.com/egret-mesh/egret/internal/explain"
 )
 
@@ -81,14 +82,9 @@ func pretended(t *testing.T, text string) *clients {
 	var own []runtime.Object
 	var istio []*unstructured.Unstructured
 	kinds := map[schema.GroupVersionResource]string{}
-	for _, r := range []string{"serviceentries", "gateways", "virtualservices", "destinationrules", "sidecars", "workloadentries"} {
-		kinds[schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: r}] = "ObjectList"
+	for _, r := range kube.Resources() {
+		kinds[r] = "ObjectList"
 	}
-	kinds[schema.GroupVersionResource{Group: "telemetry.istio.io", Version: "v1", Resource: "telemetries"}] = "ObjectList"
-	for _, r := range []string{"peerauthentications", "authorizationpolicies", "requestauthentications"} {
-		kinds[schema.GroupVersionResource{Group: "security.istio.io", Version: "v1", Resource: r}] = "ObjectList"
-	}
-	kinds[schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1alpha3", Resource: "envoyfilters"}] = "ObjectList"
 	mapper := meta.NewDefaultRESTMapper(nil)
 	for document := range strings.SplitSeq(text, "\n---\n") {
 		u := &unstructured.Unstructured{}

@@ -36,6 +36,9 @@ var toldResources = []schema.GroupVersionResource{
 	{Group: "networking.istio.io", Version: "v1alpha3", Resource: "envoyfilters"},
 }
 
+// Resources are all of Istio's that a Cluster follows.
+func Resources() []schema.GroupVersionResource { return slices.Concat(istioResources, toldResources) }
+
 // item is what is kept of an object of Istio's.
 type item struct {
 	object     istioapi.Object // nil: there is no good version
