@@ -12,7 +12,6 @@ import (
 
 	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -108,8 +107,8 @@ func newCluster(o ClusterOptions) (*cluster, error) {
 }
 
 // RunCluster is the control plane of a Kubernetes cluster until ctx ends; then it returns
-// nil. It is ready, and proxies can connect, when it knows all that the cluster has: who
-// connected before would lose what is not known yet.
+// nil. Proxies can connect when it knows all that the cluster has, as who connected before would
+// lose what is not known yet; then, with all ports open, it is ready.
 func RunCluster(ctx context.Context, o ClusterOptions) error {
 	c, err := newCluster(o)
 	if err != nil {
@@ -120,17 +119,22 @@ func RunCluster(ctx context.Context, o ClusterOptions) error {
 
 func (c *cluster) run(ctx context.Context) error {
 	ctx = klog.NewContext(ctx, logr.FromSlogHandler(c.log.Handler()))
+	o := &c.options
+	open, err := c.listen([]port{{plainHTTP, o.HTTPAddress}, {monitoring, o.MonitoringAddress}, {webhooks, o.WebhookAddress}})
+	if err != nil {
+		return err
+	}
 	id := newIdentity(c)
 	g, ctx := errgroup.WithContext(ctx)
 	ready := &readiness{}
 	inside := ready.mux()
-	g.Go(func() error { return c.serveHTTP(ctx, plainHTTP, c.options.HTTPAddress, ready.mux(), nil) })
-	g.Go(func() error { return c.serveHTTP(ctx, monitoring, c.options.MonitoringAddress, locally(inside), nil) })
+	g.Go(func() error { return serveHTTP(ctx, open[0], ready.mux(), nil) })
+	g.Go(func() error { return serveHTTP(ctx, open[1], locally(inside), nil) })
 	g.Go(func() error { return c.world.Run(ctx) })
 	g.Go(func() error { return id.run(ctx, c) })
 	hooks := newAdmission(c)
 	g.Go(func() error { return hooks.run(ctx) })
-	g.Go(func() error { return c.serveHTTP(ctx, webhooks, c.options.WebhookAddress, hooks.mux(), id.webhooks) })
+	g.Go(func() error { return serveHTTP(ctx, open[2], hooks.mux(), id.webhooks) })
 	g.Go(func() error { return c.serveProxies(ctx, id, inside, ready, hooks) })
 	return g.Wait()
 }
@@ -153,16 +157,22 @@ func (c *cluster) serveProxies(ctx context.Context, id *identity, inside *http.S
 	if err := addMonitoring(inside, control, problems, hooks, id.counts, secrets.Counts()); err != nil {
 		return err
 	}
+	open, err := c.listen([]port{{plainXDS, c.options.PlainAddress}, {secureXDS, c.options.SecureAddress}})
+	if err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return keepSecrets(ctx) })
 	g.Go(func() error { return control.Run(ctx) })
 	if c.options.Statuses || c.options.Analysis {
 		g.Go(func() error { return c.writeStatuses(ctx, control) })
 	}
-	g.Go(func() error { return c.serveXDS(ctx, plainXDS, c.options.PlainAddress, control, nil) })
-	g.Go(func() error {
-		return c.serveXDS(ctx, secureXDS, c.options.SecureAddress, control, id.service.Register, id.serverOptions()...)
-	})
+	if open[0] != nil {
+		g.Go(func() error { return serveADS(ctx, open[0], control.ADS(), nil) })
+	}
+	if open[1] != nil {
+		g.Go(func() error { return serveADS(ctx, open[1], control.ADS(), id.service.Register, id.serverOptions()...) })
+	}
 	ready.set(true)
 	c.log.Info("ready: all of the cluster is known", "objects", c.world.Current().Objects.Len())
 	<-ctx.Done()
@@ -180,27 +190,30 @@ func (c *cluster) writeStatuses(ctx context.Context, control *discovery.Server) 
 	})
 }
 
-// listen opens an address; nil is one that is not served.
-func (c *cluster) listen(name, address string) (net.Listener, error) {
-	if address == "-" {
-		return nil, nil
+// port is what is listened on: one of the names above, and host:port, or "-".
+type port struct{ name, address string }
+
+// listen opens ports, all or none; nil is one that is not served.
+func (c *cluster) listen(ports []port) ([]net.Listener, error) {
+	out := make([]net.Listener, len(ports))
+	for i, p := range ports {
+		if p.address == "-" {
+			continue
+		}
+		ln, err := net.Listen("tcp", p.address)
+		if err != nil {
+			for _, opened := range out[:i] {
+				if opened != nil {
+					_ = opened.Close()
+				}
+			}
+			return nil, fmt.Errorf("listen (%s): %w", p.name, err)
+		}
+		out[i] = ln
+		c.options.Listening(p.name, ln.Addr())
 	}
-	ln, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("listen (%s): %w", name, err)
-	}
-	c.options.Listening(name, ln.Addr())
-	return ln, nil
+	return out, nil
 }
 
 // leave bounds how long an end waits for what is being answered.
 const leave = 5 * time.Second
-
-// serveXDS serves ADS, and what more adds, until ctx ends.
-func (c *cluster) serveXDS(ctx context.Context, name, address string, control *discovery.Server, more func(grpc.ServiceRegistrar), options ...grpc.ServerOption) error {
-	ln, err := c.listen(name, address)
-	if ln == nil {
-		return err
-	}
-	return serveADS(ctx, ln, control.ADS(), more, options...)
-}

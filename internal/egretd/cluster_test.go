@@ -58,6 +58,9 @@ func startInCluster(t *testing.T, a *apiServer) *controlPlane {
 			HTTPAddress: "127.0.0.1:0", MonitoringAddress: "127.0.0.1:0", Pod: "istiod-test", Statuses: true,
 			Logger: runtest.Logger(t, "egretd"),
 			Listening: func(name string, at net.Addr) {
+				if forProxies := name == "grpc-xds" || name == "https-dns"; forProxies && p.ready() {
+					t.Errorf("it says that it is ready before %s is open", name)
+				}
 				p.mu.Lock()
 				defer p.mu.Unlock()
 				p.addresses[name] = at.String()

@@ -26,11 +26,11 @@ func (r *readiness) mux() *http.ServeMux {
 	return mux
 }
 
-// serveHTTP serves until ctx ends, and then what has been asked already.
-func (c *cluster) serveHTTP(ctx context.Context, name, address string, h http.Handler, config *tls.Config) error {
-	ln, err := c.listen(name, address)
+// serveHTTP serves until ctx ends, and then what has been asked already. Without a listener it
+// serves nothing.
+func serveHTTP(ctx context.Context, ln net.Listener, h http.Handler, config *tls.Config) (err error) {
 	if ln == nil {
-		return err
+		return nil
 	}
 	server := &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: time.Minute,
