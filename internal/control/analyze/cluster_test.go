@@ -43,7 +43,7 @@ func TestInCluster(t *testing.T) {
 				t.Fatal(p)
 			}
 		}
-		found := InCluster(objects, services)
+		found := InCluster(objects, mesh.Options{BuiltIn: services, Pods: true})
 		i := slices.IndexFunc(found, func(p istioapi.Problem) bool { return p.Code == c.code })
 		if (i >= 0) != (c.want != "") || i >= 0 && !strings.Contains(found[i].Message, c.want) {
 			t.Errorf("%s: %v", name, found)

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	meshconfig "istio.io/api/mesh/v1alpha1"
+
 	"github.com/egret-mesh/egret/internal/control/istioapi"
 	"github.com/egret-mesh/egret/internal/control/mesh"
 )
@@ -39,7 +41,7 @@ func TestPortsOfTheSidecar(t *testing.T) {
 		if got := g.outcome(t, call{to: c.to}); got != c.want {
 			t.Errorf("%s: a call goes to %s, want %s", name, got, c.want)
 		}
-		_, problems := mesh.New(istioapi.Objects{}, o)
+		_, problems := mesh.New(istioapi.Objects{MeshConfig: &istioapi.MeshConfig{Spec: &meshconfig.MeshConfig{}}}, o)
 		if told := len(problems) == 1 && problems[0].Code == mesh.CodeReservedPort && problems[0].Object.Name == "web"; told != c.told {
 			t.Errorf("%s: told: %v", name, problems)
 		}
