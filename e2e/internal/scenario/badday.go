@@ -52,6 +52,11 @@ func badDays(on Cluster) []Scenario {
 			Name: "api-server-down", What: "the API server does not answer for a minute: nothing fails",
 			Node: "stops the process of the API server",
 			Steps: []Step{
+				// A proxy that has lost its istiod cannot show its token to another one while
+				// nobody can check it: the mesh must be at rest.
+				{Run: "kubectl get pods -n istio-system --no-headers", Want: `^(\S+ +1/1 +Running .*\n){3}$`, Within: settle},
+				{Run: "istioctl proxy-status", Want: `(?m)^test\.default .*SYNCED`, Within: settle},
+				{Run: status("test", "http://www.wikipedia.org/"), Want: "^301", Within: settle},
 				{Run: behindTheAPI("test", "http://www.wikipedia.org/", "70")},
 				{Run: "pkill -STOP -x kube-apiserver && (sleep 60; pkill -CONT -x kube-apiserver)"},
 				{Run: "kubectl exec test -- cat /tmp/load", Want: `^status 301: \d+\s*$`, Within: settle},
