@@ -1,7 +1,6 @@
 package egretd
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -13,12 +12,10 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -109,20 +106,7 @@ func startEnvoy(t *testing.T, program string, tc *testCluster, admin netip.AddrP
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, "-c", path, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("envoy said: %s", said.String())
-		}
-	})
+	runtest.Start(t, program, "-c", path, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
 }
 
 // A stock Envoy gets the same by SDS over ADS: the certificate of the Secret, each new one, and

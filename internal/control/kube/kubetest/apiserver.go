@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"testing"
 
-	"golang.org/x/sys/unix"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
@@ -54,7 +53,7 @@ func StartAPIServer(t *testing.T, flags ...string) *APIServer {
 	key, tokens := filepath.Join(dir, "key.pem"), filepath.Join(dir, "tokens.csv")
 	write(t, key, newKey(t))
 	write(t, tokens, []byte(Admin+",admin,1,system:masters\n"+Nobody+",nobody,2\n"))
-	start(t, filepath.Join(bin, "etcd"), "--data-dir", filepath.Join(dir, "etcd"), "--listen-client-urls", etcd,
+	runtest.Start(t, filepath.Join(bin, "etcd"), "--data-dir", filepath.Join(dir, "etcd"), "--listen-client-urls", etcd,
 		"--advertise-client-urls", etcd, "--listen-peer-urls", peer, "--log-level", "error", "--unsafe-no-fsync")
 	a := &APIServer{t: t, listen: listen.String(), command: append([]string{
 		filepath.Join(bin, "kube-apiserver"), "--etcd-servers", etcd, "--bind-address", "127.0.0.1",
@@ -75,7 +74,7 @@ func (a *APIServer) Config(token string) *rest.Config {
 // Up starts the API server again, and waits until it is ready.
 func (a *APIServer) Up() {
 	a.t.Helper()
-	a.process = start(a.t, a.command[0], a.command[1:]...)
+	a.process = runtest.Start(a.t, a.command[0], a.command[1:]...)
 	d, err := dynamic.NewForConfig(a.Config(Admin))
 	if err != nil {
 		a.t.Fatal(err)
@@ -111,26 +110,4 @@ func write(t *testing.T, path string, data []byte) {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// start starts a program that ends with the test; where that fails, the end of what the
-// program said is shown.
-func start(t *testing.T, program string, args ...string) *exec.Cmd {
-	t.Helper()
-	said := &runtest.Log{}
-	cmd := exec.Command(program, args...)
-	cmd.Stdout, cmd.Stderr = said, said
-	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			text := said.String()
-			t.Logf("%s said: %s", program, text[max(0, len(text)-2000):])
-		}
-	})
-	return cmd
 }
